@@ -1,0 +1,277 @@
+"""Checkpoint files: safetensors with everything in the metadata that is needed to use and to judge the model."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import struct
+import tempfile
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+#: The one key of the safetensors header's ``__metadata__``; its value is JSON.
+KEY = "histopath"
+#: Larger headers are refused unread; ours has some 40 kB.
+MAX_HEADER = 4_000_000
+STRIDES = ("conv1", "conv2")
+STEM_POOLS = ("ceil", "padded")
+CLASSES = ("benign", "malignant")
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+BATCH_NORM = (".running_mean", ".running_var")
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that can't be used, with a stable ``code`` and a sentence for the user.
+
+    Codes: ``missing``, ``corrupt`` (damaged or cut off), ``foreign`` (not a histopath model), ``checksum``.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What a checkpoint says of itself.
+
+    ``stride_in`` is the convolution of a layer's first bottleneck that carries the stride, ``stem_pool`` the max
+    pool's variant. ``mean`` and ``std`` are per RGB channel on a 0..1 scale. ``calibration`` holds ``slope`` and
+    ``intercept`` (see ``verdict.calibrate``), empty where uncalibrated. ``cut_low`` <= ``cut_high`` are cut points
+    on the calibrated probability. ``domain`` holds the gate's parameters (see ``domain.check``) or is None.
+    """
+
+    name: str
+    version: str
+    architecture: str = "resnet50"
+    stride_in: str = "conv2"
+    stem_pool: str = "padded"
+    classes: tuple[str, ...] = CLASSES
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+    patch_size: int = 224
+    calibration: dict[str, float] = field(default_factory=dict)
+    cut_low: float = 0.5
+    cut_high: float = 0.5
+    calibrated: bool = False
+    domain: dict[str, Any] | None = None
+    training: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Metadata:
+        """Raises CheckpointError (``foreign``) for unknown or missing keys and for values out of range."""
+        try:
+            values = json.loads(text)
+        except ValueError as error:
+            raise _foreign("its metadata is no JSON") from error
+        if not isinstance(values, dict):
+            raise _foreign("its metadata is no JSON object")
+        known = {item.name for item in fields(cls)}
+        if unknown := sorted(set(values) - known):
+            raise _foreign(f"its metadata has unknown entries ({', '.join(unknown[:3])})")
+        if missing := sorted({"name", "version"} - set(values)):
+            raise _foreign(f"its metadata lacks {', '.join(missing)}")
+        for name in ("classes", "mean", "std"):
+            if isinstance(values.get(name), list):
+                values[name] = tuple(values[name])
+        metadata = cls(**values)
+        metadata.validate()
+        return metadata
+
+    def validate(self) -> None:
+        """Raises CheckpointError (``foreign``) for a value that the engine can't honour."""
+        checks = {
+            "name": isinstance(self.name, str) and 0 < len(self.name) <= 200,
+            "version": isinstance(self.version, str) and 0 < len(self.version) <= 50,
+            "architecture": self.architecture == "resnet50",
+            "stride_in": self.stride_in in STRIDES,
+            "stem_pool": self.stem_pool in STEM_POOLS,
+            "classes": self.classes == CLASSES,
+            "mean": _numbers(self.mean, 3),
+            "std": _numbers(self.std, 3) and min(self.std) > 0,
+            "patch_size": self.patch_size == 224,
+            "cut_low": _numbers((self.cut_low, self.cut_high), 2) and 0 <= self.cut_low <= self.cut_high <= 1,
+            "calibrated": isinstance(self.calibrated, bool),
+            "calibration": isinstance(self.calibration, dict)
+            and _numbers(tuple(self.calibration.values()), len(self.calibration))
+            and set(self.calibration) in (set(), {"slope", "intercept"})
+            and (not self.calibrated or bool(self.calibration)),
+            "domain": self.domain is None or isinstance(self.domain, dict),
+            "training": isinstance(self.training, dict),
+            "metrics": isinstance(self.metrics, dict),
+        }
+        wrong = [name for name, good in checks.items() if not good]
+        if wrong:
+            raise _foreign(f"its metadata has an unusable {wrong[0]}")
+
+
+def _numbers(values: Any, count: int) -> bool:
+    return (
+        isinstance(values, tuple)
+        and len(values) == count
+        and all(isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v) for v in values)
+    )
+
+
+def _foreign(why: str) -> CheckpointError:
+    return CheckpointError("foreign", f"This is not a histopath checkpoint: {why}.")
+
+
+def sha256(path: Path | str) -> str:
+    """SHA-256 of a file, 64 hex digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _header(path: Path) -> dict[str, Any]:
+    """The safetensors header, checked against the file's length."""
+    if not path.is_file():
+        raise CheckpointError("missing", f"There is no checkpoint at {path}.")
+    size = path.stat().st_size
+    damaged = CheckpointError("corrupt", f"The checkpoint {path.name} is damaged or cut off.")
+    with open(path, "rb") as file:
+        start = file.read(8)
+        if len(start) < 8:
+            raise damaged
+        (length,) = struct.unpack("<Q", start)
+        if length > min(MAX_HEADER, size - 8):
+            raise _foreign("it is no safetensors file") if not _could_be_ours(path) else damaged
+        try:
+            header = json.loads(file.read(length))
+        except ValueError as error:
+            raise damaged from error
+    if not isinstance(header, dict):
+        raise damaged
+    try:
+        ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+    except (KeyError, IndexError, TypeError) as error:
+        raise damaged from error
+    if 8 + length + max(ends, default=0) != size:
+        raise damaged
+    return header
+
+
+def _could_be_ours(path: Path) -> bool:
+    """Whether the file begins as a safetensors file does, so that it is damaged rather than foreign."""
+    with open(path, "rb") as file:
+        return file.read(9)[8:] == b"{"
+
+
+def read_metadata(path: Path | str, expected_sha256: str | None = None) -> tuple[Metadata, str]:
+    """Metadata and SHA-256 of a checkpoint; reads the file once and loads no array.
+
+    Raises CheckpointError: ``missing``, ``corrupt``, ``foreign``, or ``checksum`` where the file is not the expected one.
+    """
+    path = Path(path)
+    header = _header(path)
+    notes = header.get("__metadata__")
+    if not isinstance(notes, dict) or KEY not in notes:
+        raise _foreign("it carries no histopath metadata")
+    metadata = Metadata.from_json(notes[KEY])
+    digest = sha256(path)
+    if expected_sha256 is not None and digest != expected_sha256:
+        raise CheckpointError("checksum", f"The checkpoint {path.name} has changed since it was registered.")
+    return metadata, digest
+
+
+def load_arrays(path: Path | str) -> dict[str, np.ndarray]:
+    """All arrays by torchvision's key names, in the dtypes of the file. Raises CheckpointError."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    path = Path(path)
+    _header(path)
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise CheckpointError("corrupt", f"The checkpoint {path.name} is damaged or cut off.") from error
+
+
+def _compact(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Convolutions and linear layers in fp16; BatchNorm, whose values do not all fit fp16, in fp32."""
+    norms = {name[: -len(end)] for name in arrays for end in BATCH_NORM if name.endswith(end)}
+    compact = {}
+    for name, array in arrays.items():
+        if name.endswith("num_batches_tracked"):
+            continue
+        dtype = np.float32 if name.rpartition(".")[0] in norms else np.float16
+        with np.errstate(over="ignore"):
+            compact[name] = np.ascontiguousarray(array, dtype=dtype)
+        if not np.isfinite(compact[name]).all():
+            raise CheckpointError("corrupt", f"The weights of {name} are not finite in {np.dtype(dtype).name}.")
+    return compact
+
+
+def save(path: Path | str, arrays: dict[str, np.ndarray], metadata: Metadata) -> str:
+    """Write a checkpoint in one step (a reader sees the old file or the new one, whole) and return its SHA-256.
+
+    Convolutions and linear layers are stored in fp16, BatchNorm in fp32. Raises CheckpointError (``corrupt``) for
+    weights that are not finite, (``foreign``) for metadata out of range.
+    """
+    from safetensors.numpy import save as serialise
+
+    metadata.validate()
+    content = serialise(_compact(arrays), metadata={KEY: metadata.to_json()})
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    return hashlib.sha256(content).hexdigest()
+
+
+def import_upstream(pth: Path | str, out: Path | str, name: str = "upstream", version: str = "1") -> str:
+    """Convert a PyTorch checkpoint of the upstream layout (torchvision's ResNet50, ``fc`` of two classes).
+
+    Accepts a bare state dict or one under ``model_state_dict``, ``state_dict`` or ``model``, with or without a
+    ``module.`` or ``model.`` prefix, and a head at ``fc`` or ``fc.1``. Nothing but tensors is unpickled. Returns the
+    SHA-256 of the written file; the result is uncalibrated. Raises CheckpointError.
+    """
+    import torch
+
+    pth = Path(pth)
+    if not pth.is_file():
+        raise CheckpointError("missing", f"There is no file at {pth}.")
+    try:
+        content = torch.load(pth, map_location="cpu", weights_only=True)
+    except Exception as error:  # the unpickler raises nearly anything on damaged data
+        raise CheckpointError(
+            "corrupt", f"{pth.name} is damaged, or holds more than weights and is not opened for safety."
+        ) from error
+    for key in ("model_state_dict", "state_dict", "model"):
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+            break
+    if not isinstance(content, dict) or not all(isinstance(value, torch.Tensor) for value in content.values()):
+        raise _foreign("it holds no state dict")
+    arrays = {_plain_key(key): value.float().numpy() for key, value in content.items()}
+    metadata = Metadata(name=name, version=version, training={"source": f"imported from {pth.name}"})
+
+    from .network import build, load_state
+
+    load_state(build(metadata), arrays)
+    return save(out, arrays, metadata)
+
+
+def _plain_key(key: str) -> str:
+    for prefix in ("module.", "model.", "backbone.", "resnet."):
+        key = key.removeprefix(prefix)
+    return key.replace("fc.1.", "fc.") if key.startswith("fc.1.") else key

@@ -1,0 +1,104 @@
+"""The patch network: a plain ResNet50 with a two-class linear head and an exact class activation map.
+
+He et al., *Deep Residual Learning for Image Recognition*, CVPR 2016; class activation map after Zhou et al., CVPR 2016.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torchvision.models import resnet50
+
+from inference.engine.checkpoint import CheckpointError, Metadata, load_arrays, read_metadata
+
+FEATURES = 2048
+
+
+class PatchNetwork(nn.Module):
+    """ResNet50 over patches; normalisation is part of the network.
+
+    State-dict keys are torchvision's (``conv1.weight`` ... ``fc.bias``).
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, metadata: Metadata) -> None:
+        super().__init__()
+        trunk = resnet50(weights=None)
+        self.conv1, self.bn1, self.relu = trunk.conv1, trunk.bn1, trunk.relu
+        self.maxpool = stem_pool(metadata.stem_pool)
+        self.layer1, self.layer2 = trunk.layer1, trunk.layer2
+        self.layer3, self.layer4 = trunk.layer3, trunk.layer4
+        if metadata.stride_in == "conv1":
+            for layer in (self.layer2, self.layer3, self.layer4):
+                stride_in_conv1(layer)
+        self.fc = nn.Linear(FEATURES, len(metadata.classes))
+        self.register_buffer("mean", torch.tensor(metadata.mean).view(1, 3, 1, 1) * 255, persistent=False)
+        self.register_buffer("std", torch.tensor(metadata.std).view(1, 3, 1, 1) * 255, persistent=False)
+
+    def trunk(self, pixels: Tensor) -> Tensor:
+        """Layer-3 map (N, 1024, 14, 14) of pixels (N, 3, 224, 224) in 0..255."""
+        x = (pixels.to(self.mean.dtype) - self.mean) / self.std
+        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
+        return self.layer3(self.layer2(self.layer1(x)))
+
+    def head(self, layer3: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (N, 2) and class activation map (N, 2, 7, 7) of a layer-3 map (N, 1024, 14, 14)."""
+        features = self.layer4(layer3)
+        cam = nn.functional.conv2d(features, self.fc.weight[:, :, None, None], self.fc.bias)
+        return self.fc(features.mean((2, 3))), cam
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (N, 2) and class activation map (N, 2, 7, 7) of RGB pixels (N, 3, 224, 224), uint8 or float, 0..255.
+
+        Pooling and head are both linear, so the spatial mean of the map is the logit to rounding.
+        """
+        return self.head(self.trunk(pixels))
+
+
+def stem_pool(variant: str) -> nn.MaxPool2d:
+    """The max pool behind ``conv1``: ``ceil`` (the original Caffe network) or ``padded`` (torchvision)."""
+    if variant == "ceil":
+        return nn.MaxPool2d(3, 2, padding=0, ceil_mode=True)
+    return nn.MaxPool2d(3, 2, padding=1)
+
+
+def stride_in_conv1(layer: nn.Module) -> None:
+    """Move the stride of a layer's first bottleneck from its 3x3 to its first 1x1 convolution, as in the v1 network."""
+    block = layer[0]  # type: ignore[index]
+    block.conv1.stride, block.conv2.stride = (2, 2), (1, 1)
+
+
+def build(metadata: Metadata) -> PatchNetwork:
+    """A network with fresh weights, in evaluation mode, of the variant that the metadata names."""
+    return PatchNetwork(metadata).eval()
+
+
+def load_state(network: PatchNetwork, arrays: dict[str, np.ndarray], *, partial: bool = False) -> None:
+    """Copy arrays (any float dtype, kept as fp32) into the network.
+
+    With ``partial`` missing keys stay as they are (an ImageNet trunk without layer 4). Raises CheckpointError
+    (``foreign``) on a key or shape that is not the network's.
+    """
+    state = {name: torch.from_numpy(np.array(array, dtype=np.float32)) for name, array in arrays.items()}
+    own = network.state_dict()
+    counters = {name for name in own if name.endswith("num_batches_tracked")}
+    unknown = sorted(set(state) - set(own))
+    missing = sorted(set(own) - set(state) - counters)
+    shapes = sorted(name for name in set(state) & set(own) if state[name].shape != own[name].shape)
+    if unknown or shapes or (missing and not partial):
+        names = ", ".join((unknown + shapes + ([] if partial else missing))[:3])
+        raise CheckpointError("foreign", f"The checkpoint does not fit a two-class ResNet50 (first differences: {names}).")
+    network.load_state_dict(state, strict=False)
+
+
+def from_checkpoint(path: Path | str) -> tuple[PatchNetwork, Metadata]:
+    """The network of a checkpoint file with its metadata. Raises CheckpointError as ``read_metadata`` does."""
+    metadata, _ = read_metadata(path)
+    network = build(metadata)
+    load_state(network, load_arrays(path))
+    return network, metadata

@@ -1,0 +1,74 @@
+"""Views of a patch that show the same tissue under another stain, scanner, scale or compression."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+# Haematoxylin, eosin and residual absorption vectors: Ruifrok & Johnston, Anal. Quant. Cytol. Histol. 2001.
+HED = np.array([[0.650, 0.704, 0.286], [0.072, 0.990, 0.105], [0.268, 0.570, 0.776]], dtype=np.float32)
+HED /= np.linalg.norm(HED, axis=1, keepdims=True)
+HED_INVERSE = np.linalg.inv(HED).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Strength:
+    """How far a view may differ. All are half-widths around the unchanged image; 0 switches a term off.
+
+    ``stain`` relative concentration of each stain; ``offset`` optical density added to each stain;
+    ``channel`` relative optical density of each colour channel (scanner, illuminant); ``scale`` natural
+    logarithm of the zoom; ``blur`` largest Gaussian radius in pixels; ``jpeg`` lowest quality (100: off).
+    """
+
+    stain: float = 0.35
+    offset: float = 0.04
+    channel: float = 0.15
+    scale: float = 0.35
+    blur: float = 0.8
+    jpeg: int = 60
+
+
+def stain_jitter(pixels: np.ndarray, random: np.random.Generator, strength: Strength) -> np.ndarray:
+    """Pixels uint8 (H, W, 3) with other stain concentrations, after Tellez et al., IEEE TMI 2018.
+
+    Works in optical density OD = -ln(I / 255), where absorption is additive in the stains (Beer-Lambert).
+    """
+    density = -np.log(np.maximum(pixels, 1).astype(np.float32) / 255)
+    stains = density @ HED_INVERSE
+    factor = random.uniform(1 - strength.stain, 1 + strength.stain, 3).astype(np.float32)
+    offset = random.uniform(-strength.offset, strength.offset, 3).astype(np.float32)
+    density = (stains * factor + offset) @ HED
+    density *= random.uniform(1 - strength.channel, 1 + strength.channel, 3).astype(np.float32)
+    return np.clip(np.exp(-density) * 255 + 0.5, 0, 255).astype(np.uint8)
+
+
+def random_patch(pixels: np.ndarray, random: np.random.Generator, strength: Strength, size: int = 224) -> np.ndarray:
+    """A random square of an image uint8 (H, W, 3), zoomed, turned, flipped and restained: uint8 (size, size, 3)."""
+    height, width = pixels.shape[:2]
+    side = int(round(size * np.exp(random.uniform(-strength.scale, strength.scale))))
+    side = min(side, height, width)
+    y, x = random.integers(0, height - side + 1), random.integers(0, width - side + 1)
+    patch = pixels[y : y + side, x : x + side]
+    patch = np.rot90(patch, random.integers(4))
+    if random.random() < 0.5:
+        patch = patch[:, ::-1]
+    image = Image.fromarray(np.ascontiguousarray(stain_jitter(patch, random, strength)))
+    if side != size:
+        image = image.resize((size, size), Image.Resampling.BILINEAR)
+    return degrade(image, random, strength)
+
+
+def degrade(image: Image.Image, random: np.random.Generator, strength: Strength) -> np.ndarray:
+    """Blur half of the images a little and compress half of them: uint8 (H, W, 3)."""
+    from PIL import ImageFilter
+
+    if strength.blur and random.random() < 0.5:
+        image = image.filter(ImageFilter.GaussianBlur(random.uniform(0, strength.blur)))
+    if strength.jpeg < 100 and random.random() < 0.5:
+        buffer = io.BytesIO()
+        image.save(buffer, "JPEG", quality=int(random.integers(strength.jpeg, 96)))
+        image = Image.open(buffer)
+    return np.asarray(image.convert("RGB"))

@@ -1,0 +1,87 @@
+"""The labelled images and the rules of who may be learned from."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+CLASSES = ("benign", "malignant")
+# The upstream project's own samples: kept for demonstration, so no figure may depend on them.
+DEMO_GROUPS = frozenset({"29315", "19979"})
+LABELLED = ("breakhis", "breakhis-tile", "ucsb")
+
+
+class LeakError(ValueError):
+    """Images of one group would stand on both sides of a split, or a demonstration group would be learned from."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One labelled image. ``label`` is 0 (benign) or 1 (malignant); ``group`` is the unit of every split."""
+
+    path: Path
+    name: str
+    dataset: str
+    label: int
+    subtype: str
+    group: str
+    magnification: str
+
+
+def default_data() -> Path:
+    return Path(os.environ.get("HISTOPATH_DATA", "../shared/data"))
+
+
+def default_weights() -> Path:
+    return Path(os.environ.get("HISTOPATH_WEIGHTS", "../shared/weights"))
+
+
+def read_index(root: Path, datasets: Iterable[str] = LABELLED) -> list[Sample]:
+    """The benign and malignant images that ``root/index.csv`` lists, in its order, without demonstration groups.
+
+    Raises FileNotFoundError where the index is missing.
+    """
+    wanted = set(datasets)
+    with open(root / "index.csv", newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["dataset"] in wanted and row["label"] in CLASSES]
+    samples = [
+        Sample(
+            path=root / row["path"],
+            name=row["path"],
+            dataset=row["dataset"],
+            label=CLASSES.index(row["label"]),
+            subtype=row["subtype"],
+            group=row["group"],
+            magnification=row["magnification"],
+        )
+        for row in rows
+        if row["group"] not in DEMO_GROUPS
+    ]
+    assert_no_demo(samples)
+    return samples
+
+
+def assert_no_demo(samples: Sequence[Sample]) -> None:
+    """Raises LeakError if a demonstration group is among the samples."""
+    found = {sample.group for sample in samples} & DEMO_GROUPS
+    if found:
+        raise LeakError(f"demonstration groups may not be learned from: {sorted(found)}")
+
+
+def assert_disjoint(training: Sequence[Sample], test: Sequence[Sample]) -> None:
+    """Raises LeakError if a group of any dataset stands on both sides."""
+    shared = {sample.group for sample in training} & {sample.group for sample in test}
+    if shared:
+        raise LeakError(f"groups on both sides of a split: {sorted(shared)}")
+
+
+def read_rgb(path: Path) -> np.ndarray:
+    """Pixels of a training image, uint8 (H, W, 3)."""
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB"))

@@ -1,0 +1,64 @@
+import math
+
+import numpy as np
+import pytest
+from scipy.special import expit, logit
+
+from inference.engine.checkpoint import Metadata
+from inference.engine.domain import DomainResult
+from inference.engine.verdict import calibrate, case_verdict, judge, mean_probability, slide_verdict
+
+IN = DomainResult(True)
+PATCHES = np.array([[0.9, 0.1], [0.2, 0.8], [0.4, 0.6], [0.5, 0.5]], np.float32)
+CALIBRATED = Metadata(
+    "m", "1", calibration={"slope": 2.0, "intercept": -0.5}, cut_low=0.3, cut_high=0.7, calibrated=True
+)
+
+
+def test_mean_is_over_patches():
+    assert mean_probability(PATCHES) == pytest.approx((0.1 + 0.8 + 0.6 + 0.5) / 4)
+
+
+@pytest.mark.parametrize("shape", [(0, 2), (3,), (3, 3)])
+def test_mean_refuses_other_shapes(shape):
+    with pytest.raises(ValueError):
+        mean_probability(np.zeros(shape))
+
+
+@pytest.mark.parametrize("raw", [0.01, 0.3, 0.5, 0.8, 0.999])
+def test_calibration_against_scipy(raw):
+    assert calibrate(raw, CALIBRATED) == pytest.approx(expit(2 * logit(raw) - 0.5), abs=1e-12)
+    assert calibrate(raw, Metadata("m", "1")) == raw
+
+
+@pytest.mark.parametrize("raw", [0.0, 1.0])
+def test_calibration_is_finite_at_the_edges(raw):
+    assert math.isfinite(calibrate(raw, CALIBRATED))
+
+
+def test_cut_points_are_part_of_the_band():
+    assert [judge(p, 0.3, 0.7) for p in (0.29, 0.3, 0.5, 0.7, 0.71)] == [
+        "benign", "indeterminate", "indeterminate", "indeterminate", "malignant",
+    ]  # fmt: skip
+
+
+def test_slide():
+    result = slide_verdict(PATCHES, CALIBRATED, DomainResult(True, warnings=["blurred"]))
+    assert result.raw_malignant == pytest.approx(0.5)
+    assert result.probability_malignant == pytest.approx(expit(-0.5))
+    assert result.confidence == pytest.approx(1 - expit(-0.5))
+    assert (result.benign_patches, result.malignant_patches) == (2, 2)
+    assert result.verdict == "indeterminate" and result.warnings == ("blurred",)
+
+
+def test_out_of_domain_shows_no_model_probability():
+    result = slide_verdict(PATCHES, CALIBRATED, DomainResult(False, "No tissue.", "blank", ["dark"]))
+    assert (result.verdict, result.confidence, result.probability_malignant) == ("out_of_domain", 0.0, 0.5)
+    assert result.raw_malignant is None and result.warnings == ("No tissue.", "dark")
+
+
+def test_case_is_the_mean_of_its_slides():
+    case = case_verdict([0.2, 0.9, 0.7], 0.3, 0.55)
+    assert case.probability_malignant == pytest.approx(0.6) and case.verdict == "malignant"
+    assert case.confidence == pytest.approx(0.6) and case.slides == 3
+    assert case_verdict([], 0.3, 0.7).verdict == "out_of_domain"
