@@ -1,0 +1,232 @@
+"""What people keep: cases, their slides, and what a person reads in them."""
+
+from __future__ import annotations
+
+import uuid
+import zoneinfo
+from typing import TYPE_CHECKING
+
+from django.contrib.auth.models import AbstractUser
+from django.core.exceptions import ValidationError
+from django.db import models
+from django.db.models import Prefetch
+from django.urls import reverse
+from django.utils import timezone
+
+from inference.models import Analysis, Verdict
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import AnonymousUser
+
+
+class Magnification(models.TextChoices):
+    UNKNOWN = "unknown", "Unknown"
+    X40 = "40X", "40×"
+    X100 = "100X", "100×"
+    X200 = "200X", "200×"
+    X400 = "400X", "400×"
+
+
+class Theme(models.TextChoices):
+    AUTO = "auto", "As the system"
+    LIGHT = "light", "Light"
+    DARK = "dark", "Dark"
+
+
+def validate_time_zone(name: str) -> None:
+    if name not in zoneinfo.available_timezones():
+        raise ValidationError(f"“{name}” is no time zone. Examples: UTC, Europe/Berlin.")
+
+
+class User(AbstractUser):
+    """A person with an account, and how they like the portal."""
+
+    theme = models.CharField(max_length=5, choices=Theme.choices, default=Theme.AUTO)
+    default_magnification = models.CharField(
+        max_length=7, choices=Magnification.choices, default=Magnification.UNKNOWN
+    )
+    time_zone = models.CharField(max_length=50, default="UTC", validators=[validate_time_zone])
+
+    @property
+    def is_reviewer(self) -> bool:
+        """Whether this person reads every case, not only their own."""
+        return self.has_perm("cases.review_cases")
+
+
+class CaseQuerySet(models.QuerySet["Case"]):
+    def visible_to(self, user: User | AnonymousUser) -> CaseQuerySet:
+        """All cases for a reviewer, one's own for anybody else, none for nobody."""
+        if not isinstance(user, User) or not user.is_active:
+            return self.none()
+        return self if user.is_reviewer else self.filter(owner=user)
+
+    def editable_by(self, user: User | AnonymousUser) -> CaseQuerySet:
+        """One's own: a reviewer reads what others keep and changes none of it."""
+        if not isinstance(user, User) or not user.is_active:
+            return self.none()
+        return self.filter(owner=user)
+
+
+class Case(models.Model):
+    """Slides that belong together, usually of one patient.
+
+    The aggregate (``verdict``, ``probability`` and the counts) is derived from the slides' current
+    analyses by :func:`cases.services.refresh` and kept here so that a history of thousands of cases
+    is one query.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    owner = models.ForeignKey(User, on_delete=models.CASCADE, related_name="cases")
+    title = models.CharField(max_length=120)
+    patient = models.CharField(
+        "patient pseudonym", max_length=60, blank=True, help_text="Never a name, birth date or record number."
+    )
+    notes = models.TextField("clinical notes", max_length=5000, blank=True)
+    magnification = models.CharField(
+        max_length=7, choices=Magnification.choices, default=Magnification.UNKNOWN
+    )
+    overlap = models.FloatField(default=0.0, help_text="Least share of a patch that neighbours have in common.")
+    is_synthetic = models.BooleanField(default=False, editable=False)
+    created_at = models.DateTimeField("created", default=timezone.now, editable=False)
+    updated_at = models.DateTimeField("updated", auto_now=True)
+
+    verdict = models.CharField(max_length=15, choices=Verdict.choices, blank=True, editable=False)
+    probability = models.FloatField(null=True, blank=True, editable=False)
+    slide_count = models.PositiveIntegerField(default=0, editable=False)
+    open_count = models.PositiveIntegerField(default=0, editable=False)
+    failed_count = models.PositiveIntegerField(default=0, editable=False)
+
+    objects = CaseQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-created_at"]
+        permissions = [("review_cases", "Can read every case")]
+        indexes = [models.Index(fields=["owner", "-created_at"], name="case_history")]
+
+    def __str__(self) -> str:
+        return self.title
+
+    def get_absolute_url(self) -> str:
+        return reverse("cases:case", args=[self.pk])
+
+    @property
+    def state(self) -> str:
+        """``empty``, ``running``, ``failed`` (some slide has no result), or ``done``."""
+        if not self.slide_count:
+            return "empty"
+        if self.open_count:
+            return "running"
+        return "failed" if self.failed_count else "done"
+
+    @property
+    def confidence(self) -> float | None:
+        """The larger of both calibrated probabilities; 0 out of domain, None before a verdict."""
+        if self.probability is None:
+            return None
+        if self.verdict == Verdict.OUT_OF_DOMAIN:
+            return 0.0
+        return max(self.probability, 1.0 - self.probability)
+
+
+def random_name(slide: Slide, filename: str) -> str:
+    """Where a slide's pixels are kept; nothing of the original name is in it."""
+    name = uuid.uuid4().hex
+    return f"slides/{name[:2]}/{name}.png"
+
+
+def random_thumbnail_name(slide: Slide, filename: str) -> str:
+    name = uuid.uuid4().hex
+    return f"thumbnails/{name[:2]}/{name}.jpg"
+
+
+class SlideQuerySet(models.QuerySet["Slide"]):
+    def with_analysis(self) -> SlideQuerySet:
+        """With the current analysis of each, in one further query; see :attr:`Slide.analysis`."""
+        current = Analysis.with_model().filter(is_current=True)
+        return self.prefetch_related(Prefetch("analyses", current, to_attr="current_analyses"))
+
+    def visible_to(self, user: User | AnonymousUser) -> SlideQuerySet:
+        return self.filter(case__in=Case.objects.visible_to(user))
+
+    def editable_by(self, user: User | AnonymousUser) -> SlideQuerySet:
+        return self.filter(case__in=Case.objects.editable_by(user))
+
+
+class Slide(models.Model):
+    """One uploaded image. Its file holds the pixels alone, rebuilt as PNG; the upload's SHA-256 is kept."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    case = models.ForeignKey(Case, on_delete=models.CASCADE, related_name="slides")
+    original_name = models.CharField("file name", max_length=255)
+    file = models.ImageField(
+        upload_to=random_name, width_field="width", height_field="height", editable=False, max_length=200
+    )
+    thumbnail = models.ImageField(upload_to=random_thumbnail_name, editable=False, max_length=200)
+    sha256 = models.CharField("SHA-256 of the upload", max_length=64, editable=False)
+    format = models.CharField(max_length=10, editable=False)
+    size = models.PositiveBigIntegerField("bytes uploaded", editable=False)
+    width = models.PositiveIntegerField(editable=False)
+    height = models.PositiveIntegerField(editable=False)
+    magnification = models.CharField(
+        max_length=7, choices=Magnification.choices, default=Magnification.UNKNOWN
+    )
+    added_at = models.DateTimeField("added", default=timezone.now, editable=False)
+
+    current_analyses: list[Analysis]
+
+    objects = SlideQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["added_at", "original_name"]
+
+    def __str__(self) -> str:
+        return self.original_name
+
+    def get_absolute_url(self) -> str:
+        return reverse("cases:slide", args=[self.pk])
+
+    @property
+    def analysis(self) -> Analysis | None:
+        """The current analysis; from :meth:`SlideQuerySet.with_analysis` where that was used."""
+        if hasattr(self, "current_analyses"):
+            return self.current_analyses[0] if self.current_analyses else None
+        return Analysis.with_model().filter(slide=self, is_current=True).first()
+
+    @property
+    def megapixels(self) -> float:
+        return self.width * self.height / 1e6
+
+
+class Reading(models.TextChoices):
+    BENIGN = "benign", "Benign"
+    MALIGNANT = "malignant", "Malignant"
+    UNCERTAIN = "uncertain", "Uncertain"
+
+
+class Review(models.Model):
+    """A person's own reading of a case, signed by the account that wrote it and never overwritten."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    case = models.ForeignKey(Case, on_delete=models.CASCADE, related_name="reviews")
+    author = models.ForeignKey(User, on_delete=models.PROTECT, related_name="reviews")
+    reading = models.CharField(max_length=10, choices=Reading.choices)
+    subtype = models.CharField(max_length=60, blank=True)
+    comment = models.TextField(max_length=5000, blank=True)
+    created_at = models.DateTimeField("signed", default=timezone.now, editable=False)
+    #: What the model said of the case when the reading was signed.
+    verdict = models.CharField(max_length=15, choices=Verdict.choices, blank=True, editable=False)
+    probability = models.FloatField(null=True, blank=True, editable=False)
+
+    class Meta:
+        ordering = ["-created_at"]
+
+    def __str__(self) -> str:
+        return f"{self.get_reading_display()} by {self.author}"
+
+    @property
+    def agrees(self) -> bool | None:
+        """Whether person and model say the same; None where either does not decide."""
+        decided = (Verdict.BENIGN, Verdict.MALIGNANT)
+        if self.verdict not in decided or self.reading == Reading.UNCERTAIN:
+            return None
+        return self.reading == self.verdict

@@ -1,0 +1,53 @@
+"""What a page that is open needs to know while workers are busy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from inference import queue
+from inference.models import Analysis, State
+
+from .models import Case, Slide
+
+
+def slide_progress(slide: Slide) -> dict[str, Any]:
+    """State of one slide, for scripts: see :func:`case_progress`."""
+    analysis = slide.analysis
+    if analysis is None:
+        return {"id": str(slide.pk), "state": "none"}
+    return {
+        "id": str(slide.pk),
+        "state": analysis.state,
+        "patches_done": analysis.patches_done,
+        "patches_total": analysis.patches_total,
+        "percent": analysis.percent,
+        "verdict": analysis.verdict,
+        "error": analysis.error,
+    }
+
+
+def case_progress(case: Case, slides: list[Slide] | None = None) -> dict[str, Any]:
+    """State of a case and each of its slides.
+
+    ``ahead`` is how many other analyses wait before the first of this case, ``worker_alive`` whether
+    anybody works at all. ``slides`` are those of the case with their analyses, where the caller has
+    them already.
+    """
+    if slides is None:
+        slides = list(Slide.objects.filter(case=case).with_analysis())
+    first = _first_waiting([slide.analysis for slide in slides if slide.analysis])
+    states = [slide_progress(slide) for slide in slides]
+    return {
+        "state": case.state,
+        "verdict": case.verdict,
+        "open": sum(state["state"] in (State.QUEUED, State.RUNNING) for state in states),
+        "total": len(states),
+        "ahead": queue.position(first) if first else 0,
+        "worker_alive": queue.worker_alive(),
+        "slides": states,
+    }
+
+
+def _first_waiting(analyses: list[Analysis]) -> Analysis | None:
+    waiting = [analysis for analysis in analyses if analysis.state == State.QUEUED]
+    return min(waiting, key=lambda analysis: (analysis.turn, analysis.queued_at), default=None)

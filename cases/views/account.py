@@ -1,0 +1,24 @@
+"""How a person likes the portal. Signing in and all that is allauth's."""
+
+from __future__ import annotations
+
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.http import HttpResponse
+from django.shortcuts import redirect, render
+
+from cases.forms import PreferencesForm
+
+from .access import SignedInRequest
+
+
+@login_required
+def preferences(request: SignedInRequest) -> HttpResponse:
+    """Name, theme, default magnification, time zone."""
+    form = PreferencesForm(request.POST or None, instance=request.user)
+    if request.method == "POST" and form.is_valid():
+        form.save()
+        messages.success(request, "Preferences saved.")
+        return redirect("cases:preferences")
+    status = 400 if form.errors else 200
+    return render(request, "cases/preferences.html", {"form": form}, status=status)

@@ -1,0 +1,52 @@
+"""System checks: what would break later is said at the start."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from django.apps import AppConfig
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Tags, Warning, register
+
+
+@register(Tags.files)
+def storage_is_writable(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Uploads need a directory that can be written, apart from what WhiteNoise serves."""
+    media, static = Path(settings.MEDIA_ROOT).resolve(), Path(settings.STATIC_ROOT).resolve()
+    found: list[CheckMessage] = []
+    if media == static or static in media.parents:
+        found.append(Error("MEDIA_ROOT lies under STATIC_ROOT: uploads would be public.", id="histopath.E001"))
+    existing = next(path for path in (media, *media.parents) if path.exists())
+    if not os.access(existing, os.W_OK):
+        found.append(Error(f"MEDIA_ROOT {media} can't be written.", id="histopath.E002"))
+    return found
+
+
+@register(Tags.files)
+def model_is_there(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Without a checkpoint nothing can be analysed."""
+    if any(Path(settings.MODEL_DIR).glob("*.safetensors")):
+        return []
+    return [
+        Warning(
+            f"No checkpoint (*.safetensors) in {settings.MODEL_DIR}: images can't be analysed.",
+            hint="Restore the file from the repository, or train one: manage.py train.",
+            id="histopath.W001",
+        )
+    ]
+
+
+@register(Tags.security, deploy=True)
+def mail_goes_somewhere(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Password resets need a mail server; without one their links end up in the log."""
+    if settings.EMAIL_BACKEND.endswith("console.EmailBackend"):
+        return [
+            Warning(
+                "EMAIL_URL is not set: password reset mails are printed to the log.",
+                id="histopath.W002",
+            )
+        ]
+    return []

@@ -1,0 +1,15 @@
+"""All addresses. Pages live in cases, prediction and resources for programs under api."""
+
+from django.conf import settings
+from django.contrib import admin
+from django.urls import include, path
+
+from . import health
+
+urlpatterns = [
+    path("", include("cases.urls")),
+    path("accounts/", include("allauth.urls")),
+    path("health", health.ready, name="health"),
+    path("health/live", health.live, name="health-live"),
+    path(settings.ADMIN_PATH, admin.site.urls),
+]

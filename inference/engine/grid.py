@@ -1,0 +1,78 @@
+"""Where on an image the patches lie."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+PATCH = 224
+MAX_OVERLAP = 0.75
+
+
+def _starts(length: int, overlap: float) -> list[int]:
+    """Starts of the patches along one axis: evenly spread, first at 0, last flush with the edge."""
+    if length <= PATCH:
+        return [0]
+    stride = PATCH * (1.0 - overlap)
+    count = math.ceil((length - PATCH) / stride) + 1
+    return [round(i * (length - PATCH) / (count - 1)) for i in range(count)]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The 224x224 patches that cover an image completely.
+
+    Patches are spread evenly, so neighbours share what does not divide by 224 and no edge is left
+    unread or read more than the rest. ``overlap`` is the least share of a patch that neighbours
+    have in common, 0 to 0.75. An axis shorter than a patch has one position; :meth:`cut` mirrors
+    the missing pixels.
+
+    Raises ``ValueError`` where a side is not positive or the overlap is out of range.
+    """
+
+    width: int
+    height: int
+    overlap: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.width < 1 or self.height < 1:
+            raise ValueError(f"an image of {self.width}x{self.height} pixels has no patches")
+        if not 0.0 <= self.overlap <= MAX_OVERLAP:
+            raise ValueError(f"overlap must lie between 0 and {MAX_OVERLAP}, not {self.overlap}")
+
+    @cached_property
+    def columns(self) -> list[int]:
+        """Left edges in pixels, ascending."""
+        return _starts(self.width, self.overlap)
+
+    @cached_property
+    def rows(self) -> list[int]:
+        """Top edges in pixels, ascending."""
+        return _starts(self.height, self.overlap)
+
+    @cached_property
+    def positions(self) -> NDArray[np.int32]:
+        """Top-left corners, int32 (N, 2) as x, y, row by row."""
+        return np.array([(x, y) for y in self.rows for x in self.columns], dtype=np.int32)
+
+    def __len__(self) -> int:
+        return len(self.columns) * len(self.rows)
+
+    def pad(self, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The image, mirrored at its right and bottom edge to at least one patch a side.
+
+        ``rgb`` is uint8 (height, width, 3); returned as it is where nothing is missing.
+        """
+        missing = (max(0, PATCH - self.height), max(0, PATCH - self.width))
+        if not any(missing):
+            return rgb
+        return np.pad(rgb, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="symmetric")
+
+    def cut(self, padded: NDArray[np.uint8], index: int, out: NDArray[np.uint8]) -> None:
+        """Copy patch ``index`` of the padded image into ``out``, uint8 (224, 224, 3)."""
+        x, y = self.positions[index]
+        np.copyto(out, padded[y : y + PATCH, x : x + PATCH])

@@ -1,0 +1,69 @@
+"""Splits by group: no group stands on two sides, whichever dataset its images come from."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from inference.learning.dataset import Sample, assert_disjoint, assert_no_demo
+
+FOLDS = 5
+
+
+def stratum(samples: Sequence[Sample], group: str) -> str:
+    """What a group is dealt out by: UCSB groups hold both labels, a BreakHis group one."""
+    own = [sample for sample in samples if sample.group == group]
+    if any(sample.dataset == "ucsb" for sample in own):
+        return "ucsb"
+    return "malignant" if Counter(sample.label for sample in own).most_common(1)[0][0] else "benign"
+
+
+def assign_folds(samples: Sequence[Sample], count: int = FOLDS, seed: int = 0) -> dict[str, int]:
+    """Fold 0..count-1 of each group, stratified by label and dealt from the largest group to the smallest.
+
+    Each round of ``count`` groups goes to the folds in a random order, so that folds are alike in groups and images.
+    """
+    assert_no_demo(samples)
+    random = np.random.default_rng(seed)
+    sizes = Counter(sample.group for sample in samples)
+    strata: dict[str, list[str]] = {}
+    for group in sorted(sizes):
+        strata.setdefault(stratum(samples, group), []).append(group)
+    folds: dict[str, int] = {}
+    load = np.zeros(count)
+    for name in sorted(strata):
+        groups = sorted(strata[name], key=lambda group: (-sizes[group], group))
+        for start in range(0, len(groups), count):
+            # The folds with the fewest images come first in the round that begins with the largest groups.
+            order = np.lexsort((random.random(count), load))
+            for group, fold in zip(groups[start : start + count], order, strict=False):
+                folds[group] = int(fold)
+                load[fold] += 1
+    return folds
+
+
+def split(samples: Sequence[Sample], folds: dict[str, int], test_fold: int) -> tuple[np.ndarray, np.ndarray]:
+    """Indices (training, test) of one fold. Raises LeakError where a group would stand on both sides."""
+    fold_of = np.array([folds[sample.group] for sample in samples])
+    training, test = np.flatnonzero(fold_of != test_fold), np.flatnonzero(fold_of == test_fold)
+    assert_disjoint([samples[i] for i in training], [samples[i] for i in test])
+    return training, test
+
+
+def group_weights(samples: Sequence[Sample], datasets: dict[str, float] | None = None) -> np.ndarray:
+    """Weight of each image, mean 1: within a dataset both classes weigh the same, within a class every group.
+
+    ``datasets`` gives the share of each dataset (tiles count as BreakHis); None: by its number of labelled groups.
+    """
+    cells: dict[tuple[str, int], dict[str, list[int]]] = {}
+    for index, sample in enumerate(samples):
+        family = "breakhis" if sample.dataset.startswith("breakhis") else sample.dataset
+        cells.setdefault((family, sample.label), {}).setdefault(sample.group, []).append(index)
+    weights = np.zeros(len(samples))
+    for (family, _), groups in cells.items():
+        share = datasets[family] if datasets else sum(len(c) for (f, _), c in cells.items() if f == family)
+        for indices in groups.values():
+            weights[indices] = share / len(groups) / len(indices)
+    return weights / weights.mean()

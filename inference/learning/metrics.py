@@ -1,0 +1,100 @@
+"""Figures of a set of predictions, with intervals that respect that images of a group are not independent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score
+
+Array = NDArray[np.float64]
+NAMES = (
+    "accuracy", "balanced_accuracy", "precision", "sensitivity", "specificity", "f1", "auc", "brier", "ece",
+)  # fmt: skip
+BINS = 10
+
+
+def expected_calibration_error(label: Array, p: Array, weight: Array, bins: int = BINS) -> float:
+    """Weighted mean distance of probability and frequency over equally wide bins (Guo et al., ICML 2017), 0..1.
+
+    The binary form: the probability of class 1 against its frequency.
+    """
+    index = np.minimum((p * bins).astype(int), bins - 1)
+    total = np.bincount(index, weight, bins)
+    gap = np.abs(np.bincount(index, weight * p, bins) - np.bincount(index, weight * label, bins))
+    return float(gap[total > 0].sum() / total.sum())
+
+
+def figures(label: Array, p: Array, weight: Array | None = None) -> dict[str, float]:
+    """All of NAMES for labels 0/1 and malignant probabilities (N,), decided at p >= 0.5; NaN where undefined."""
+    weight = np.ones(len(p)) if weight is None else weight
+    positive, predicted = label == 1, p >= 0.5
+    tp, fn = weight[positive & predicted].sum(), weight[positive & ~predicted].sum()
+    tn, fp = weight[~positive & ~predicted].sum(), weight[~positive & predicted].sum()
+
+    def ratio(part: float, whole: float) -> float:
+        return float(part / whole) if whole > 0 else float("nan")
+
+    both = tp + fn > 0 and tn + fp > 0
+    sensitivity, specificity = ratio(tp, tp + fn), ratio(tn, tn + fp)
+    return {
+        "accuracy": ratio(tp + tn, weight.sum()),
+        "balanced_accuracy": (sensitivity + specificity) / 2,
+        "precision": ratio(tp, tp + fp),
+        "sensitivity": sensitivity,
+        "specificity": specificity,
+        "f1": ratio(2 * tp, 2 * tp + fp + fn),
+        "auc": float(roc_auc_score(label, p, sample_weight=weight)) if both else float("nan"),
+        "brier": float(np.average((p - label) ** 2, weights=weight)),
+        "ece": expected_calibration_error(label, p, weight),
+    }
+
+
+def equal_group_weight(label: Array, group: NDArray[np.str_]) -> Array:
+    """Weight of each image such that every (group, label) weighs 1."""
+    _, index, count = np.unique(np.char.add(group, label.astype(int).astype(str)), return_inverse=True, return_counts=True)
+    return 1.0 / count[index]
+
+
+def per_patient(label: Array, p: Array, group: NDArray[np.str_]) -> tuple[Array, Array, NDArray[np.str_]]:
+    """Label, mean probability and group of every (group, label)."""
+    key = np.char.add(np.char.add(group, "|"), label.astype(int).astype(str))
+    names, first, index = np.unique(key, return_index=True, return_inverse=True)
+    mean = np.bincount(index, p) / np.bincount(index)
+    return label[first], mean, group[first]
+
+
+def intervals(
+    label: Array,
+    p: Array,
+    group: NDArray[np.str_],
+    weight: Array | None = None,
+    replicates: int = 1000,
+    seed: int = 0,
+    measure: Callable[[Array, Array, Array], dict[str, float]] = figures,
+) -> dict[str, tuple[float, float]]:
+    """Percentile 95 % intervals from a bootstrap over groups (Field & Welsh, JRSS B 2007), stratified by label.
+
+    Groups are drawn with replacement within each set of labels that they hold; a group brings all of its images.
+    """
+    weight = np.ones(len(p)) if weight is None else weight
+    names, index = np.unique(group, return_inverse=True)
+    kinds = np.array([int(label[index == i].min()) + 2 * int(label[index == i].max()) for i in range(len(names))])
+    random = np.random.default_rng(seed)
+    draws: dict[str, list[float]] = {}
+    for _ in range(replicates):
+        times = np.zeros(len(names))
+        for kind in np.unique(kinds):
+            members = np.flatnonzero(kinds == kind)
+            np.add.at(times, random.choice(members, len(members)), 1)
+        drawn = weight * times[index]
+        keep = drawn > 0
+        for name, value in measure(label[keep], p[keep], drawn[keep]).items():
+            draws.setdefault(name, []).append(value)
+    return {
+        name: (float(np.nanpercentile(values, 2.5)), float(np.nanpercentile(values, 97.5)))
+        if not np.isnan(values).all()
+        else (float("nan"), float("nan"))
+        for name, values in draws.items()
+    }

@@ -1,0 +1,63 @@
+"""django-q2's cluster with a heartbeat, a sweep for interrupted work, and a stop that hands back."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import sys
+from datetime import timedelta
+from typing import Any
+
+from django.db import close_old_connections
+from django.utils import timezone
+from django_q.cluster import Cluster as QCluster
+from django_q.management.commands.qcluster import Command as QCommand
+
+from inference import queue, worker
+from inference.models import Cluster
+
+log = logging.getLogger(__name__)
+
+BEAT_EVERY = 5.0
+
+
+class StoppableCluster(QCluster):  # type: ignore[misc]
+    """Tells its workers to hand back what they hold before it waits for them."""
+
+    def sig_handler(self, signum: int, frame: Any) -> None:
+        worker.stopping.set()
+        super().sig_handler(signum, frame)
+
+
+class Command(QCommand):  # type: ignore[misc]
+    help = "Start the background workers (a django-q2 cluster with heartbeat and sweep)."
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        if options["cluster_name"]:
+            os.environ["Q_CLUSTER_NAME"] = options["cluster_name"]
+        cluster = StoppableCluster()
+        cluster.start()
+        if options["run_once"]:
+            cluster.stop()
+            return
+        self._guard(cluster)
+        if not worker.stopping.is_set():
+            sys.exit("The cluster died; start it again.")
+
+    def _guard(self, cluster: QCluster) -> None:
+        """Beat and sweep until the cluster has stopped."""
+        row = Cluster(host=socket.gethostname(), pid=os.getpid())
+        while cluster.sentinel.is_alive() and not worker.stopping.is_set():
+            try:
+                row.seen_at = timezone.now()
+                row.save()
+                queue.sweep()
+            except Exception:
+                log.exception("Heartbeat failed; the database may be away.")
+                close_old_connections()
+            cluster.sentinel.join(BEAT_EVERY)
+        cluster.sentinel.join()
+        long_gone = timezone.now() - timedelta(days=1)
+        Cluster.objects.filter(pk=row.pk).delete()
+        Cluster.objects.filter(seen_at__lt=long_gone).delete()

@@ -1,0 +1,207 @@
+"""What is remembered of models and of their runs over slides."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from typing import Any
+
+import numpy as np
+from django.conf import settings
+from django.core.validators import MaxValueValidator, MinValueValidator
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+from numpy.typing import NDArray
+
+from .engine.checkpoint import Metadata
+from .engine.grid import MAX_OVERLAP, Grid
+
+
+class ModelVersionManager(models.Manager["ModelVersion"]):
+    """Leaves the metadata, some 40 kB of training record, unread until somebody asks for it."""
+
+    def get_queryset(self) -> models.QuerySet[ModelVersion]:
+        return super().get_queryset().defer("metadata")
+
+
+class ModelVersion(models.Model):
+    """A checkpoint file that was checked and may be used. One of them is active."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    name = models.CharField(max_length=100)
+    version = models.CharField(max_length=50)
+    file = models.CharField(max_length=255, help_text="File name within the model directory.")
+    sha256 = models.CharField("SHA-256", max_length=64, unique=True)
+    metadata = models.JSONField(default=dict)
+    cut_low = models.FloatField(default=0.5)
+    cut_high = models.FloatField(default=0.5)
+    calibrated = models.BooleanField(default=False)
+    is_active = models.BooleanField("active", default=False)
+    added_at = models.DateTimeField("added", default=timezone.now, editable=False)
+
+    objects = ModelVersionManager()
+
+    class Meta:
+        ordering = ["-added_at"]
+        constraints = [
+            models.UniqueConstraint(fields=["is_active"], condition=Q(is_active=True), name="one_active_model"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.version}"
+
+    @property
+    def path(self) -> str:
+        return str(settings.MODEL_DIR / self.file)
+
+    @property
+    def short_sha256(self) -> str:
+        return self.sha256[:12]
+
+    @property
+    def info(self) -> Metadata:
+        """The checkpoint's metadata, typed."""
+        return Metadata.from_json(json.dumps(self.metadata))
+
+
+class State(models.TextChoices):
+    QUEUED = "queued", "Queued"
+    RUNNING = "running", "Running"
+    DONE = "done", "Done"
+    FAILED = "failed", "Failed"
+
+
+class Verdict(models.TextChoices):
+    BENIGN = "benign", "Benign"
+    MALIGNANT = "malignant", "Malignant"
+    INDETERMINATE = "indeterminate", "Indeterminate"
+    OUT_OF_DOMAIN = "out_of_domain", "Out of domain"
+
+
+class Analysis(models.Model):
+    """One run of one model version over one slide. The table is also the queue.
+
+    Probabilities are of class malignant, 0 to 1: ``raw_probability`` is the mean over the patches,
+    ``probability`` that mean calibrated. They are empty until the analysis is done; for an
+    out-of-domain slide ``probability`` is 0.5 and ``confidence`` 0.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    slide = models.ForeignKey("cases.Slide", on_delete=models.CASCADE, related_name="analyses")
+    model_version = models.ForeignKey(ModelVersion, on_delete=models.PROTECT, related_name="analyses")
+    is_current = models.BooleanField(default=True)
+    overlap = models.FloatField(
+        default=0.0, validators=[MinValueValidator(0.0), MaxValueValidator(MAX_OVERLAP)]
+    )
+
+    state = models.CharField(max_length=10, choices=State.choices, default=State.QUEUED)
+    turn = models.PositiveIntegerField(default=0)
+    queued_at = models.DateTimeField(default=timezone.now)
+    attempts = models.PositiveSmallIntegerField(default=0)
+    claim = models.UUIDField(null=True, blank=True, editable=False)
+    lease_until = models.DateTimeField(null=True, blank=True, editable=False)
+    patches_done = models.PositiveIntegerField(default=0)
+    patches_total = models.PositiveIntegerField(default=0)
+    started_at = models.DateTimeField(null=True, blank=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+    error_code = models.CharField(max_length=40, blank=True)
+    error = models.TextField(blank=True)
+
+    runtime = models.CharField(max_length=60, blank=True)
+    verdict = models.CharField(max_length=15, choices=Verdict.choices, blank=True)
+    probability = models.FloatField(null=True, blank=True)
+    raw_probability = models.FloatField(null=True, blank=True)
+    confidence = models.FloatField(null=True, blank=True)
+    benign_patches = models.PositiveIntegerField(null=True, blank=True)
+    malignant_patches = models.PositiveIntegerField(null=True, blank=True)
+    warnings = models.JSONField(default=list, blank=True)
+    seconds = models.FloatField(null=True, blank=True, help_text="From the first patch to the last.")
+
+    class Meta:
+        verbose_name_plural = "analyses"
+        ordering = ["-queued_at"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["slide"], condition=Q(is_current=True), name="one_current_analysis_a_slide"
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["turn", "queued_at"], condition=Q(state="queued"), name="analysis_queue"),
+            models.Index(fields=["lease_until"], condition=Q(state="running"), name="analysis_leases"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.get_state_display()} analysis of {self.slide_id}"
+
+    @classmethod
+    def with_model(cls) -> models.QuerySet[Analysis]:
+        """Analyses with their model version, but for its long metadata."""
+        return cls.objects.select_related("model_version").defer("model_version__metadata")
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a result is still to come."""
+        return self.state in (State.QUEUED, State.RUNNING)
+
+    @property
+    def benign_probability(self) -> float | None:
+        return None if self.probability is None else 1.0 - self.probability
+
+    @property
+    def total_patches(self) -> int:
+        return (self.benign_patches or 0) + (self.malignant_patches or 0)
+
+    @property
+    def percent(self) -> int:
+        return round(100 * self.patches_done / self.patches_total) if self.patches_total else 0
+
+
+class PatchTable(models.Model):
+    """The patches of a finished analysis, apart from it so that lists of analyses stay light."""
+
+    analysis = models.OneToOneField(Analysis, on_delete=models.CASCADE, primary_key=True, related_name="patches")
+    width = models.PositiveIntegerField()
+    height = models.PositiveIntegerField()
+    malignant_bytes = models.BinaryField()
+    activation_bytes = models.BinaryField()
+
+    def __str__(self) -> str:
+        return f"patches of {self.analysis_id}"
+
+    @property
+    def grid(self) -> Grid:
+        return Grid(self.width, self.height, self.analysis.overlap)
+
+    @property
+    def malignant(self) -> NDArray[np.float32]:
+        """Raw probability of malignancy of each patch, float32 (N,), in the grid's order."""
+        return np.frombuffer(bytes(self.malignant_bytes), dtype="<f4")
+
+    @property
+    def activation(self) -> NDArray[np.float16]:
+        """Evidence for malignancy in logits, float16 (N, 7, 7), in the grid's order."""
+        return np.frombuffer(bytes(self.activation_bytes), dtype="<f2").reshape(-1, 7, 7)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Each patch as ``index``, ``x``, ``y`` (pixels) and ``malignant`` (raw probability)."""
+        return [
+            {"index": index, "x": int(x), "y": int(y), "malignant": float(value)}
+            for index, ((x, y), value) in enumerate(zip(self.grid.positions, self.malignant, strict=True))
+        ]
+
+
+class Cluster(models.Model):
+    """A running group of worker processes, known by its heartbeat."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    host = models.CharField(max_length=255)
+    pid = models.PositiveIntegerField()
+    started_at = models.DateTimeField(default=timezone.now)
+    seen_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        ordering = ["-seen_at"]
+
+    def __str__(self) -> str:
+        return f"{self.host} ({self.pid})"

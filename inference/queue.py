@@ -1,0 +1,227 @@
+"""The Analysis table as a queue: ask, claim, renew, finish, hand back, sweep.
+
+Every step is one conditional UPDATE, so that two workers, or one task run twice, can't do harm: a
+worker may write to a row only while the row carries its claim.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from typing import Any
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import F, Q
+from django.utils import timezone
+from django_q.brokers import get_broker
+from django_q.tasks import async_task
+
+from .engine.predictor import Prediction
+from .models import Analysis, Cluster, ModelVersion, PatchTable, State
+from .registry import active_model
+from .signals import analysis_ended
+
+log = logging.getLogger(__name__)
+
+
+def request_analyses(
+    slide_ids: Sequence[uuid.UUID],
+    owner_slides: Any,
+    overlap: float | None = None,
+    model_version: ModelVersion | None = None,
+) -> list[Analysis]:
+    """Queue one analysis a slide and wake a worker once the transaction commits.
+
+    ``owner_slides`` selects all slides of the person who asks: who has many waiting stands further
+    back with each, so that a folder of hundreds does not starve another's single image. An analysis
+    of a slide that is still open stays as it is and is returned instead of a second one.
+
+    Raises :class:`inference.registry.NoModel` when no model version is active.
+    """
+    model = model_version or active_model()
+    overlap = settings.ANALYSIS_OVERLAP if overlap is None else overlap
+    result = []
+    with transaction.atomic():
+        waiting = Analysis.objects.filter(slide__in=owner_slides, state__in=(State.QUEUED, State.RUNNING))
+        turn = waiting.count()
+        still_open = {
+            analysis.slide_id: analysis
+            for analysis in Analysis.objects.filter(
+                slide__in=slide_ids, is_current=True, state__in=(State.QUEUED, State.RUNNING)
+            )
+        }
+        for slide_id in slide_ids:
+            if slide_id in still_open:
+                result.append(still_open[slide_id])
+                continue
+            Analysis.objects.filter(slide=slide_id, is_current=True).update(is_current=False)
+            analysis = Analysis.objects.create(
+                slide_id=slide_id, model_version=model, overlap=overlap, turn=turn
+            )
+            turn += 1
+            result.append(analysis)
+        transaction.on_commit(wake)
+    return result
+
+
+def wake() -> None:
+    """Tell a worker that there is something to do. Losing the message is harmless: see :func:`sweep`."""
+    try:
+        async_task("inference.worker.drain", task_name="drain", save=False)
+    except Exception:
+        # The rows are safe; the sweep of a living cluster finds them.
+        log.exception("No wake-up message could be sent; the sweep will find the waiting analyses.")
+
+
+def claim_next(claim: uuid.UUID) -> Analysis | None:
+    """Take the best waiting analysis for the holder of ``claim``, or None when nothing waits."""
+    while True:
+        best = (
+            Analysis.objects.filter(state=State.QUEUED)
+            .order_by("turn", "queued_at")
+            .values_list("pk", flat=True)
+            .first()
+        )
+        if best is None:
+            return None
+        now = timezone.now()
+        taken = Analysis.objects.filter(pk=best, state=State.QUEUED).update(
+            state=State.RUNNING,
+            claim=claim,
+            lease_until=now + timedelta(seconds=settings.ANALYSIS_LEASE),
+            attempts=F("attempts") + 1,
+            started_at=now,
+            patches_done=0,
+            patches_total=0,
+        )
+        if taken:
+            return Analysis.with_model().select_related("slide").get(pk=best)
+
+
+def _held(pk: uuid.UUID, claim: uuid.UUID) -> Any:
+    return Analysis.objects.filter(pk=pk, claim=claim, state=State.RUNNING)
+
+
+def renew(claim: uuid.UUID, pks: Iterable[uuid.UUID]) -> None:
+    """Extend the leases of a worker that is alive."""
+    until = timezone.now() + timedelta(seconds=settings.ANALYSIS_LEASE)
+    Analysis.objects.filter(pk__in=list(pks), claim=claim, state=State.RUNNING).update(lease_until=until)
+
+
+def progress(pk: uuid.UUID, claim: uuid.UUID, done: int, total: int) -> None:
+    """Say how many patches are through."""
+    _held(pk, claim).update(patches_done=done, patches_total=total)
+
+
+def finish(pk: uuid.UUID, claim: uuid.UUID, prediction: Prediction, runtime: str) -> bool:
+    """Store a result. False where the claim was lost meanwhile, and nothing is written."""
+    verdict = prediction.verdict
+    grid = prediction.grid
+    with transaction.atomic():
+        written = _held(pk, claim).update(
+            state=State.DONE,
+            claim=None,
+            lease_until=None,
+            finished_at=timezone.now(),
+            runtime=runtime,
+            verdict=verdict.verdict,
+            probability=verdict.probability_malignant,
+            raw_probability=verdict.raw_malignant,
+            confidence=verdict.confidence,
+            benign_patches=verdict.benign_patches,
+            malignant_patches=verdict.malignant_patches,
+            warnings=list(verdict.warnings),
+            patches_done=len(grid),
+            patches_total=len(grid),
+            seconds=prediction.seconds,
+            error="",
+            error_code="",
+        )
+        if not written:
+            return False
+        PatchTable.objects.update_or_create(
+            analysis_id=pk,
+            defaults={
+                "width": grid.width,
+                "height": grid.height,
+                "malignant_bytes": prediction.probabilities[:, 1].astype("<f4").tobytes(),
+                "activation_bytes": prediction.activation.astype("<f2").tobytes(),
+            },
+        )
+        _announce(pk)
+    return True
+
+
+def fail(pk: uuid.UUID, claim: uuid.UUID, code: str, message: str) -> bool:
+    """End an analysis as failed, with a reason that its owner reads. False where the claim was lost."""
+    with transaction.atomic():
+        written = _held(pk, claim).update(
+            state=State.FAILED,
+            claim=None,
+            lease_until=None,
+            finished_at=timezone.now(),
+            error_code=code,
+            error=message,
+        )
+        if written:
+            _announce(pk)
+    return bool(written)
+
+
+def hand_back(claim: uuid.UUID) -> int:
+    """Put back what a worker holds, when it has to stop; the attempt does not count."""
+    return Analysis.objects.filter(claim=claim, state=State.RUNNING).update(
+        state=State.QUEUED, claim=None, lease_until=None, attempts=F("attempts") - 1, patches_done=0
+    )
+
+
+def sweep() -> int:
+    """Pick up what was left behind, and wake a worker if anything waits. Returns how many rows moved.
+
+    A row whose lease ran out goes back to the queue, or fails visibly after the last attempt.
+    """
+    now = timezone.now()
+    lost = Analysis.objects.filter(state=State.RUNNING).filter(Q(lease_until__lt=now) | Q(lease_until=None))
+    given_up = lost.filter(attempts__gte=settings.ANALYSIS_MAX_ATTEMPTS)
+    for pk in list(given_up.values_list("pk", flat=True)):
+        with transaction.atomic():
+            changed = given_up.filter(pk=pk).update(
+                state=State.FAILED,
+                claim=None,
+                lease_until=None,
+                finished_at=now,
+                error_code="interrupted",
+                error=f"The worker stopped {settings.ANALYSIS_MAX_ATTEMPTS} times during this analysis. "
+                "Run it again; if it fails again, the image may be too large for this machine.",
+            )
+            if changed:
+                _announce(pk)
+    moved = lost.update(state=State.QUEUED, claim=None, lease_until=None, patches_done=0)
+    if moved:
+        log.warning("Put %d interrupted analyses back into the queue.", moved)
+    if Analysis.objects.filter(state=State.QUEUED).exists() and get_broker().queue_size() == 0:
+        wake()
+    return moved
+
+
+def worker_alive() -> bool:
+    """Whether a cluster was heard of lately."""
+    since = timezone.now() - timedelta(seconds=settings.WORKER_TIMEOUT)
+    return Cluster.objects.filter(seen_at__gte=since).exists()
+
+
+def position(analysis: Analysis) -> int:
+    """How many waiting analyses stand before this one; 0 is next."""
+    return (
+        Analysis.objects.filter(state=State.QUEUED)
+        .filter(Q(turn__lt=analysis.turn) | Q(turn=analysis.turn, queued_at__lt=analysis.queued_at))
+        .count()
+    )
+
+
+def _announce(pk: uuid.UUID) -> None:
+    analysis = Analysis.objects.select_related("slide").get(pk=pk)
+    analysis_ended.send(Analysis, analysis=analysis)

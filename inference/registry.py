@@ -1,0 +1,89 @@
+"""Which model versions there are, and which one is active."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.core.cache import cache
+from django.db import transaction
+
+from .engine.checkpoint import CheckpointError, read_metadata
+from .models import ModelVersion
+
+
+class NoModel(RuntimeError):
+    """No model version is active, so nothing can be analysed."""
+
+
+def active_model() -> ModelVersion:
+    """The model version that new analyses use. Raises :class:`NoModel`."""
+    model = ModelVersion.objects.filter(is_active=True).first()
+    if model is None:
+        raise NoModel("No model is active. Add and activate one: manage.py model add, manage.py model activate.")
+    return model
+
+
+def add(path: Path) -> ModelVersion:
+    """Register a checkpoint that lies in the model directory; the same file twice is one version.
+
+    Raises :class:`inference.engine.checkpoint.CheckpointError` for a file that can't be used.
+    """
+    metadata, sha256 = read_metadata(path)
+    model, _ = ModelVersion.objects.get_or_create(
+        sha256=sha256,
+        defaults={
+            "name": metadata.name,
+            "version": metadata.version,
+            "file": path.name,
+            "metadata": json.loads(metadata.to_json()),
+            "cut_low": metadata.cut_low,
+            "cut_high": metadata.cut_high,
+            "calibrated": metadata.calibrated,
+        },
+    )
+    return model
+
+
+def verify(model: ModelVersion) -> None:
+    """Raise :class:`CheckpointError` unless the file is there and is the one that was registered."""
+    read_metadata(Path(model.path), expected_sha256=model.sha256)
+
+
+def activate(model: ModelVersion) -> None:
+    """Use this version from now on. Raises :class:`CheckpointError`, and the old one stays active."""
+    verify(model)
+    with transaction.atomic():
+        ModelVersion.objects.filter(is_active=True).exclude(pk=model.pk).update(is_active=False)
+        ModelVersion.objects.filter(pk=model.pk).update(is_active=True)
+
+
+def register_bundled(**kwargs: Any) -> None:
+    """After migrating: register the checkpoints at hand, and activate the newest if none is active."""
+    found = []
+    for path in sorted(Path(settings.MODEL_DIR).glob("*.safetensors")):
+        try:
+            found.append(add(path))
+        except CheckpointError as error:
+            print(f"  {path.name} is left out: {error}")
+    if found and not ModelVersion.objects.filter(is_active=True).exists():
+        activate(found[-1])
+
+
+def is_usable() -> bool:
+    """Whether a model is active and its file is the registered one; remembered for a minute."""
+    model = ModelVersion.objects.filter(is_active=True).first()
+    if model is None:
+        return False
+    key = f"model-usable-{model.sha256}"
+    known = cache.get(key)
+    if known is None:
+        try:
+            verify(model)
+            known = True
+        except CheckpointError:
+            known = False
+        cache.set(key, known, 60)
+    return bool(known)

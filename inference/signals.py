@@ -1,0 +1,6 @@
+"""What other apps may listen to."""
+
+from django.dispatch import Signal
+
+#: Sent with ``analysis`` inside the transaction in which it ends as done or failed.
+analysis_ended = Signal()

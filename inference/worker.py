@@ -1,0 +1,231 @@
+"""What runs in a worker process: claims, predicts, reports. Imports torch only when it predicts."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from django.conf import settings
+from django.db import close_old_connections, connection
+from django_q.signals import post_spawn
+
+from . import queue
+from .engine.checkpoint import CheckpointError
+from .engine.image import ImageError, decode
+from .engine.predictor import Job, Outcome, Predictor
+from .models import Analysis, ModelVersion
+from .registry import NoModel, active_model, verify
+
+log = logging.getLogger(__name__)
+
+#: Seconds after which a task ends and passes on to a fresh one, so that none runs for ever.
+TURN = 60
+#: Seconds between two writes of progress, and between two renewals of leases.
+PROGRESS_EVERY = 0.5
+RENEW_EVERY = 5.0
+
+#: Set by the cluster when it has to stop; inherited by the worker processes at their fork.
+stopping = multiprocessing.Event()
+
+_predictors: dict[str, Predictor] = {}
+
+
+class Stopping(Exception):
+    """The cluster is going down; what is held goes back to the queue."""
+
+
+def connect() -> None:
+    """Load the model as soon as a worker process exists, so that the first image need not wait."""
+    post_spawn.connect(_warm_up, dispatch_uid="inference.warm_up")
+
+
+def _warm_up(**kwargs: Any) -> None:
+    try:
+        predictor_for(active_model())
+    except Exception as error:  # reported again, to the owner, when an analysis needs the model
+        log.warning("The model could not be loaded yet: %s", error)
+    finally:
+        connection.close()
+
+
+def predictor_for(model: ModelVersion) -> Predictor:
+    """The predictor of a model version, loaded once a process; another version replaces it.
+
+    Raises :class:`inference.engine.checkpoint.CheckpointError`.
+    """
+    if model.sha256 not in _predictors:
+        from .engine import runtime
+
+        verify(model)
+        _predictors.clear()
+        loaded = runtime.load(Path(model.path), settings.ANALYSIS_DEVICE, settings.ANALYSIS_THREADS)
+        _predictors[model.sha256] = Predictor(loaded)
+        log.info("Loaded %s on %s.", model, loaded.name)
+    return _predictors[model.sha256]
+
+
+class Keeper(AbstractContextManager["Keeper"]):
+    """Writes progress and renews leases from a thread, so that the network never waits for the
+    database and a long decode does not look like a dead worker."""
+
+    def __init__(self, claim: uuid.UUID) -> None:
+        self.claim = claim
+        self._lock = threading.Lock()
+        self._news: dict[uuid.UUID, tuple[int, int]] = {}
+        self._held: set[uuid.UUID] = set()
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._keep, name="keeper", daemon=True)
+
+    def hold(self, pk: uuid.UUID) -> None:
+        with self._lock:
+            self._held.add(pk)
+
+    def release(self, pk: uuid.UUID) -> None:
+        with self._lock:
+            self._held.discard(pk)
+            self._news.pop(pk, None)
+
+    def report(self, job: Job, done: int, total: int) -> None:
+        """Progress callback of the predictor."""
+        if stopping.is_set():
+            raise Stopping
+        with self._lock:
+            self._news[job.key] = (done, total)  # type: ignore[index]
+
+    def __enter__(self) -> Keeper:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end.set()
+        self._thread.join()
+
+    def _keep(self) -> None:
+        renewed = time.monotonic()
+        while not self._end.wait(PROGRESS_EVERY):
+            try:
+                with self._lock:
+                    news, self._news = self._news, {}
+                    held = list(self._held)
+                for pk, (done, total) in news.items():
+                    queue.progress(pk, self.claim, done, total)
+                if held and time.monotonic() - renewed >= RENEW_EVERY:
+                    queue.renew(self.claim, held)
+                    renewed = time.monotonic()
+            except Exception:
+                log.exception("Progress could not be written; trying again.")
+                close_old_connections()
+        connection.close()
+
+
+def drain() -> int:
+    """Work on waiting analyses until none is left or the turn is over. Returns how many ended.
+
+    This is the only background task. It takes no argument and may run any number of times at once.
+    """
+    claim = uuid.uuid4()
+    ended = 0
+    with Keeper(claim) as keeper:
+        try:
+            turn = _Turn(claim, keeper)
+            while not turn.is_over:
+                ended += turn.run_one_model()
+        except Stopping:
+            log.info("Stopping; handing back %d analyses.", queue.hand_back(claim))
+            return ended
+        except BaseException:
+            queue.hand_back(claim)
+            raise
+    if turn.time_is_up:
+        queue.wake()
+    return ended
+
+
+class _Turn:
+    """One run of :func:`drain`. Analyses of the same model version share batches."""
+
+    def __init__(self, claim: uuid.UUID, keeper: Keeper) -> None:
+        self.claim = claim
+        self.keeper = keeper
+        self.until = time.monotonic() + TURN
+        self.is_over = False
+        self._next: Analysis | None = None
+
+    @property
+    def time_is_up(self) -> bool:
+        return time.monotonic() >= self.until
+
+    def _take(self) -> Analysis | None:
+        """The analysis put aside, or a newly claimed one."""
+        if self._next:
+            analysis, self._next = self._next, None
+            return analysis
+        if stopping.is_set() or self.time_is_up:
+            return None
+        analysis = queue.claim_next(self.claim)
+        if analysis:
+            self.keeper.hold(analysis.pk)
+        return analysis
+
+    def run_one_model(self) -> int:
+        """Analyse until the queue is empty or another model version is asked for."""
+        first = self._take()
+        if first is None:
+            self.is_over = True
+            return 0
+        try:
+            predictor = predictor_for(first.model_version)
+        except (CheckpointError, NoModel) as error:
+            code = getattr(error, "code", "model")
+            self._fail(first.pk, f"model_{code}", f"The model can't be used: {error}")
+            return 1
+        self._next = first
+        ended = 0
+        for outcome in predictor.run(self._jobs(first.model_version_id), self.keeper.report):
+            self._end(outcome, predictor.runtime.name)
+            ended += 1
+        return ended
+
+    def _jobs(self, model_id: uuid.UUID) -> Iterator[Job]:
+        while analysis := self._take():
+            if analysis.model_version_id != model_id:
+                self._next = analysis
+                return
+            yield Job(analysis.pk, _loader(analysis), analysis.overlap)
+
+    def _end(self, outcome: Outcome, runtime: str) -> None:
+        pk: uuid.UUID = outcome.job.key  # type: ignore[assignment]
+        if outcome.prediction:
+            queue.finish(pk, self.claim, outcome.prediction, runtime)
+            self.keeper.release(pk)
+        elif isinstance(outcome.error, ImageError):
+            self._fail(pk, outcome.error.code, f"The stored image {outcome.error}.")
+        elif isinstance(outcome.error, FileNotFoundError):
+            self._fail(pk, "file_missing", "The stored image is missing from the file store.")
+        else:
+            log.error("Analysis %s failed.", pk, exc_info=outcome.error)
+            self._fail(pk, "error", f"The image could not be analysed ({type(outcome.error).__name__}).")
+
+    def _fail(self, pk: uuid.UUID, code: str, message: str) -> None:
+        queue.fail(pk, self.claim, code, message)
+        self.keeper.release(pk)
+
+
+def _loader(analysis: Analysis) -> Callable[[], Any]:
+    file = analysis.slide.file  # read here: the loader runs in another thread
+
+    def load() -> Any:
+        with file.storage.open(file.name) as opened:
+            return decode(opened, settings.UPLOAD_MAX_PIXELS).rgb
+
+    return load
