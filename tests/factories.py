@@ -1,0 +1,41 @@
+"""Real rows for tests, made as people make them."""
+
+from __future__ import annotations
+
+import factory
+from django.core.files.uploadedfile import SimpleUploadedFile
+
+from cases import services, synthetic
+from cases.models import Case, Slide, User
+
+PASSWORD = "correct horse battery staple"
+
+
+class UserFactory(factory.django.DjangoModelFactory):
+    class Meta:
+        model = User
+        skip_postgeneration_save = True
+
+    username = factory.Sequence(lambda n: f"person{n}")
+    email = factory.LazyAttribute(lambda o: f"{o.username}@example.org")
+    password = factory.django.Password(PASSWORD)
+
+
+class CaseFactory(factory.django.DjangoModelFactory):
+    class Meta:
+        model = Case
+
+    owner = factory.SubFactory(UserFactory)
+    title = factory.Sequence(lambda n: f"Case {n}")
+
+
+def upload(name: str = "field.png", content: bytes | None = None) -> SimpleUploadedFile:
+    """A readable PNG of 700x460 unless told otherwise."""
+    return SimpleUploadedFile(name, synthetic.uploads()[0].read() if content is None else content)
+
+
+def add_slide(case: Case, name: str = "field.png") -> Slide:
+    """A stored slide with a queued analysis."""
+    slides, rejected = services.add_slides(case, [upload(name)])
+    assert not rejected
+    return slides[0]
