@@ -13,7 +13,7 @@ from django.db.models import Prefetch
 from django.urls import reverse
 from django.utils import timezone
 
-from inference.models import Analysis, Verdict
+from inference.models import Analysis, ModelVersion, Verdict
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AnonymousUser
@@ -53,6 +53,20 @@ class User(AbstractUser):
         return self.has_perm("cases.review_cases")
 
 
+class Tag(models.Model):
+    """A word by which one person sorts their cases."""
+
+    owner = models.ForeignKey(User, on_delete=models.CASCADE, related_name="tags")
+    name = models.CharField(max_length=30)
+
+    class Meta:
+        ordering = ["name"]
+        constraints = [models.UniqueConstraint(fields=["owner", "name"], name="one_tag_a_name")]
+
+    def __str__(self) -> str:
+        return self.name
+
+
 class CaseQuerySet(models.QuerySet["Case"]):
     def visible_to(self, user: User | AnonymousUser) -> CaseQuerySet:
         """All cases for a reviewer, one's own for anybody else, none for nobody."""
@@ -87,6 +101,16 @@ class Case(models.Model):
     )
     overlap = models.FloatField(default=0.0, help_text="Least share of a patch that neighbours have in common.")
     is_synthetic = models.BooleanField(default=False, editable=False)
+    tags = models.ManyToManyField(Tag, blank=True, related_name="cases")
+    assigned_to = models.ForeignKey(
+        User, on_delete=models.SET_NULL, null=True, blank=True, related_name="assigned_cases"
+    )
+    is_blinded = models.BooleanField(
+        "blinded double reading",
+        default=False,
+        help_text="Until two people have signed a reading, each sees only their own.",
+    )
+    is_teaching = models.BooleanField("teaching case", default=False)
     created_at = models.DateTimeField("created", default=timezone.now, editable=False)
     updated_at = models.DateTimeField("updated", auto_now=True)
 
@@ -158,10 +182,8 @@ class Slide(models.Model):
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     case = models.ForeignKey(Case, on_delete=models.CASCADE, related_name="slides")
     original_name = models.CharField("file name", max_length=255)
-    file = models.ImageField(
-        upload_to=random_name, width_field="width", height_field="height", editable=False, max_length=200
-    )
-    thumbnail = models.ImageField(upload_to=random_thumbnail_name, editable=False, max_length=200)
+    file = models.FileField(upload_to=random_name, editable=False, max_length=200)
+    thumbnail = models.FileField(upload_to=random_thumbnail_name, editable=False, max_length=200)
     sha256 = models.CharField("SHA-256 of the upload", max_length=64, editable=False)
     format = models.CharField(max_length=10, editable=False)
     size = models.PositiveBigIntegerField("bytes uploaded", editable=False)
@@ -216,6 +238,9 @@ class Review(models.Model):
     #: What the model said of the case when the reading was signed.
     verdict = models.CharField(max_length=15, choices=Verdict.choices, blank=True, editable=False)
     probability = models.FloatField(null=True, blank=True, editable=False)
+    model_version = models.ForeignKey(
+        ModelVersion, on_delete=models.PROTECT, null=True, blank=True, related_name="+", editable=False
+    )
 
     class Meta:
         ordering = ["-created_at"]
@@ -230,3 +255,59 @@ class Review(models.Model):
         if self.verdict not in decided or self.reading == Reading.UNCERTAIN:
             return None
         return self.reading == self.verdict
+
+
+class Event(models.Model):
+    """Something that happened to a case, for its timeline. Written once, never changed."""
+
+    class Kind(models.TextChoices):
+        CREATED = "created", "Case opened"
+        ADDED = "added", "Images added"
+        REMOVED = "removed", "Image removed"
+        EDITED = "edited", "Details changed"
+        REQUESTED = "requested", "Analysis requested"
+        ANALYSED = "analysed", "Analysis finished"
+        REVIEWED = "reviewed", "Reading signed"
+        ASSIGNED = "assigned", "Reviewer assigned"
+        VIEWED = "viewed", "Viewed"
+        REPORTED = "reported", "Report made"
+        EXPORTED = "exported", "Data exported"
+
+    case = models.ForeignKey(Case, on_delete=models.CASCADE, related_name="events")
+    kind = models.CharField(max_length=10, choices=Kind.choices)
+    actor = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
+    detail = models.CharField(max_length=200, blank=True)
+    at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        ordering = ["-at", "-pk"]
+
+    def __str__(self) -> str:
+        return f"{self.get_kind_display()} {self.detail}".strip()
+
+
+class Report(models.Model):
+    """A report that was made of a case, by which a printed copy can be checked.
+
+    ``sha256`` is of the case's content as exported at that moment (see :mod:`cases.report`).
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    case = models.ForeignKey(Case, on_delete=models.CASCADE, related_name="reports")
+    author = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, related_name="+")
+    sha256 = models.CharField("SHA-256 of the content", max_length=64)
+    created_at = models.DateTimeField("made", default=timezone.now)
+
+    class Meta:
+        ordering = ["-created_at"]
+
+    def __str__(self) -> str:
+        return f"Report {self.sha256[:12]}"
+
+    def get_absolute_url(self) -> str:
+        return reverse("cases:verify", args=[self.pk])
+
+
+# Kept in modules of their own; Django finds models here.
+from .submissions import Submission  # noqa: E402, F401
+from .tokens import ApiToken  # noqa: E402, F401
