@@ -69,6 +69,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "cases.api.errors.ProblemMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",
@@ -224,17 +225,61 @@ CONTENT_SECURITY_POLICY = {
 }
 
 # API
+#: Threads of one web process; waiting calls and streams take at most half of them.
+WEB_THREADS = env.int("WEB_THREADS", default=8)
+#: Seconds that a prediction call waits for its result before it answers 202, and that a stream lasts.
+API_WAIT_SECONDS = env.float("API_WAIT_SECONDS", default=25.0)
+API_STREAM_SECONDS = env.float("API_STREAM_SECONDS", default=900.0)
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
-        "knox.auth.TokenAuthentication",
+        "cases.api.authentication.TokenAuthentication",
         "rest_framework.authentication.SessionAuthentication",
     ],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
-    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "cases.api.negotiation.LenientNegotiation",
+    "DEFAULT_PAGINATION_CLASS": "cases.api.pagination.Pages",
+    "DEFAULT_FILTER_BACKENDS": ["django_filters.rest_framework.DjangoFilterBackend"],
+    "DEFAULT_SCHEMA_CLASS": "cases.api.schema.Schema",
+    "DEFAULT_THROTTLE_CLASSES": ["cases.api.throttles.Anonymous", "cases.api.throttles.User"],
+    "DEFAULT_THROTTLE_RATES": {
+        "anon": env.str("API_RATE_ANON", default="60/min"),
+        "user": env.str("API_RATE_USER", default="600/min"),
+        "predict": env.str("API_RATE_PREDICT", default="120/min"),
+        "sign_in": env.str("API_RATE_SIGN_IN", default="10/min"),
+    },
+    "NUM_PROXIES": env.int("NUM_PROXIES", default=0),
+    "EXCEPTION_HANDLER": "cases.api.errors.exception_handler",
+    "TEST_REQUEST_DEFAULT_FORMAT": "json",
 }
-REST_KNOX = {"AUTH_HEADER_PREFIX": "Token", "TOKEN_TTL": timedelta(days=90), "TOKEN_LIMIT_PER_USER": None}
-SPECTACULAR_SETTINGS = {"TITLE": "histopath", "VERSION": __version__, "SERVE_INCLUDE_SCHEMA": False}
+KNOX_TOKEN_MODEL = "cases.ApiToken"
+REST_KNOX = {"AUTH_HEADER_PREFIX": "Token", "TOKEN_MODEL": KNOX_TOKEN_MODEL, "TOKEN_TTL": timedelta(days=90)}
+# knox's own token table is replaced by ours and never made.
+MIGRATION_MODULES = {"knox": None}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "histopath",
+    "VERSION": __version__,
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SERVE_AUTHENTICATION": [],
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "SWAGGER_UI_SETTINGS": {"deepLinking": True, "validatorUrl": None, "persistAuthorization": False},
+    "COMPONENT_SPLIT_REQUEST": True,
+    "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
+    "POSTPROCESSING_HOOKS": [
+        "drf_spectacular.hooks.postprocess_schema_enums",
+        "cases.api.schema.add_problems",
+    ],
+}
+
+# Pages of other origins may call the API only where this is set
+CORS_ALLOWED_ORIGINS = env.list("CORS_ALLOWED_ORIGINS", default=[])
+if CORS_ALLOWED_ORIGINS:
+    INSTALLED_APPS.append("corsheaders")
+    MIDDLEWARE.insert(0, "corsheaders.middleware.CorsMiddleware")
+    CORS_URLS_REGEX = r"^/(predict|api|health|schema)(/|$)"
+    CORS_ALLOW_HEADERS = ("accept", "authorization", "content-type", "idempotency-key", "prefer")
+    CORS_EXPOSE_HEADERS = ("Location", "Retry-After", "Preference-Applied", "Idempotent-Replayed")
 
 # Language and time
 LANGUAGE_CODE = "en-gb"

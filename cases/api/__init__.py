@@ -1,0 +1,1 @@
+"""The API: prediction calls as upstream's clients know them, and resources for integration."""

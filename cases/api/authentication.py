@@ -1,0 +1,44 @@
+"""Who calls: the token in the ``Authorization`` header."""
+
+from __future__ import annotations
+
+from django.utils import timezone
+from drf_spectacular.extensions import OpenApiAuthenticationExtension
+from drf_spectacular.openapi import AutoSchema
+from knox.auth import TokenAuthentication as KnoxTokenAuthentication
+from knox.crypto import hash_token
+from rest_framework.exceptions import AuthenticationFailed
+
+from cases import tokens
+from cases.models import User
+
+
+class TokenAuthentication(KnoxTokenAuthentication):
+    """knox's, with one indexed look-up instead of a search, an own answer for expired tokens (which stay
+    listed until they are revoked), and a note of the last use."""
+
+    def authenticate_credentials(self, token: bytes) -> tuple[User, tokens.ApiToken]:
+        try:
+            digest = hash_token(token.decode("ascii"))
+        except UnicodeDecodeError as error:
+            raise AuthenticationFailed("The token is not valid.", "token_invalid") from error
+        found = tokens.ApiToken.objects.select_related("user").filter(digest=digest).first()
+        if found is None or not found.user.is_active:
+            raise AuthenticationFailed("The token is not valid.", "token_invalid")
+        if found.expiry is not None and found.expiry <= timezone.now():
+            raise AuthenticationFailed("The token has expired; create a new one.", "token_expired")
+        tokens.note_use(found)
+        return found.user, found
+
+
+class TokenScheme(OpenApiAuthenticationExtension):
+    target_class = TokenAuthentication
+    name = "token"
+
+    def get_security_definition(self, auto_schema: AutoSchema) -> dict[str, str]:
+        return {
+            "type": "apiKey",
+            "in": "header",
+            "name": "Authorization",
+            "description": "`Token ` followed by an API token of your account page, or of `POST /api/v1/sign-in`.",
+        }

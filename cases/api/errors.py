@@ -1,0 +1,232 @@
+"""Errors in one format: RFC 9457 problem details with a stable ``code``, on every address of the API."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from django.conf import settings
+from django.core.exceptions import (
+    PermissionDenied,
+    RequestDataTooBig,
+    SuspiciousOperation,
+    TooManyFilesSent,
+)
+from django.core.signals import got_request_exception
+from django.db import DatabaseError
+from django.http import Http404, HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+from rest_framework import exceptions
+from rest_framework.views import set_rollback
+
+from cases.uploads import Rejected
+from inference.registry import NoModel
+
+log = logging.getLogger(__name__)
+
+CONTENT_TYPE = "application/problem+json"
+API_PATHS = ("/predict", "/api", "/health", "/schema")
+RETRY_SECONDS = 10
+
+#: Every code that an answer may carry: status and what it means. The documentation prints this table.
+CODES: dict[str, tuple[int, str]] = {
+    "malformed": (400, "The request can't be read, for example broken JSON"),
+    "invalid": (400, "A value is missing or out of range; `fields` lists which"),
+    "invalid_file": (400, "No image sent can be used; `errors` lists each file and why"),
+    "not_authenticated": (401, "No token was sent and nobody is signed in"),
+    "token_invalid": (401, "The token is unknown or was revoked"),
+    "token_expired": (401, "The token's time is over; create a new one"),
+    "sign_in_failed": (401, "User name, password or one-time code are wrong"),
+    "permission_denied": (403, "This account may not do that"),
+    "csrf_failed": (403, "A signed-in browser sent no CSRF token"),
+    "not_found": (404, "There is nothing here, or it is not yours"),
+    "method_not_allowed": (405, "The address knows other methods; `Allow` lists them"),
+    "conflict": (409, "The first call with this idempotency key is still being received"),
+    "not_finished": (409, "The analysis has no result yet"),
+    "length_required": (411, "The length of the request is not stated"),
+    "too_large": (413, "More files or bytes than one call may carry; `limit` says how many"),
+    "unsupported_media_type": (415, "The body is of a type that this address does not read"),
+    "idempotency_mismatch": (422, "The idempotency key was used before with other content"),
+    "throttled": (429, "Too many calls; `Retry-After` says how many seconds to wait"),
+    "error": (500, "The server failed; the log has the cause"),
+    "analysis_failed": (500, "The image was stored but could not be analysed; `detail` says why"),
+    "no_worker": (503, "No background worker is running"),
+    "no_model": (503, "No model is active"),
+    "model_unusable": (503, "The model's file is missing, damaged or not the registered one"),
+    "database_unavailable": (503, "The database does not answer"),
+}
+_TITLES = {
+    400: "Bad request",
+    401: "Not signed in",
+    403: "Not allowed",
+    404: "Not found",
+    405: "Method not allowed",
+    409: "Conflict",
+    411: "Length required",
+    413: "Too large",
+    415: "Unsupported media type",
+    422: "Not the same request",
+    429: "Too many requests",
+    500: "Server error",
+    503: "Not available",
+}
+#: Codes for answers that come without one, from Django itself.
+_CODE_OF_STATUS = {
+    400: "malformed",
+    401: "not_authenticated",
+    403: "permission_denied",
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "too_large",
+    415: "unsupported_media_type",
+    429: "throttled",
+    503: "database_unavailable",
+}
+
+
+class Problem(exceptions.APIException):
+    """An answer that says what went wrong: a code of :data:`CODES`, a sentence, further members."""
+
+    def __init__(self, code: str, detail: str, *, headers: dict[str, str] | None = None, **extra: Any) -> None:
+        self.status_code = CODES[code][0]
+        self.code = code
+        self.sentence = detail
+        self.headers = headers or {}
+        self.extra = extra
+        super().__init__(detail, code)
+
+
+def invalid_files(rejected: Sequence[Rejected], detail: str | None = None) -> Problem:
+    """400: nothing sent can be used."""
+    detail = detail or "; ".join(str(problem) for problem in rejected[:3])
+    return Problem("invalid_file", detail, errors=[asdict(problem) for problem in rejected])
+
+
+def too_large(detail: str, limit: int, unit: str) -> Problem:
+    """413, with the limit that was passed in ``limit`` and its ``unit`` (files or bytes)."""
+    return Problem("too_large", detail, limit=limit, unit=unit)
+
+
+def unavailable(code: str, detail: str) -> Problem:
+    """503: worth trying again."""
+    return Problem(code, detail, headers={"Retry-After": str(RETRY_SECONDS)})
+
+
+def response(code: str, detail: str, status: int | None = None, **extra: Any) -> HttpResponse:
+    """A problem document as an answer."""
+    status = status or CODES[code][0]
+    body = {
+        "type": f"urn:histopath:problem:{code}",
+        "title": _TITLES.get(status, "Error"),
+        "status": status,
+        "code": code,
+        "detail": detail,
+        **extra,
+    }
+    return HttpResponse(json.dumps(body), content_type=CONTENT_TYPE, status=status)
+
+
+def exception_handler(exc: Exception, context: dict[str, Any]) -> HttpResponse | None:
+    """What REST framework answers when a view raises; None leaves the exception to Django."""
+    problem = _problem_of(exc)
+    if problem is None:
+        return None
+    set_rollback()
+    answer = response(problem.code, problem.sentence, problem.status_code, **problem.extra)
+    for name, value in problem.headers.items():
+        answer[name] = value
+    return answer
+
+
+def _problem_of(exc: Exception) -> Problem | None:
+    match exc:
+        case Problem():
+            return exc
+        case exceptions.ValidationError():
+            fields = list(_fields(exc.get_full_details()))
+            detail = "; ".join(f"{f['field']}: {f['detail']}" if f["field"] else f["detail"] for f in fields[:3])
+            return Problem("invalid", detail, fields=fields)
+        case exceptions.Throttled():
+            wait = math.ceil(exc.wait or 1)
+            return Problem(
+                "throttled", f"Too many calls; try again in {wait} s.", headers={"Retry-After": str(wait)}
+            )
+        case exceptions.NotAuthenticated() | exceptions.AuthenticationFailed():
+            code = str(exc.detail.code)  # type: ignore[union-attr]
+            code = code if code in CODES else "token_invalid"
+            headers = {"WWW-Authenticate": getattr(exc, "auth_header", None) or "Token"}
+            return Problem(code, str(exc.detail), headers=headers)
+        case exceptions.PermissionDenied():
+            detail = str(exc.detail)
+            return Problem("csrf_failed" if detail.startswith("CSRF") else "permission_denied", detail)
+        case exceptions.NotFound() | Http404():
+            return Problem("not_found", "There is nothing here, or it is not yours.")
+        case PermissionDenied():
+            return Problem("permission_denied", "This account may not do that.")
+        case exceptions.APIException():
+            code = _CODE_OF_STATUS.get(exc.status_code, "malformed")
+            return Problem(code, str(exc.detail))
+        case TooManyFilesSent():
+            most = settings.UPLOAD_MAX_FILES
+            return too_large(f"At most {most} files a call.", most, "files")
+        case RequestDataTooBig():
+            most = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
+            return too_large(f"The fields beside the files are larger than {most} bytes.", most, "bytes")
+        case SuspiciousOperation():
+            return Problem("malformed", "The request can't be read.")
+        case NoModel():
+            return unavailable("no_model", str(exc))
+        case DatabaseError():
+            log.exception("The database failed.", exc_info=exc)
+            return unavailable("database_unavailable", "The database does not answer; try again.")
+    return None
+
+
+def _fields(details: Any, path: str = "") -> Any:
+    """Flatten REST framework's nested error details into ``field``, ``code``, ``detail``."""
+    if isinstance(details, dict) and set(details) == {"message", "code"}:
+        yield {"field": path, "code": str(details["code"]), "detail": str(details["message"])}
+    elif isinstance(details, dict):
+        for name, inner in details.items():
+            name = "" if name == "non_field_errors" else str(name)
+            yield from _fields(inner, f"{path}.{name}".strip("."))
+    elif isinstance(details, list):
+        for inner in details:
+            yield from _fields(inner, path)
+
+
+def is_api_path(path: str) -> bool:
+    return any(path == start or path.startswith(f"{start}/") for start in API_PATHS)
+
+
+class ProblemMiddleware:
+    """Gives the problem format to errors that arise outside the API's views: unknown addresses, wrong
+    methods, refused hosts, crashes."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        answer = self.get_response(request)
+        kind = answer.get("Content-Type", "")
+        if answer.status_code < 400 or not is_api_path(request.path) or kind.startswith((CONTENT_TYPE, "application/json")):
+            return answer
+        code = _CODE_OF_STATUS.get(answer.status_code, "error" if answer.status_code >= 500 else "malformed")
+        better = response(code, f"{CODES[code][1]}.", answer.status_code)
+        for name in ("Allow", "Retry-After", "WWW-Authenticate"):
+            if name in answer:
+                better[name] = answer[name]
+        return better
+
+    def process_exception(self, request: HttpRequest, exc: Exception) -> HttpResponse | None:
+        if not is_api_path(request.path) or isinstance(exc, (Http404, PermissionDenied, SuspiciousOperation)):
+            return None
+        if isinstance(exc, DatabaseError):
+            return exception_handler(exc, {})
+        got_request_exception.send(sender=type(self), request=request)
+        log.error("%s %s failed.", request.method, request.path, exc_info=exc)
+        return response("error", "The server failed; its log has the cause.")
