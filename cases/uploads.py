@@ -67,6 +67,8 @@ def store(case: Case, upload: UploadedFile) -> Slide:
         sha256=hashlib.sha256(content).hexdigest(),
         format=decoded.format,
         size=len(content),
+        width=decoded.width,
+        height=decoded.height,
         magnification=case.magnification,
     )
     del content

@@ -19,6 +19,7 @@ from django_q.signals import post_spawn
 
 from . import queue
 from .engine.checkpoint import CheckpointError
+from .engine.grid import Grid
 from .engine.image import ImageError, decode
 from .engine.predictor import Job, Outcome, Predictor
 from .models import Analysis, ModelVersion
@@ -84,9 +85,11 @@ class Keeper(AbstractContextManager["Keeper"]):
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="keeper", daemon=True)
 
-    def hold(self, pk: uuid.UUID) -> None:
+    def hold(self, analysis: Analysis) -> None:
+        grid = Grid(analysis.slide.width, analysis.slide.height, analysis.overlap)
         with self._lock:
-            self._held.add(pk)
+            self._held.add(analysis.pk)
+            self._news[analysis.pk] = (0, len(grid))
 
     def release(self, pk: uuid.UUID) -> None:
         with self._lock:
@@ -174,7 +177,7 @@ class _Turn:
             return None
         analysis = queue.claim_next(self.claim)
         if analysis:
-            self.keeper.hold(analysis.pk)
+            self.keeper.hold(analysis)
         return analysis
 
     def run_one_model(self) -> int:

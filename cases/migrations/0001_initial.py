@@ -94,8 +94,8 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
                 ('original_name', models.CharField(max_length=255, verbose_name='file name')),
-                ('file', models.ImageField(editable=False, height_field='height', max_length=200, upload_to=cases.models.random_name, width_field='width')),
-                ('thumbnail', models.ImageField(editable=False, max_length=200, upload_to=cases.models.random_thumbnail_name)),
+                ('file', models.FileField(editable=False, max_length=200, upload_to=cases.models.random_name)),
+                ('thumbnail', models.FileField(editable=False, max_length=200, upload_to=cases.models.random_thumbnail_name)),
                 ('sha256', models.CharField(editable=False, max_length=64, verbose_name='SHA-256 of the upload')),
                 ('format', models.CharField(editable=False, max_length=10)),
                 ('size', models.PositiveBigIntegerField(editable=False, verbose_name='bytes uploaded')),

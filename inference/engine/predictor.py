@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,7 +78,7 @@ class _Open:
     padded: Pixels
     logits: NDArray[np.float32]
     activation: NDArray[np.float16]
-    started: float = field(default_factory=time.perf_counter)
+    started: float = 0.0
     done: int = 0
 
 
@@ -156,6 +156,7 @@ class Predictor:
         """One batch through the network; yields the images it completes."""
         taken = [queue.popleft() for _ in range(min(len(queue), self.runtime.batch_size))]
         for slot, (image, index) in enumerate(taken):
+            image.started = image.started or time.perf_counter()
             image.grid.cut(image.padded, index, self._batch[slot])
         # The rest of a last batch keeps old pixels: rows don't influence each other.
         logits, cams = self.runtime.infer(self._batch)

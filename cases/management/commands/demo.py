@@ -23,6 +23,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from cases import services
 from cases.models import Case, User
+from inference import queue
 from inference.engine.image import SUFFIXES
 
 ACCOUNT = "demo"
@@ -105,10 +106,12 @@ class Command(BaseCommand):
         while time.monotonic() < until:
             self._check_alive(processes)
             try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5):
-                    return
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/health/live", timeout=5):
+                    if queue.worker_alive():
+                        return
             except (urllib.error.URLError, OSError):
-                time.sleep(0.2)
+                pass
+            time.sleep(0.2)
         raise CommandError(f"The server was not ready after {seconds} seconds; see the messages above.")
 
     def _open_case(self, folder: Path) -> Case:

@@ -1,0 +1,35 @@
+from io import BytesIO
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from inference.engine import patchmap
+from inference.engine.grid import Grid
+
+
+def test_where_patches_overlap_the_mean_counts() -> None:
+    grid = Grid(336, 224)  # columns at 0 and 112
+    surface = patchmap.surface(grid, np.array([0.2, 0.8], dtype=np.float32))
+    assert surface.shape == (224, 336)
+    assert surface[0, 0] == pytest.approx(0.2)
+    assert surface[0, 200] == pytest.approx(0.5)
+    assert surface[0, 335] == pytest.approx(0.8)
+
+
+def test_large_slides_have_a_smaller_map_of_the_same_shape() -> None:
+    grid = Grid(4096, 2048)
+    surface = patchmap.surface(grid, np.full(len(grid), 0.3, dtype=np.float32))
+    assert surface.shape == (512, 1024)
+    assert surface == pytest.approx(0.3)
+
+
+def test_the_picture_has_the_colours_of_the_scale() -> None:
+    picture = Image.open(BytesIO(patchmap.render(np.array([[0.0, 1.0]], dtype=np.float32)))).convert("RGB")
+    assert picture.getpixel((0, 0)) == patchmap.CIVIDIS[0]
+    assert picture.getpixel((1, 0)) == patchmap.CIVIDIS[-1]
+
+
+def test_the_colour_map_never_grows_darker() -> None:
+    lightness = patchmap.colour_table() @ np.array([0.2126, 0.7152, 0.0722])
+    assert (np.diff(lightness) >= 0).all()

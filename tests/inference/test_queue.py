@@ -1,0 +1,131 @@
+"""The Analysis table as a queue: nothing lost, nothing twice, nobody starved."""
+
+import uuid
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from django.utils import timezone
+from django_q.models import OrmQ
+
+from cases.models import Case, Slide, User
+from inference import queue
+from inference.models import Analysis, ModelVersion, State
+from inference.registry import NoModel
+from tests.factories import CaseFactory, add_slide
+
+pytestmark = pytest.mark.usefixtures("model", "media")
+
+
+def test_a_new_slide_waits_for_the_active_model(slide: Slide, model: ModelVersion) -> None:
+    analysis = slide.analysis
+    assert analysis is not None
+    assert (analysis.state, analysis.model_version) == (State.QUEUED, model)
+
+
+def test_the_wake_up_is_sent_when_the_transaction_commits(
+    case: Case, django_capture_on_commit_callbacks: object
+) -> None:
+    with django_capture_on_commit_callbacks(execute=True):  # type: ignore[operator]
+        add_slide(case)
+        assert not OrmQ.objects.exists()
+    assert OrmQ.objects.count() == 1
+
+
+def test_without_a_model_nothing_is_stored(case: Case, media: Path) -> None:
+    ModelVersion.objects.update(is_active=False)
+    with pytest.raises(NoModel):
+        add_slide(case)
+    assert not Slide.objects.exists()
+    assert not list(media.rglob("*.png"))
+
+
+def test_asking_twice_while_it_waits_is_one_analysis(slide: Slide) -> None:
+    again = queue.request_analyses([slide.pk], Slide.objects.all())
+    assert again == [slide.analysis]
+    assert Analysis.objects.count() == 1
+
+
+def test_a_rerun_keeps_the_earlier_result_beside_the_new(slide: Slide) -> None:
+    first = Analysis.objects.get()
+    Analysis.objects.update(state=State.DONE)
+    queue.request_analyses([slide.pk], Slide.objects.all())
+    assert Analysis.objects.count() == 2
+    first.refresh_from_db()
+    assert not first.is_current
+
+
+def test_a_row_is_claimed_once(slide: Slide) -> None:
+    first, second = uuid.uuid4(), uuid.uuid4()
+    claimed = queue.claim_next(first)
+    assert claimed is not None
+    assert (claimed.state, claimed.claim, claimed.attempts) == (State.RUNNING, first, 1)
+    assert queue.claim_next(second) is None
+
+
+def test_a_single_image_does_not_wait_for_anothers_folder(case: Case, charlie: User) -> None:
+    folder = [add_slide(case, f"{n}.png") for n in range(5)]
+    single = add_slide(CaseFactory(owner=charlie))
+    order = []
+    while claimed := queue.claim_next(uuid.uuid4()):
+        order.append(claimed.slide_id)
+    assert order == [folder[0].pk, single.pk, *(slide.pk for slide in folder[1:])]
+
+
+def test_position_counts_those_before(case: Case) -> None:
+    slides = [add_slide(case, f"{n}.png") for n in range(3)]
+    assert [queue.position(slide.analysis) for slide in slides if slide.analysis] == [0, 1, 2]
+
+
+def expire(analysis: Analysis) -> None:
+    Analysis.objects.filter(pk=analysis.pk).update(lease_until=timezone.now() - timedelta(seconds=1))
+
+
+def test_a_lost_claim_goes_back_to_the_queue(slide: Slide) -> None:
+    claimed = queue.claim_next(uuid.uuid4())
+    assert claimed is not None
+    assert queue.sweep() == 0
+    expire(claimed)
+    assert queue.sweep() == 1
+    assert Analysis.objects.get().state == State.QUEUED
+
+
+def test_after_three_lost_claims_it_fails_where_the_owner_sees_it(slide: Slide, case: Case) -> None:
+    for _ in range(3):
+        claimed = queue.claim_next(uuid.uuid4())
+        assert claimed is not None
+        expire(claimed)
+        queue.sweep()
+    analysis = Analysis.objects.get()
+    assert (analysis.state, analysis.error_code) == (State.FAILED, "interrupted")
+    case.refresh_from_db()
+    assert (case.state, case.failed_count) == ("failed", 1)
+
+
+def test_a_worker_that_lost_its_claim_can_write_nothing(slide: Slide) -> None:
+    old = uuid.uuid4()
+    claimed = queue.claim_next(old)
+    assert claimed is not None
+    expire(claimed)
+    queue.sweep()
+    queue.claim_next(uuid.uuid4())
+    queue.progress(claimed.pk, old, 5, 12)
+    assert not queue.fail(claimed.pk, old, "error", "too late")
+    analysis = Analysis.objects.get()
+    assert (analysis.state, analysis.patches_done, analysis.error) == (State.RUNNING, 0, "")
+
+
+def test_a_stopping_worker_hands_back_without_costing_an_attempt(slide: Slide) -> None:
+    claim = uuid.uuid4()
+    queue.claim_next(claim)
+    assert queue.hand_back(claim) == 1
+    analysis = Analysis.objects.get()
+    assert (analysis.state, analysis.attempts) == (State.QUEUED, 0)
+
+
+def test_the_sweep_wakes_a_worker_for_rows_whose_message_was_lost(slide: Slide) -> None:
+    OrmQ.objects.all().delete()
+    queue.sweep()
+    assert OrmQ.objects.count() == 1
+    queue.sweep()
+    assert OrmQ.objects.count() == 1  # one message is enough

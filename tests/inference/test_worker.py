@@ -1,0 +1,110 @@
+"""The one background task, run in this process on real images with a real network of random weights."""
+
+import uuid
+from pathlib import Path
+
+import numpy as np
+import pytest
+from django.core.files.base import ContentFile
+
+from cases.models import Case, Slide
+from inference import queue, worker
+from inference.engine.image import decode
+from inference.engine.predictor import Predictor
+from inference.engine.runtime import TorchRuntime
+from inference.models import Analysis, ModelVersion, PatchTable, State
+from inference.registry import activate, add
+from tests.factories import add_slide
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def real_model(settings: object, random_checkpoint: Path, transactional_db: None) -> ModelVersion:
+    settings.MODEL_DIR = random_checkpoint.parent  # type: ignore[attr-defined]
+    model = add(random_checkpoint)
+    activate(model)
+    return model
+
+
+@pytest.fixture
+def waiting(case: Case, media: Path, real_model: ModelVersion) -> Slide:
+    return add_slide(case)
+
+
+def test_draining_leaves_results_that_equal_the_engines(
+    waiting: Slide, case: Case, random_checkpoint: Path
+) -> None:
+    assert worker.drain() == 1
+    analysis = Analysis.objects.get()
+    assert (analysis.state, analysis.error, analysis.claim) == (State.DONE, "", None)
+    assert (analysis.patches_done, analysis.patches_total) == (12, 12)
+    assert analysis.runtime == "torch-cpu-fp32"
+    with waiting.file.open() as file:
+        expected = Predictor(TorchRuntime(random_checkpoint)).predict(decode(file).rgb)
+    assert analysis.probability == expected.verdict.probability_malignant
+    assert analysis.patches.malignant.tobytes() == expected.probabilities[:, 1].tobytes()
+    assert np.array_equal(analysis.patches.activation, expected.activation)
+    assert (analysis.benign_patches, analysis.malignant_patches) == (
+        expected.verdict.benign_patches,
+        expected.verdict.malignant_patches,
+    )
+    case.refresh_from_db()
+    assert (case.state, case.verdict, case.probability) == ("done", analysis.verdict, analysis.probability)
+
+
+def test_draining_again_changes_nothing(waiting: Slide) -> None:
+    worker.drain()
+    before = Analysis.objects.values().get()
+    assert worker.drain() == 0
+    assert Analysis.objects.values().get() == before
+
+
+def test_a_damaged_or_missing_file_fails_alone(case: Case, media: Path, real_model: ModelVersion) -> None:
+    good, damaged, missing = (add_slide(case, name) for name in ("good.png", "damaged.png", "missing.png"))
+    with damaged.file.storage.open(damaged.file.name, "wb") as file:
+        file.write(ContentFile(b"not an image any more").read())
+    missing.file.storage.delete(missing.file.name)
+    worker.drain()
+    ends = {a.slide_id: (a.state, a.error_code) for a in Analysis.objects.all()}
+    assert ends == {
+        good.pk: (State.DONE, ""),
+        damaged.pk: (State.FAILED, "not_an_image"),
+        missing.pk: (State.FAILED, "file_missing"),
+    }
+    case.refresh_from_db()
+    assert (case.state, case.failed_count) == ("failed", 1 + 1)
+
+
+def test_a_missing_model_file_fails_with_its_reason_and_recovers(waiting: Slide, random_checkpoint: Path) -> None:
+    worker._predictors.clear()
+    hidden = random_checkpoint.rename(random_checkpoint.with_suffix(".hidden"))
+    try:
+        worker.drain()
+    finally:
+        hidden.rename(random_checkpoint)
+    analysis = Analysis.objects.get()
+    assert (analysis.state, analysis.error_code) == (State.FAILED, "model_missing")
+    queue.request_analyses([waiting.pk], Slide.objects.all())
+    worker.drain()
+    assert Analysis.objects.get(is_current=True).state == State.DONE
+
+
+def test_a_case_deleted_while_it_is_analysed_is_no_error(waiting: Slide, case: Case, real_model: ModelVersion) -> None:
+    claim = uuid.uuid4()
+    analysis = queue.claim_next(claim)
+    assert analysis is not None
+    prediction = worker.predictor_for(real_model).predict(np.zeros((224, 224, 3), dtype=np.uint8))
+    case.delete()
+    assert not queue.finish(analysis.pk, claim, prediction, "torch-cpu-fp32")
+    assert not PatchTable.objects.exists()
+
+
+def test_a_stopping_cluster_gets_its_work_back(waiting: Slide) -> None:
+    worker.stopping.set()
+    try:
+        worker.drain()
+    finally:
+        worker.stopping.clear()
+    analysis = Analysis.objects.get()
+    assert (analysis.state, analysis.attempts) == (State.QUEUED, 0)
