@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import partial
+from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
 from django.core.files.uploadedfile import UploadedFile
 from django.db import transaction
+from django.db.models import QuerySet
+from django.forms import ModelForm
+from django.utils import timezone
 
 from inference.engine import verdict as engine_verdict
 from inference.models import Analysis, ModelVersion, State, Verdict
@@ -16,7 +21,28 @@ from inference.queue import request_analyses
 from inference.registry import active_model
 
 from . import uploads
-from .models import Case, Review, Slide, User
+from .models import Case, Event, Review, Slide, Tag, User
+
+
+def record(case: Case, kind: Event.Kind, actor: User | None = None, detail: str = "") -> Event:
+    """Write a line of the case's timeline."""
+    return Event.objects.create(case=case, kind=kind, actor=actor, detail=detail[:200])
+
+
+def record_view(case: Case, viewer: User) -> None:
+    """Note that somebody else than the owner looked, once a day and person."""
+    if viewer.pk == case.owner_id:
+        return
+    since = timezone.now() - timedelta(days=1)
+    if not case.events.filter(kind=Event.Kind.VIEWED, actor=viewer, at__gte=since).exists():
+        record(case, Event.Kind.VIEWED, viewer)
+
+
+def set_tags(case: Case, names: Iterable[str]) -> None:
+    """Replace the case's tags; the owner's tags that no case carries any more go."""
+    tags = [Tag.objects.get_or_create(owner_id=case.owner_id, name=name)[0] for name in names]
+    case.tags.set(tags)
+    Tag.objects.filter(owner_id=case.owner_id, cases=None).delete()
 
 
 def add_slides(case: Case, files: Iterable[UploadedFile]) -> tuple[list[Slide], list[uploads.Rejected]]:
@@ -28,6 +54,8 @@ def add_slides(case: Case, files: Iterable[UploadedFile]) -> tuple[list[Slide], 
     slides, rejected = uploads.store_all(case, files)
     if slides:
         analyse(case, slides)
+        names = slides[0].original_name if len(slides) == 1 else f"{len(slides)} images"
+        record(case, Event.Kind.ADDED, case.owner, names)
     return slides, rejected
 
 
@@ -49,11 +77,21 @@ def analyse(
     return analyses
 
 
+def request_again(case: Case, slides: Sequence[Slide], actor: User) -> list[Analysis]:
+    """Analyse slides once more with the active model, and note who asked."""
+    analyses = analyse(case, slides)
+    if analyses:
+        detail = slides[0].original_name if len(slides) == 1 else f"{len(slides)} images"
+        record(case, Event.Kind.REQUESTED, actor, detail)
+    return analyses
+
+
 def remove_slide(slide: Slide) -> None:
     """Delete a slide, its analyses and its files."""
     case = slide.case
     with transaction.atomic():
         slide.delete()
+        record(case, Event.Kind.REMOVED, case.owner, slide.original_name)
         refresh(case)
         transaction.on_commit(lambda: uploads.delete_files(slide))
 
@@ -63,20 +101,57 @@ def remove_case(case: Case) -> None:
     slides = list(case.slides.all())
     with transaction.atomic():
         case.delete()
-        transaction.on_commit(lambda: [uploads.delete_files(slide) for slide in slides])
+        for slide in slides:
+            transaction.on_commit(partial(uploads.delete_files, slide))
+
+
+def save_case(form: ModelForm[Case], owner: User | None = None) -> Case:
+    """Save a case's form with its tags; ``owner`` is given for a new case."""
+    case = form.instance
+    is_new = case._state.adding
+    assigned_before = None if is_new else Case.objects.values_list("assigned_to", flat=True).get(pk=case.pk)
+    if owner:
+        case.owner = owner
+    with transaction.atomic():
+        form.save()
+        set_tags(case, form.cleaned_data["tags"])
+        record(case, Event.Kind.CREATED if is_new else Event.Kind.EDITED, case.owner)
+        if case.assigned_to and case.assigned_to_id != assigned_before:
+            record(case, Event.Kind.ASSIGNED, case.owner, str(case.assigned_to))
+    return case
 
 
 def sign_review(case: Case, author: User, reading: str, subtype: str = "", comment: str = "") -> Review:
     """Record a person's reading beside what the model says at this moment."""
-    return Review.objects.create(
-        case=case,
-        author=author,
-        reading=reading,
-        subtype=subtype,
-        comment=comment,
-        verdict=case.verdict,
-        probability=case.probability,
-    )
+    with transaction.atomic():
+        record(case, Event.Kind.REVIEWED, author)
+        return Review.objects.create(
+            case=case,
+            author=author,
+            reading=reading,
+            subtype=subtype,
+            comment=comment,
+            verdict=case.verdict,
+            probability=case.probability,
+            model_version=case_model(case) if case.verdict else None,
+        )
+
+
+def is_blind(case: Case) -> bool:
+    """Whether readings are still hidden from all but their authors."""
+    return case.is_blinded and case.reviews.values("author").distinct().count() < 2
+
+
+def visible_reviews(case: Case, reader: User) -> QuerySet[Review]:
+    """The readings that this person may see: in a blinded case their own, until two people have read."""
+    reviews = case.reviews.select_related("author", "model_version")
+    return reviews.filter(author=reader) if is_blind(case) else reviews
+
+
+def case_model(case: Case) -> ModelVersion | None:
+    """The newest model version among the case's finished current analyses: its cut points judge the case."""
+    current = Analysis.objects.filter(slide__case=case, is_current=True, state=State.DONE)
+    return ModelVersion.objects.filter(analyses__in=current).order_by("-added_at").first()
 
 
 def refresh(case: Case) -> None:
@@ -90,7 +165,8 @@ def refresh(case: Case) -> None:
     verdict: str = ""
     probability: float | None = None
     if done:
-        newest = ModelVersion.objects.filter(analyses__in=current).order_by("-added_at")[0]
+        newest = case_model(case)
+        assert newest is not None
         inside = [p for said, p in done if said != Verdict.OUT_OF_DOMAIN and p is not None]
         aggregate = engine_verdict.case_verdict(inside, newest.cut_low, newest.cut_high)
         verdict, probability = aggregate.verdict, aggregate.probability_malignant
@@ -110,7 +186,12 @@ def verdict_counts(slides: Iterable[Slide]) -> Counter[str]:
 
 def on_analysis_ended(sender: type[Analysis], analysis: Analysis, **kwargs: Any) -> None:
     """Keep the case's aggregate true to its analyses."""
-    refresh(analysis.slide.case)
+    case = analysis.slide.case
+    refresh(case)
+    case.refresh_from_db()
+    if not case.open_count:
+        said = case.get_verdict_display() or "no verdict"
+        record(case, Event.Kind.ANALYSED, detail=f"{said}, {analysis.model_version}")
 
 
 def limits() -> dict[str, Any]:

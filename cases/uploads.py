@@ -96,5 +96,5 @@ def store_all(case: Case, uploads: Iterable[UploadedFile]) -> tuple[list[Slide],
 def delete_files(slide: Slide) -> None:
     """Remove a slide's files from the store; missing ones are no error."""
     for file in (slide.file, slide.thumbnail):
-        if file:
+        if file.name:
             file.storage.delete(file.name)

@@ -171,8 +171,8 @@ class _Turn:
     def _take(self) -> Analysis | None:
         """The analysis put aside, or a newly claimed one."""
         if self._next:
-            analysis, self._next = self._next, None
-            return analysis
+            put_aside, self._next = self._next, None
+            return put_aside
         if stopping.is_set() or self.time_is_up:
             return None
         analysis = queue.claim_next(self.claim)
@@ -225,10 +225,11 @@ class _Turn:
 
 
 def _loader(analysis: Analysis) -> Callable[[], Any]:
-    file = analysis.slide.file  # read here: the loader runs in another thread
+    # Read here: the loader runs in another thread, without a database connection.
+    storage, name = analysis.slide.file.storage, str(analysis.slide.file.name)
 
     def load() -> Any:
-        with file.storage.open(file.name) as opened:
+        with storage.open(name) as opened:
             return decode(opened, settings.UPLOAD_MAX_PIXELS).rgb
 
     return load

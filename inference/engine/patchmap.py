@@ -54,7 +54,7 @@ def surface(grid: Grid, malignant: NDArray[np.float32]) -> NDArray[np.float32]:
         bottom, right = round((y + PATCH) * scale), round((x + PATCH) * scale)
         total[top:bottom, left:right] += value
         count[top:bottom, left:right] += 1
-    return total / np.maximum(count, 1)
+    return (total / np.maximum(count, 1)).astype(np.float32)
 
 
 def render(values: NDArray[np.float32]) -> bytes:

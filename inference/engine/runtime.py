@@ -46,7 +46,7 @@ class TorchRuntime:
         self._torch = torch
         self._device = torch.device(device)
         network, self.metadata = from_checkpoint(path)
-        network.eval().to(self._device, memory_format=torch.channels_last)
+        network.eval().to(self._device).to(memory_format=torch.channels_last)
         self._half = self._device.type == "cuda"
         self._network = network.half() if self._half else network
         self.name = "torch-cuda-fp16" if self._half else "torch-cpu-fp32"

@@ -135,7 +135,7 @@ class Command(BaseCommand):
     def _check_alive(self, processes: list[subprocess.Popen[bytes]]) -> None:
         for process in processes:
             if process.poll() is not None:
-                raise CommandError(f"{process.args} ended by itself; see the messages above.")
+                raise CommandError(f"{process.args!r} ended by itself; see the messages above.")
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
