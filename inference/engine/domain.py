@@ -1,4 +1,8 @@
-"""Whether an image can be H&E breast tissue at all, and whether it is good enough to read."""
+"""Whether an image can be H&E breast tissue at all, and whether it is good enough to read.
+
+The gate looks at colour, tissue and texture statistics of the pixels and not at the network, so it gives the same
+answer in every runtime. Rules name the plain cases; a Mahalanobis distance to real fields catches the rest.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +10,34 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 
 if TYPE_CHECKING:
     from .checkpoint import Metadata
+
+Floats = NDArray[np.float32]
+
+#: Longer sides are averaged down to below twice this many pixels.
+WORKING_SIDE = 512
+#: Sum of the three optical densities above which a pixel counts as stained.
+STAINED = 0.40
+
+STATISTICS = (
+    "stained", "density_mean", "density_std", "density_low", "density_high", "red_share", "green_share", "blue_share",
+    "red_share_std", "green_share_std", "blue_share_std", "magenta", "red_green", "green_blue", "red_blue",
+    "fine", "middle", "coarse", "peaked", "axis", "flat", "dominant", "entropy", "dark",
+)  # fmt: skip
+
+REASONS = {
+    "uniform": "The image is one plain colour or nearly so: there is no tissue to see.",
+    "background": "The image is almost all empty background: too little tissue to judge.",
+    "fluorescence": "The image is bright on black, as in fluorescence: H&E is read in transmitted light on white.",
+    "colour": "The colours are not those of haematoxylin and eosin (pink to purple-blue).",
+    "unlike": "The image does not look like the H&E breast tissue that the model knows.",
+}
+BLURRED = "The image looks out of focus: fine detail is missing, so treat the result with care."
+DARK = "The image is unusually dark: treat the result with care."
 
 
 @dataclass(frozen=True)
@@ -21,8 +50,105 @@ class DomainResult:
     warnings: list[str] = field(default_factory=list)
 
 
-def check(rgb: np.ndarray, metadata: Metadata) -> DomainResult:
+def _correlation(a: Floats, b: Floats) -> float:
+    a, b = a - a.mean(), b - b.mean()
+    norm = float(np.sqrt((a * a).mean() * (b * b).mean()))
+    return float((a * b).mean()) / norm if norm > 1e-6 else 1.0
+
+
+def _halve(grey: Floats) -> Floats:
+    height, width = grey.shape[0] // 2 * 2, grey.shape[1] // 2 * 2
+    cut = grey[:height, :width]
+    return (cut[::2, ::2] + cut[1::2, ::2] + cut[::2, 1::2] + cut[1::2, 1::2]) / 4
+
+
+def _steps(grey: Floats) -> tuple[Floats, Floats]:
+    return np.abs(np.diff(grey, axis=1))[:-1], np.abs(np.diff(grey, axis=0))[:, :-1]
+
+
+def statistics(rgb: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """The values of STATISTICS for RGB pixels uint8 (H, W, 3), float64 (24,), all finite.
+
+    Shares are of the optical density OD = -ln(I / 255) (Beer-Lambert): haematoxylin is about (0.40, 0.43, 0.17),
+    eosin (0.06, 0.85, 0.09), DAB (0.17, 0.35, 0.48), from the vectors of Ruifrok & Johnston 2001.
+    """
+    factor = max(1, max(rgb.shape[:2]) // WORKING_SIDE)
+    small = np.asarray(Image.fromarray(rgb).reduce(factor)) if factor > 1 else rgb
+    light = np.maximum(small, 1).astype(np.float32) / 255
+    density = -np.log(light)
+    total = density.sum(2)
+    mask = total > STAINED
+    stained = float(mask.mean())
+    # Too few stained pixels say nothing of colour; neutral values leave the verdict to the background rule.
+    chosen = density[mask] if mask.sum() >= 50 else np.full((50, 3), 0.2, np.float32)
+    sums = chosen.sum(1)
+    shares = chosen / sums[:, None]
+    mean, spread = shares.mean(0), shares.std(0)
+    low, high = np.percentile(sums, (10, 90))
+
+    grey = light.mean(2)
+    scales = [grey, _halve(grey)]
+    scales.append(_halve(scales[-1]))
+    steps = [_steps(scale) for scale in scales]
+    energies = [float((x.mean() + y.mean()) / 2) for x, y in steps]
+    x, y = steps[0]
+    slope = np.hypot(x, y)
+    steep = slope > max(0.02, float(np.percentile(slope, 80)))
+    along = np.minimum(x, y)[steep] / np.maximum(np.maximum(x, y)[steep], 1e-6) if steep.any() else np.zeros(1)
+    codes = (small >> 4).astype(np.int32)
+    counts = np.bincount((codes[..., 0] << 8 | codes[..., 1] << 4 | codes[..., 2]).ravel(), minlength=4096)
+    frequency = counts[counts > 0] / counts.sum()
+    flat = float(((x == 0) & (y == 0)).mean())
+    values = [
+        stained, sums.mean(), sums.std(), low, high, *mean, *spread,
+        float(((chosen[:, 1] >= chosen[:, 0] - 0.02) & (chosen[:, 1] > chosen[:, 2])).mean()),
+        _correlation(light[..., 0], light[..., 1]), _correlation(light[..., 1], light[..., 2]),
+        _correlation(light[..., 0], light[..., 2]),
+        np.log(energies[0] + 1e-4), np.log((energies[1] + 1e-4) / (energies[0] + 1e-4)),
+        np.log((energies[2] + 1e-4) / (energies[1] + 1e-4)),
+        np.log(float((slope**2).mean()) / max(float(slope.mean()) ** 2, 1e-8) + 1e-3),
+        float((along < 0.1).mean()), flat, float(frequency.max()), float(-(frequency * np.log(frequency)).sum()),
+        float((light.max(2) < 0.25).mean()),
+    ]  # fmt: skip
+    return np.asarray(values, dtype=np.float64)
+
+
+def distance(values: NDArray[np.float64], gate: dict) -> float:
+    """Root mean square of the whitened deviation from real fields; about 1 for a typical one."""
+    deviation = (values - np.asarray(gate["mean"])) / np.asarray(gate["scale"])
+    return float(np.sqrt(deviation @ np.asarray(gate["precision"]) @ deviation / len(values)))
+
+
+def check(rgb: NDArray[np.uint8], metadata: Metadata) -> DomainResult:
     """Judge RGB pixels uint8 (H, W, 3). Everything is in domain where the checkpoint has no gate."""
-    if metadata.domain is None:
+    gate = metadata.domain
+    if gate is None:
         return DomainResult(True)
-    return DomainResult(True)
+    values = statistics(rgb)
+    by_name = dict(zip(STATISTICS, values.tolist(), strict=True))
+    code = _rule(by_name, gate) or ("unlike" if distance(values, gate) > gate["limit"] else None)
+    if code:
+        return DomainResult(False, REASONS[code], code)
+    return DomainResult(True, warnings=_quality(by_name, gate))
+
+
+def _rule(value: dict[str, float], gate: dict) -> str | None:
+    """Code of the plain reason that applies, if any."""
+    if value["dominant"] > gate["uniform"] or value["entropy"] < gate["plain"]:
+        return "background" if value["density_mean"] < 1 and 0.001 < value["stained"] < gate["stained"] else "uniform"
+    if value["stained"] < gate["stained"]:
+        return "background"
+    if value["dark"] > gate["dark_share"]:
+        return "fluorescence"
+    if value["magenta"] < gate["magenta"]:
+        return "colour"
+    return None
+
+
+def _quality(value: dict[str, float], gate: dict) -> list[str]:
+    warnings = []
+    if value["middle"] > gate["blurred"]:
+        warnings.append(BLURRED)
+    if value["density_mean"] > gate["dark"]:
+        warnings.append(DARK)
+    return warnings
