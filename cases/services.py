@@ -77,9 +77,15 @@ def analyse(
     return analyses
 
 
-def request_again(case: Case, slides: Sequence[Slide], actor: User) -> list[Analysis]:
-    """Analyse slides once more with the active model, and note who asked."""
-    analyses = analyse(case, slides)
+def request_again(
+    case: Case,
+    slides: Sequence[Slide],
+    actor: User,
+    overlap: float | None = None,
+    model_version: ModelVersion | None = None,
+) -> list[Analysis]:
+    """Analyse slides once more, with the active model unless told otherwise, and note who asked."""
+    analyses = analyse(case, slides, overlap, model_version)
     if analyses:
         detail = slides[0].original_name if len(slides) == 1 else f"{len(slides)} images"
         record(case, Event.Kind.REQUESTED, actor, detail)

@@ -8,6 +8,7 @@ from . import health
 
 urlpatterns = [
     path("", include("cases.urls")),
+    path("", include("cases.api.urls")),
     path("accounts/", include("allauth.urls")),
     path("health", health.ready, name="health"),
     path("health/live", health.live, name="health-live"),

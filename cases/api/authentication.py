@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from django.utils import timezone
-from drf_spectacular.extensions import OpenApiAuthenticationExtension
-from drf_spectacular.openapi import AutoSchema
 from knox.auth import TokenAuthentication as KnoxTokenAuthentication
 from knox.crypto import hash_token
 from rest_framework.exceptions import AuthenticationFailed
@@ -29,16 +27,3 @@ class TokenAuthentication(KnoxTokenAuthentication):
             raise AuthenticationFailed("The token has expired; create a new one.", "token_expired")
         tokens.note_use(found)
         return found.user, found
-
-
-class TokenScheme(OpenApiAuthenticationExtension):
-    target_class = TokenAuthentication
-    name = "token"
-
-    def get_security_definition(self, auto_schema: AutoSchema) -> dict[str, str]:
-        return {
-            "type": "apiKey",
-            "in": "header",
-            "name": "Authorization",
-            "description": "`Token ` followed by an API token of your account page, or of `POST /api/v1/sign-in`.",
-        }

@@ -41,6 +41,7 @@ CODES: dict[str, tuple[int, str]] = {
     "token_invalid": (401, "The token is unknown or was revoked"),
     "token_expired": (401, "The token's time is over; create a new one"),
     "sign_in_failed": (401, "User name, password or one-time code are wrong"),
+    "code_required": (401, "The account has two factors; send the one-time code as well"),
     "permission_denied": (403, "This account may not do that"),
     "csrf_failed": (403, "A signed-in browser sent no CSRF token"),
     "not_found": (404, "There is nothing here, or it is not yours"),

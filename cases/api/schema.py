@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.openapi import AutoSchema
 
 from .errors import CODES, CONTENT_TYPE
@@ -11,6 +12,19 @@ from .errors import CODES, CONTENT_TYPE
 
 class Schema(AutoSchema):
     """drf-spectacular's, with ids that read well in generated clients."""
+
+
+class TokenScheme(OpenApiAuthenticationExtension):
+    target_class = "cases.api.authentication.TokenAuthentication"
+    name = "token"
+
+    def get_security_definition(self, auto_schema: AutoSchema) -> dict[str, str]:
+        return {
+            "type": "apiKey",
+            "in": "header",
+            "name": "Authorization",
+            "description": "`Token ` followed by an API token of your account page, or of `POST /api/v1/sign-in`.",
+        }
 
 
 PROBLEM = {

@@ -1,0 +1,141 @@
+"""Resources: who one is, and one's tokens."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from allauth.account.adapter import get_adapter
+from allauth.account.utils import has_verified_email
+from allauth.mfa.base.forms import BaseAuthenticateForm
+from allauth.mfa.models import Authenticator
+from allauth.mfa.utils import is_mfa_enabled
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.db.models import QuerySet
+from django.http import Http404, HttpRequest
+from drf_spectacular.utils import OpenApiResponse, extend_schema, extend_schema_view
+from rest_framework import generics
+from rest_framework.authentication import SessionAuthentication
+from rest_framework.parsers import FormParser, JSONParser, MultiPartParser
+from rest_framework.permissions import AllowAny
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from cases import tokens
+from cases.models import ApiToken, User
+
+from .errors import Problem
+from .resource_serializers import MeOut, NewTokenOut, SignInIn, TokenOut
+from .throttles import SignIn as SignInThrottle
+
+
+@extend_schema(tags=["Account"])
+class Me(APIView):
+    @extend_schema(operation_id="me", summary="Who am I, and what may I send?", responses=MeOut)
+    def get(self, request: Request) -> Response:
+        return Response(MeOut(request.user).data)
+
+
+@extend_schema(tags=["Account"])
+@extend_schema_view(get=extend_schema(operation_id="tokens_list", summary="List your tokens"))
+class Tokens(generics.ListAPIView[ApiToken]):
+    serializer_class = TokenOut
+    parser_classes = [JSONParser, FormParser, MultiPartParser]
+    filter_backends = []
+
+    def get_queryset(self) -> QuerySet[ApiToken]:
+        if getattr(self, "swagger_fake_view", False):
+            return ApiToken.objects.none()
+        return tokens.of(self.request.user)
+
+    @extend_schema(
+        operation_id="tokens_create",
+        summary="Create a token",
+        description="For a signed-in browser. A token can't make tokens, so that a lost one can't outlive itself; "
+        "scripts use `POST /api/v1/sign-in`.",
+        request=TokenOut,
+        responses={201: NewTokenOut},
+    )
+    def post(self, request: Request) -> Response:
+        wishes = TokenOut(data=request.data)
+        wishes.is_valid(raise_exception=True)
+        if not isinstance(request.successful_authenticator, SessionAuthentication):
+            raise Problem("permission_denied", "A token can't make tokens. Sign in, or use POST /api/v1/sign-in.")
+        return new_token(request.user, wishes.validated_data["name"], wishes.validated_data["days"])
+
+
+def new_token(user: User, name: str, days: int) -> Response:
+    token, plain = tokens.create(user, name, days)
+    return Response({**TokenOut(token).data, "token": plain}, status=201, headers={"Cache-Control": "no-store"})
+
+
+@extend_schema(tags=["Account"])
+class TokenDetail(APIView):
+    @extend_schema(
+        operation_id="tokens_revoke",
+        summary="Revoke a token",
+        description="It stops working at once; also the one that you call with.",
+        responses={204: OpenApiResponse(description="Gone.")},
+    )
+    def delete(self, request: Request, pk: uuid.UUID) -> Response:
+        if not tokens.revoke(request.user, pk):
+            raise Http404
+        return Response(status=204)
+
+
+@extend_schema(tags=["Account"], auth=[])
+class SignIn(APIView):
+    authentication_classes = []
+    permission_classes = [AllowAny]
+    throttle_classes = [SignInThrottle]
+    parser_classes = [JSONParser, FormParser, MultiPartParser]
+
+    @extend_schema(
+        operation_id="sign_in",
+        summary="Exchange a password for a token",
+        description="For scripts. The token lives a day unless `days` says otherwise. Accounts with two factors "
+        "send the one-time `code` as well. Failed attempts are counted as on the sign-in page.",
+        request=SignInIn,
+        responses={201: NewTokenOut},
+    )
+    def post(self, request: Request) -> Response:
+        given = SignInIn(data=request.data)
+        given.is_valid(raise_exception=True)
+        values = given.validated_data
+        user = _authenticate(request._request, values["username"], values["password"])
+        _second_factor(user, values.get("code", ""))
+        return new_token(user, values["name"], values["days"])
+
+
+def _authenticate(request: HttpRequest, login: str, password: str) -> User:
+    """The account, checked and counted as the sign-in page does it."""
+    credentials: dict[str, Any] = {"email" if "@" in login else "username": login, "password": password}
+    try:
+        user = get_adapter(request).authenticate(request, **credentials)
+    except ValidationError as error:
+        raise Problem(
+            "throttled", "Too many failed attempts; try again in 5 minutes.", headers={"Retry-After": "300"}
+        ) from error
+    if not isinstance(user, User) or not user.is_active:
+        raise _refused("sign_in_failed", "User name or password are not right.")
+    if settings.ACCOUNT_EMAIL_VERIFICATION == "mandatory" and not has_verified_email(user):
+        raise _refused("sign_in_failed", "The e-mail address was not verified yet.")
+    return user
+
+
+def _second_factor(user: User, code: str) -> None:
+    factors = [Authenticator.Type.TOTP, Authenticator.Type.RECOVERY_CODES]
+    if not is_mfa_enabled(user, factors):
+        return
+    if not code:
+        raise _refused("code_required", "This account has two factors; send the one-time code as “code”.")
+    form = BaseAuthenticateForm({"code": code}, user=user)
+    if not form.is_valid():
+        raise _refused("sign_in_failed", "The one-time code is not right.")
+    form.authenticator.record_usage()
+
+
+def _refused(code: str, detail: str) -> Problem:
+    return Problem(code, detail, headers={"WWW-Authenticate": "Token"})

@@ -1,0 +1,231 @@
+"""Resources: cases, their slides and their readings."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from django.conf import settings
+from django.db.models import QuerySet
+from django.http import FileResponse, Http404
+from django.http.response import HttpResponseBase
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiResponse, extend_schema, extend_schema_view
+from rest_framework import generics
+from rest_framework.parsers import FormParser, JSONParser, MultiPartParser
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.serializers import BaseSerializer
+from rest_framework.views import APIView
+
+from cases import services
+from cases.models import Case, Review, Slide
+from inference.models import Analysis, State
+
+from . import answers, errors
+from .filters import CaseFilter
+from .predict import PENDING, check_length, files_of
+from .resource_serializers import CaseOut, ReviewOut, RunIn, SlideOut, SlidesAddedOut, SlidesIn
+from .serializers import FolderOut
+from .submit import Submitted, analyses_of
+from .throttles import Anonymous, Predictions, User
+
+UPLOAD_THROTTLES = [Anonymous, User, Predictions]
+BODIES = [JSONParser, FormParser, MultiPartParser]
+
+
+def readable_case(request: Request, pk: uuid.UUID) -> Case:
+    return generics.get_object_or_404(Case.objects.visible_to(request.user), pk=pk)
+
+
+def own_case(request: Request, pk: uuid.UUID) -> Case:
+    return generics.get_object_or_404(Case.objects.editable_by(request.user), pk=pk)
+
+
+@extend_schema(tags=["Cases"])
+@extend_schema_view(
+    get=extend_schema(
+        operation_id="cases_list",
+        summary="List cases",
+        description="Your own, newest first; all cases for a reviewer.",
+    ),
+    post=extend_schema(operation_id="cases_create", summary="Open a case"),
+)
+class Cases(generics.ListCreateAPIView[Case]):
+    serializer_class = CaseOut
+    parser_classes = BODIES
+    filterset_class = CaseFilter
+
+    def get_queryset(self) -> QuerySet[Case]:
+        return Case.objects.visible_to(self.request.user).select_related("owner").prefetch_related("tags")
+
+    def perform_create(self, serializer: BaseSerializer[Case]) -> None:
+        serializer.save(owner=self.request.user)
+
+
+@extend_schema(tags=["Cases"])
+@extend_schema_view(
+    get=extend_schema(operation_id="cases_get", summary="Read a case"),
+    patch=extend_schema(operation_id="cases_change", summary="Change what is written on a case"),
+    delete=extend_schema(
+        operation_id="cases_delete",
+        summary="Delete a case",
+        description="With its slides, analyses and readings, for good.",
+    ),
+)
+class CaseDetail(generics.RetrieveUpdateDestroyAPIView[Case]):
+    serializer_class = CaseOut
+    parser_classes = BODIES
+    http_method_names = ["get", "head", "options", "patch", "delete"]
+    lookup_url_kwarg = "pk"
+
+    def get_queryset(self) -> QuerySet[Case]:
+        cases = Case.objects.select_related("owner").prefetch_related("tags")
+        safe = self.request.method in ("GET", "HEAD", "OPTIONS")
+        return cases.visible_to(self.request.user) if safe else cases.editable_by(self.request.user)
+
+    def perform_destroy(self, instance: Case) -> None:
+        services.remove_case(instance)
+
+
+@extend_schema(tags=["Cases"])
+class CaseResult(APIView):
+    @extend_schema(
+        operation_id="cases_result",
+        summary="Result of a case",
+        description="As `POST /predict/folder` answers it; 202 while analyses go on.",
+        responses={200: FolderOut, 202: PENDING},
+    )
+    def get(self, request: Request, pk: uuid.UUID) -> Response:
+        case = readable_case(request, pk)
+        if not case.slide_count:
+            raise errors.Problem("not_finished", "The case has no slides yet.")
+        if case.open_count:
+            rejected = [problem for sent in case.submissions.all() for problem in sent.rejected]
+            return answers.pending(request, Submitted(case, analyses_of(case), rejected), is_folder=True)
+        return Response(answers.folder_result(request, case.pk))
+
+
+@extend_schema(tags=["Cases"])
+class CaseAnalyses(APIView):
+    @extend_schema(
+        operation_id="cases_analyse",
+        summary="Analyse all slides of a case again",
+        description="With the active model or a chosen version. Slides that wait or run already stay as they are.",
+        request=RunIn,
+        responses={202: PENDING},
+    )
+    def post(self, request: Request, pk: uuid.UUID) -> Response:
+        case = own_case(request, pk)
+        wishes = RunIn(data=request.data)
+        wishes.is_valid(raise_exception=True)
+        slides = list(case.slides.all())
+        if not slides:
+            raise errors.Problem("not_finished", "The case has no slides yet.")
+        services.request_again(case, slides, case.owner, **wishes.validated_data)
+        return answers.pending(request, Submitted(case, analyses_of(case), []), is_folder=True)
+
+
+@extend_schema(tags=["Slides"])
+class CaseSlides(generics.ListAPIView[Slide]):
+    serializer_class = SlideOut
+    parser_classes = [MultiPartParser]
+    filter_backends = []
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        check_length(request)
+        super().initial(request, *args, **kwargs)
+
+    def get_throttles(self) -> list[Any]:
+        kinds = UPLOAD_THROTTLES if self.request.method == "POST" else UPLOAD_THROTTLES[:2]
+        return [kind() for kind in kinds]
+
+    def get_queryset(self) -> QuerySet[Slide]:
+        if getattr(self, "swagger_fake_view", False):
+            return Slide.objects.none()
+        return Slide.objects.filter(case=readable_case(self.request, self.kwargs["pk"])).with_analysis()
+
+    @extend_schema(operation_id="slides_list", summary="List the slides of a case")
+    def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        return super().get(request, *args, **kwargs)
+
+    @extend_schema(
+        operation_id="slides_add",
+        summary="Add images to a case",
+        description="Each becomes a slide and is analysed in the background with the case's overlap. Files that "
+        "can't be used are listed in `errors` and do not stop the others.",
+        request={"multipart/form-data": SlidesIn},
+        responses={201: SlidesAddedOut},
+    )
+    def post(self, request: Request, pk: uuid.UUID) -> Response:
+        case = own_case(request, pk)
+        files = files_of(request, "files", settings.UPLOAD_MAX_FILES)
+        slides, rejected = services.add_slides(case, files)
+        if not slides:
+            raise errors.invalid_files(rejected)
+        stored = Slide.objects.filter(pk__in=[slide.pk for slide in slides]).with_analysis()
+        shown = SlideOut(stored, many=True, context=self.get_serializer_context()).data
+        return Response({"slides": shown, "errors": [vars(problem) for problem in rejected]}, status=201)
+
+
+@extend_schema(tags=["Slides"])
+@extend_schema_view(
+    get=extend_schema(operation_id="slides_get", summary="Read a slide"),
+    delete=extend_schema(operation_id="slides_delete", summary="Remove a slide from its case"),
+)
+class SlideDetail(generics.RetrieveDestroyAPIView[Slide]):
+    serializer_class = SlideOut
+    lookup_url_kwarg = "pk"
+
+    def get_queryset(self) -> QuerySet[Slide]:
+        slides = Slide.objects.select_related("case__owner").with_analysis()
+        return slides.editable_by(self.request.user) if self.request.method == "DELETE" else slides.visible_to(
+            self.request.user
+        )
+
+    def perform_destroy(self, instance: Slide) -> None:
+        services.remove_slide(instance)
+
+
+@extend_schema(tags=["Slides"])
+class SlideImage(APIView):
+    @extend_schema(
+        operation_id="slides_image",
+        summary="The pixels of a slide",
+        responses={(200, "image/png"): OpenApiResponse(OpenApiTypes.BINARY, "The stored PNG.")},
+    )
+    def get(self, request: Request, pk: uuid.UUID) -> HttpResponseBase:
+        slide = generics.get_object_or_404(Slide.objects.visible_to(request.user), pk=pk)
+        try:
+            opened = slide.file.storage.open(slide.file.name)
+        except FileNotFoundError as error:
+            raise Http404 from error
+        return FileResponse(opened, content_type="image/png", headers={"Cache-Control": "private, no-store"})
+
+
+@extend_schema(tags=["Reviews"])
+@extend_schema_view(
+    get=extend_schema(
+        operation_id="reviews_list",
+        summary="List the readings of a case",
+        description="In a blinded case only your own, until two people have signed.",
+    ),
+    post=extend_schema(
+        operation_id="reviews_sign",
+        summary="Sign a reading",
+        description="Recorded for good beside what the model says at this moment; signed again it is a second entry.",
+    ),
+)
+class CaseReviews(generics.ListCreateAPIView[Review]):
+    serializer_class = ReviewOut
+    parser_classes = BODIES
+    filter_backends = []
+
+    def get_queryset(self) -> QuerySet[Review]:
+        if getattr(self, "swagger_fake_view", False):
+            return Review.objects.none()
+        return services.visible_reviews(readable_case(self.request, self.kwargs["pk"]), self.request.user)
+
+    def perform_create(self, serializer: BaseSerializer[Review]) -> None:
+        case = readable_case(self.request, self.kwargs["pk"])
+        serializer.instance = services.sign_review(case, self.request.user, **serializer.validated_data)

@@ -1,0 +1,64 @@
+"""What lists can be narrowed by."""
+
+from __future__ import annotations
+
+import django_filters
+from django.db.models import Q, QuerySet
+
+from cases.models import Case, Magnification
+from inference.models import Analysis, State, Verdict
+
+
+class CaseFilter(django_filters.FilterSet):
+    q = django_filters.CharFilter(method="search", label="Words in title, patient, notes or file names.")
+    state = django_filters.ChoiceFilter(
+        choices=[(name, name) for name in ("empty", "running", "failed", "done")], method="in_state"
+    )
+    verdict = django_filters.ChoiceFilter(choices=Verdict.choices)
+    magnification = django_filters.ChoiceFilter(choices=Magnification.choices)
+    patient = django_filters.CharFilter(label="Patient pseudonym, exactly.")
+    tag = django_filters.CharFilter(field_name="tags__name", label="One tag, exactly.")
+    created_after = django_filters.IsoDateTimeFilter(field_name="created_at", lookup_expr="gte")
+    created_before = django_filters.IsoDateTimeFilter(field_name="created_at", lookup_expr="lt")
+    ordering = django_filters.OrderingFilter(
+        fields=[("created_at", "created_at"), ("updated_at", "updated_at"), ("title", "title"),
+                ("probability", "probability")],
+        label="Comma-separated; a minus reverses.",
+    )  # fmt: skip
+
+    class Meta:
+        model = Case
+        fields: list[str] = []
+
+    def search(self, cases: QuerySet[Case], name: str, value: str) -> QuerySet[Case]:
+        for word in value.split():
+            cases = cases.filter(
+                Q(title__icontains=word)
+                | Q(patient__icontains=word)
+                | Q(notes__icontains=word)
+                | Q(slides__original_name__icontains=word)
+            )
+        return cases.distinct()
+
+    def in_state(self, cases: QuerySet[Case], name: str, value: str) -> QuerySet[Case]:
+        """As :attr:`cases.models.Case.state` says it, in SQL."""
+        if value == "empty":
+            return cases.filter(slide_count=0)
+        cases = cases.filter(slide_count__gt=0)
+        if value == "running":
+            return cases.filter(open_count__gt=0)
+        cases = cases.filter(open_count=0)
+        return cases.filter(failed_count__gt=0) if value == "failed" else cases.filter(failed_count=0)
+
+
+class AnalysisFilter(django_filters.FilterSet):
+    state = django_filters.ChoiceFilter(choices=State.choices)
+    verdict = django_filters.ChoiceFilter(choices=Verdict.choices)
+    case = django_filters.UUIDFilter(field_name="slide__case")
+    slide = django_filters.UUIDFilter()
+    model_version = django_filters.UUIDFilter()
+    is_current = django_filters.BooleanFilter()
+
+    class Meta:
+        model = Analysis
+        fields: list[str] = []

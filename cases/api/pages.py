@@ -1,0 +1,67 @@
+"""The way around: what is where, the OpenAPI document, and a page to try it on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from csp.decorators import csp_update
+from django.urls import reverse
+from django.utils.decorators import method_decorator
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import extend_schema
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
+from rest_framework.permissions import AllowAny
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from histopath import __version__
+
+
+@extend_schema(tags=["About"], auth=[])
+class Index(APIView):
+    authentication_classes = []
+    permission_classes = [AllowAny]
+
+    @extend_schema(operation_id="index", summary="What is where", responses=OpenApiTypes.OBJECT)
+    def get(self, request: Request) -> Response:
+        def at(name: str, *args: Any) -> str:
+            return request.build_absolute_uri(reverse(name, args=args))
+
+        return Response(
+            {
+                "name": "histopath",
+                "version": __version__,
+                "health": at("health"),
+                "docs": at("docs"),
+                "schema": at("schema"),
+                "predict": {
+                    "single": at("predict-single"),
+                    "folder": at("predict-folder"),
+                    "single_stream": at("predict-single-stream"),
+                },
+                "resources": {
+                    "cases": at("api:cases"),
+                    "analyses": at("api:analyses"),
+                    "models": at("api:models"),
+                    "me": at("api:me"),
+                    "tokens": at("api:tokens"),
+                    "sign_in": at("api:sign-in"),
+                },
+            }
+        )
+
+
+class Document(SpectacularAPIView):
+    """The OpenAPI document, for anybody."""
+
+
+# Swagger UI draws with data: images and inline styles. Only this page, which shows no one's data,
+# loosens the policy, and only for styles; scripts stay those of our own files.
+@method_decorator(csp_update({"style-src": ["'unsafe-inline'"]}), name="dispatch")
+class Docs(SpectacularSwaggerSplitView):
+    """Swagger UI from the package's own files."""
+
+    permission_classes = [AllowAny]
+    url_name = "schema"
+    title = "histopath API"

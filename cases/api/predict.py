@@ -1,0 +1,181 @@
+"""The prediction calls, as upstream's clients know them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from django.core.files.uploadedfile import UploadedFile
+from django.http.response import HttpResponseBase
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
+from rest_framework.parsers import MultiPartParser
+from rest_framework.request import Request
+from rest_framework.views import APIView
+
+from cases.models import User
+from inference.models import Analysis, State
+
+from . import answers, errors, results, streams
+from .serializers import FolderIn, FolderOut, OptionsIn, PendingOut, SingleIn, SingleOut
+from .submit import Options, Submitted, submit
+from .throttles import Anonymous, Predictions
+from .throttles import User as UserThrottle
+from .waiting import Slot
+
+KEY = OpenApiParameter(
+    "Idempotency-Key",
+    OpenApiTypes.STR,
+    OpenApiParameter.HEADER,
+    description="Any text of up to 255 characters that you choose for this upload. Sent again with the same "
+    "content it finds the same analysis instead of making a second one; with other content it answers 422.",
+)
+PREFER = OpenApiParameter(
+    "Prefer",
+    OpenApiTypes.STR,
+    OpenApiParameter.HEADER,
+    description="`respond-async` answers 202 at once; `wait=N` waits at most N seconds (RFC 7240).",
+)
+PENDING = OpenApiResponse(PendingOut, "Stored and queued. Ask the address in `Location` for the result.")
+
+
+def check_length(request: Request) -> None:
+    """Refuse a body that is too long before any of it is read."""
+    try:
+        length = int(request.META.get("CONTENT_LENGTH") or 0)
+    except ValueError:
+        length = 0
+    if not length and "chunked" in request.META.get("HTTP_TRANSFER_ENCODING", ""):
+        raise errors.Problem("length_required", "Send a Content-Length; chunked uploads are not read.")
+    most = settings.UPLOAD_MAX_REQUEST_BYTES
+    if length > most:
+        raise errors.too_large(f"One call may carry {most} bytes; this one has {length}.", most, "bytes")
+
+
+def files_of(request: Request, field: str, most: int) -> list[UploadedFile]:
+    """The files sent in a field, at least one. Raises :class:`errors.Problem`."""
+    files = request.FILES.getlist(field)
+    if not files:
+        detail = f"No file was sent in the multipart field “{field}”."
+        problem = {"field": field, "code": "required", "detail": detail}
+        raise errors.Problem("invalid_file", detail, errors=[], fields=[problem])
+    if len(files) > most:
+        raise errors.too_large(f"At most {most} file{'s' if most > 1 else ''} a call.", most, "files")
+    return files
+
+
+class Upload(APIView):
+    """What the prediction calls have in common."""
+
+    parser_classes = [MultiPartParser]
+    throttle_classes = [Anonymous, UserThrottle, Predictions]
+    is_folder = False
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        check_length(request)
+        super().initial(request, *args, **kwargs)
+
+    def submit(self, request: Request) -> Submitted:
+        if self.is_folder:
+            files = files_of(request, "files", settings.UPLOAD_MAX_FILES)
+        else:
+            files = files_of(request, "file", 1)
+        fields = OptionsIn(data=request.data)
+        fields.is_valid(raise_exception=True)
+        key = request.headers.get("Idempotency-Key", "").strip()
+        if len(key) > 255:
+            raise errors.Problem("invalid", "An idempotency key has at most 255 characters.")
+        assert isinstance(request.user, User)
+        return submit(request.user, files, Options(*fields.options()), is_folder=self.is_folder, key=key)
+
+
+@extend_schema(tags=["Predict"], parameters=[KEY, PREFER])
+class Single(Upload):
+    @extend_schema(
+        operation_id="predict_single",
+        summary="Classify one image",
+        description="Stores the image as a slide of a new case, analyses it in the background and waits for the "
+        "result. Answers 202 where the result takes longer than the server waits. Closing the connection loses "
+        "nothing: the case is in the history.\n\n"
+        "The same bytes with the same model, settings and runtime are answered from the record (`cached`).",
+        request={"multipart/form-data": SingleIn},
+        responses={200: SingleOut, 202: PENDING},
+    )
+    def post(self, request: Request) -> HttpResponseBase:
+        return answers.waited(request, self.submit(request), is_folder=False)
+
+
+@extend_schema(tags=["Predict"], parameters=[KEY, PREFER])
+class Folder(Upload):
+    is_folder = True
+
+    @extend_schema(
+        operation_id="predict_folder",
+        summary="Classify several images as one case",
+        description="Each image is judged by itself and all together by the mean of their calibrated "
+        "probabilities. Files that can't be used are listed in `errors` and do not stop the others; where none "
+        "can be used the answer is 400 with the same list.",
+        request={"multipart/form-data": FolderIn},
+        responses={200: FolderOut, 202: PENDING},
+    )
+    def post(self, request: Request) -> HttpResponseBase:
+        return answers.waited(request, self.submit(request), is_folder=True)
+
+
+@extend_schema(tags=["Predict"], parameters=[KEY])
+class SingleStream(Upload):
+    @extend_schema(
+        operation_id="predict_single_stream",
+        summary="Classify one image, with progress",
+        description="Server-sent events, each a line `data: {json}`:\n\n"
+        "- `start`: `id`, `case`, `total` patches, `result_url`\n"
+        "- `progress`: `current`, `total`, `percentage`, `message`\n"
+        "- `complete`: `result`, as `POST /predict/single` answers it\n"
+        "- `error`: `code`, `message`\n\n"
+        "Lines that begin with a colon only keep the connection open. Where too many streams are open already "
+        "the answer is 202 and the result is asked for at `Location`.",
+        request={"multipart/form-data": SingleIn},
+        responses={
+            (200, "text/event-stream"): OpenApiResponse(OpenApiTypes.STR, "Events until the result is there."),
+            (202, "application/json"): PENDING,
+        },
+    )
+    def post(self, request: Request) -> HttpResponseBase:
+        submitted = self.submit(request)
+        slot = Slot()
+        if not slot.taken:
+            return answers.pending(request, submitted, is_folder=False)
+        pk = submitted.analyses[0].pk
+        body = answers.pending_body(request, submitted, is_folder=False)
+        start = {"type": "start", "message": "The image was stored.", **body}
+        stream = streams.Stream(
+            slot,
+            lambda: answers.load(pk),
+            start,
+            _progress,
+            lambda analysis: _end(request, analysis, submitted.cached),
+        )
+        answer = streams.response(stream)
+        if submitted.replayed:
+            answer["Idempotent-Replayed"] = "true"
+        return answer
+
+
+def _progress(analysis: Analysis) -> streams.Event:
+    now = results.progress([analysis])
+    if now["ahead"]:
+        message = f"Waiting behind {now['ahead']} other analyses."
+    elif analysis.state == State.QUEUED:
+        message = "Waiting for a worker."
+    else:
+        message = f"Analysed {now['current']} of {now['total']} patches."
+    return {"type": "progress", **now, "message": message}
+
+
+def _end(request: Request, analysis: Analysis, cached: bool) -> streams.Event:
+    if analysis.state == State.FAILED:
+        problem = results.failure(analysis)
+        return {"type": "error", "code": problem.code, "message": problem.sentence}
+    return {"type": "complete", "result": results.single(request, analysis, cached)}
+
+

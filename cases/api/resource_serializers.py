@@ -1,0 +1,327 @@
+"""Resources as they go in and out: cases, slides, analyses, reviews, model versions, tokens."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from django.conf import settings
+from django.db import transaction
+from django.urls import reverse
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import serializers
+
+from cases import services, tokens
+from cases.models import ApiToken, Case, Event, Reading, Review, Slide, User
+from inference.engine.grid import MAX_OVERLAP
+from inference.models import Analysis, ModelVersion, State, Verdict
+
+from . import results
+from .serializers import PROBABILITY, CutPointsOut, FileErrorOut, ProbabilitiesOut, SingleOut
+
+
+class Linked(serializers.Serializer[Any]):
+    """Something that knows the addresses around it."""
+
+    def link(self, name: str, *args: Any) -> str:
+        return str(self.context["request"].build_absolute_uri(reverse(name, args=args)))
+
+
+def overlap_field(**kwargs: Any) -> serializers.FloatField:
+    return serializers.FloatField(
+        min_value=0.0,
+        max_value=MAX_OVERLAP,
+        help_text="Least share of a patch that neighbours have in common.",
+        **kwargs,
+    )
+
+
+class CaseOut(Linked, serializers.ModelSerializer[Case]):
+    owner = serializers.CharField(source="owner.username", read_only=True)
+    overlap = overlap_field(required=False)
+    tags = serializers.ListField(
+        child=serializers.CharField(max_length=30), required=False, max_length=20, help_text="Your words for it."
+    )
+    state = serializers.ChoiceField(["empty", "running", "failed", "done"], read_only=True)
+    verdict = serializers.SerializerMethodField()
+    probabilities = serializers.SerializerMethodField()
+    confidence = serializers.FloatField(read_only=True, allow_null=True, **PROBABILITY)
+    result_url = serializers.SerializerMethodField()
+    slides_url = serializers.SerializerMethodField()
+    report_url = serializers.SerializerMethodField()
+
+    class Meta:
+        model = Case
+        fields = (
+            "id", "title", "patient", "notes", "magnification", "overlap", "tags", "owner", "is_synthetic",
+            "state", "verdict", "probabilities", "confidence", "slide_count", "open_count", "failed_count",
+            "created_at", "updated_at", "result_url", "slides_url", "report_url",
+        )  # fmt: skip
+        read_only_fields = (
+            "id", "is_synthetic", "slide_count", "open_count", "failed_count", "created_at", "updated_at",
+        )  # fmt: skip
+
+    @extend_schema_field(serializers.ChoiceField(Verdict.choices, allow_null=True))
+    def get_verdict(self, case: Case) -> str | None:
+        return case.verdict or None
+
+    @extend_schema_field(ProbabilitiesOut(allow_null=True))
+    def get_probabilities(self, case: Case) -> dict[str, float] | None:
+        return None if case.probability is None else results.probabilities(case.probability)
+
+    def get_result_url(self, case: Case) -> str:
+        return self.link("api:case-result", case.pk)
+
+    def get_slides_url(self, case: Case) -> str:
+        return self.link("api:case-slides", case.pk)
+
+    def get_report_url(self, case: Case) -> str:
+        return results.report_url(self.context["request"], case.pk)
+
+    def to_representation(self, case: Case) -> dict[str, Any]:
+        shown = super().to_representation(case)
+        shown["tags"] = [tag.name for tag in case.tags.all()]
+        return shown
+
+    def create(self, validated_data: dict[str, Any]) -> Case:
+        names = validated_data.pop("tags", [])
+        validated_data.setdefault("overlap", settings.ANALYSIS_OVERLAP)
+        with transaction.atomic():
+            case = Case.objects.create(**validated_data)
+            services.set_tags(case, names)
+            services.record(case, Event.Kind.CREATED, case.owner, "by API")
+        return case
+
+    def update(self, case: Case, validated_data: dict[str, Any]) -> Case:
+        names = validated_data.pop("tags", None)
+        with transaction.atomic():
+            for field, value in validated_data.items():
+                setattr(case, field, value)
+            # The counts beside them belong to the workers.
+            case.save(update_fields=[*validated_data, "updated_at"])
+            if names is not None:
+                services.set_tags(case, names)
+            services.record(case, Event.Kind.EDITED, case.owner, "by API")
+        return case
+
+
+class AnalysisOut(Linked, serializers.ModelSerializer[Analysis]):
+    """One run of one model version over one slide."""
+
+    case = serializers.UUIDField(source="slide.case_id", read_only=True)
+    model_version = serializers.UUIDField(source="model_version_id", read_only=True)
+    progress = serializers.SerializerMethodField()
+    error = serializers.SerializerMethodField()
+    result = serializers.SerializerMethodField()
+    result_url = serializers.SerializerMethodField()
+    patches_url = serializers.SerializerMethodField()
+
+    class Meta:
+        model = Analysis
+        fields = (
+            "id", "slide", "case", "model_version", "is_current", "overlap", "state", "progress",
+            "queued_at", "started_at", "finished_at", "attempts", "error", "result", "result_url", "patches_url",
+        )  # fmt: skip
+        read_only_fields = fields
+
+    @extend_schema_field(
+        {
+            "type": "object",
+            "required": ["current", "total", "percentage"],
+            "properties": {
+                "current": {"type": "integer", "description": "Patches done."},
+                "total": {"type": "integer"},
+                "percentage": {"type": "number"},
+            },
+        }
+    )
+    def get_progress(self, analysis: Analysis) -> dict[str, Any]:
+        done, total = analysis.patches_done, analysis.patches_total or results.expected_patches(analysis)
+        return {"current": done, "total": total, "percentage": round(100.0 * done / total, 1)}
+
+    @extend_schema_field(FileErrorOut(allow_null=True))
+    def get_error(self, analysis: Analysis) -> dict[str, str] | None:
+        return results.file_error(analysis) if analysis.state == State.FAILED else None
+
+    @extend_schema_field(SingleOut(allow_null=True))
+    def get_result(self, analysis: Analysis) -> dict[str, Any] | None:
+        if analysis.state != State.DONE:
+            return None
+        return results.single(self.context["request"], analysis, cached=False)
+
+    def get_result_url(self, analysis: Analysis) -> str:
+        return self.link("api:analysis-result", analysis.pk)
+
+    def get_patches_url(self, analysis: Analysis) -> str:
+        return self.link("api:analysis-patches", analysis.pk)
+
+
+class SlideOut(Linked, serializers.ModelSerializer[Slide]):
+    filename = serializers.CharField(source="original_name", read_only=True)
+    analysis = serializers.SerializerMethodField(help_text="The current one.")
+    state = serializers.SerializerMethodField()
+    verdict = serializers.SerializerMethodField()
+    image_url = serializers.SerializerMethodField()
+    analyses_url = serializers.SerializerMethodField()
+
+    class Meta:
+        model = Slide
+        fields = (
+            "id", "case", "filename", "sha256", "format", "size", "width", "height", "magnification", "added_at",
+            "analysis", "state", "verdict", "image_url", "analyses_url",
+        )  # fmt: skip
+        read_only_fields = fields
+
+    def get_analysis(self, slide: Slide) -> uuid.UUID | None:
+        return slide.analysis.pk if slide.analysis else None
+
+    @extend_schema_field(serializers.ChoiceField(State.choices, allow_null=True))
+    def get_state(self, slide: Slide) -> str | None:
+        return slide.analysis.state if slide.analysis else None
+
+    @extend_schema_field(serializers.ChoiceField(Verdict.choices, allow_null=True))
+    def get_verdict(self, slide: Slide) -> str | None:
+        return (slide.analysis.verdict or None) if slide.analysis else None
+
+    def get_image_url(self, slide: Slide) -> str:
+        return self.link("api:slide-image", slide.pk)
+
+    def get_analyses_url(self, slide: Slide) -> str:
+        return self.link("api:slide-analyses", slide.pk)
+
+
+class SlidesIn(serializers.Serializer[Any]):
+    files = serializers.ListField(
+        child=serializers.FileField(), allow_empty=False, help_text="Images; repeat the field for each."
+    )
+
+
+class SlidesAddedOut(serializers.Serializer[Any]):
+    slides = SlideOut(many=True)
+    errors = FileErrorOut(many=True, help_text="Files that were not taken, and why.")
+
+
+class RunIn(serializers.Serializer[Any]):
+    model_version = serializers.PrimaryKeyRelatedField(
+        queryset=ModelVersion.objects.all(), required=False, help_text="Default: the active one."
+    )
+    overlap = overlap_field(required=False)
+
+
+class PatchOut(serializers.Serializer[Any]):
+    index = serializers.IntegerField()
+    x = serializers.IntegerField(help_text="Left edge in pixels of the slide.")
+    y = serializers.IntegerField(help_text="Top edge in pixels of the slide.")
+    malignant = serializers.FloatField(help_text="Raw probability.", **PROBABILITY)
+
+
+class PatchesOut(serializers.Serializer[Any]):
+    """The patches of a finished analysis, row by row."""
+
+    analysis = serializers.UUIDField()
+    width = serializers.IntegerField()
+    height = serializers.IntegerField()
+    patch_size = serializers.IntegerField()
+    overlap = serializers.FloatField()
+    patches = PatchOut(many=True)
+
+
+class ReviewOut(serializers.ModelSerializer[Review]):
+    author = serializers.CharField(source="author.username", read_only=True)
+    reading = serializers.ChoiceField(Reading.choices)
+    verdict = serializers.SerializerMethodField(help_text="What the model said when the reading was signed.")
+    probability = serializers.FloatField(read_only=True, allow_null=True, **PROBABILITY)
+    agrees = serializers.BooleanField(read_only=True, allow_null=True)
+
+    class Meta:
+        model = Review
+        fields = (
+            "id", "author", "reading", "subtype", "comment", "created_at", "verdict", "probability", "agrees",
+        )  # fmt: skip
+        read_only_fields = ("id", "created_at")
+
+    @extend_schema_field(serializers.ChoiceField(Verdict.choices, allow_null=True))
+    def get_verdict(self, review: Review) -> str | None:
+        return review.verdict or None
+
+
+class ModelVersionOut(serializers.ModelSerializer[ModelVersion]):
+    cut_points = serializers.SerializerMethodField()
+
+    class Meta:
+        model = ModelVersion
+        fields = ("id", "name", "version", "sha256", "calibrated", "cut_points", "is_active", "added_at")
+        read_only_fields = fields
+
+    @extend_schema_field(CutPointsOut)
+    def get_cut_points(self, version: ModelVersion) -> dict[str, float]:
+        return {"low": version.cut_low, "high": version.cut_high}
+
+
+class ModelVersionDetailOut(ModelVersionOut):
+    metadata = serializers.DictField(read_only=True, help_text="The checkpoint's own record of training and metrics.")
+
+    class Meta(ModelVersionOut.Meta):
+        fields = (*ModelVersionOut.Meta.fields, "metadata")  # type: ignore[assignment]
+        read_only_fields = fields
+
+
+class TokenOut(serializers.ModelSerializer[ApiToken]):
+    hint = serializers.CharField(read_only=True, help_text="How the token begins.")
+    created_at = serializers.DateTimeField(source="created", read_only=True)
+    expires_at = serializers.DateTimeField(source="expiry", read_only=True, allow_null=True)
+    days = serializers.IntegerField(
+        write_only=True,
+        required=False,
+        min_value=0,
+        max_value=tokens.MAX_DAYS,
+        default=tokens.DEFAULT_DAYS,
+        help_text="Days that it lives; 0 for ever.",
+    )
+
+    class Meta:
+        model = ApiToken
+        fields = ("id", "name", "hint", "created_at", "expires_at", "last_used_at", "days")
+        read_only_fields = ("id", "last_used_at")
+
+
+class NewTokenOut(TokenOut):
+    token = serializers.CharField(read_only=True, help_text="Shown this once; keep it safe.")
+
+    class Meta(TokenOut.Meta):
+        fields = (*TokenOut.Meta.fields, "token")  # type: ignore[assignment]
+
+
+class SignInIn(serializers.Serializer[Any]):
+    username = serializers.CharField(max_length=254, help_text="User name or e-mail address.")
+    password = serializers.CharField(max_length=1000, trim_whitespace=False)
+    code = serializers.CharField(
+        max_length=20, required=False, allow_blank=True, help_text="One-time code, for accounts with two factors."
+    )
+    name = serializers.CharField(max_length=80, required=False, default="sign-in", help_text="Of the token.")
+    days = serializers.IntegerField(
+        required=False, min_value=1, max_value=tokens.MAX_DAYS, default=1, help_text="Days that the token lives."
+    )
+
+
+class LimitsOut(serializers.Serializer[Any]):
+    max_bytes = serializers.IntegerField(help_text="Of one file.")
+    max_files = serializers.IntegerField(help_text="Of one call.")
+    max_request_bytes = serializers.IntegerField(help_text="Of one call.")
+    max_pixels = serializers.IntegerField(help_text="Of one image.")
+
+
+class MeOut(serializers.ModelSerializer[User]):
+    name = serializers.CharField(source="get_full_name", read_only=True)
+    limits = serializers.SerializerMethodField()
+
+    class Meta:
+        model = User
+        fields = ("id", "username", "name", "email", "is_reviewer", "default_magnification", "time_zone", "limits")
+        read_only_fields = fields
+
+    is_reviewer = serializers.BooleanField(read_only=True, help_text="Reads every case, not only their own.")
+
+    @extend_schema_field(LimitsOut)
+    def get_limits(self, user: User) -> dict[str, int]:
+        return {**services.limits(), "max_request_bytes": settings.UPLOAD_MAX_REQUEST_BYTES}

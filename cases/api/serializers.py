@@ -1,0 +1,169 @@
+"""What goes in and out, checked and documented."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from drf_spectacular.utils import extend_schema_field, inline_serializer
+from rest_framework import serializers
+
+from cases.models import Magnification
+from inference.engine.grid import MAX_OVERLAP
+from inference.models import Verdict
+
+PROBABILITY = {"min_value": 0.0, "max_value": 1.0}
+
+
+class OptionsIn(serializers.Serializer[Any]):
+    """Fields beside the files."""
+
+    overlap = serializers.FloatField(
+        required=False,
+        min_value=0.0,
+        max_value=MAX_OVERLAP,
+        help_text="Least share of a patch that neighbours have in common, 0 to 0.75. More overlap gives a finer "
+        "map and takes longer. Default: the server's setting, usually 0.",
+    )
+    magnification = serializers.ChoiceField(
+        choices=Magnification.choices,
+        required=False,
+        help_text="Objective the image was taken with. Kept with the slide; it does not change the numbers.",
+    )
+
+    def options(self) -> tuple[float, str]:
+        given = self.validated_data
+        return (
+            given.get("overlap", settings.ANALYSIS_OVERLAP),
+            given.get("magnification", Magnification.UNKNOWN.value),
+        )
+
+
+class SingleIn(OptionsIn):
+    file = serializers.FileField(help_text="One image: PNG, JPEG, BMP or TIFF.")
+
+
+class FolderIn(OptionsIn):
+    files = serializers.ListField(
+        child=serializers.FileField(), allow_empty=False, help_text="Images; repeat the field for each."
+    )
+
+
+class ProbabilitiesOut(serializers.Serializer[Any]):
+    benign = serializers.FloatField(**PROBABILITY)
+    malignant = serializers.FloatField(**PROBABILITY)
+
+
+class CutPointsOut(serializers.Serializer[Any]):
+    low = serializers.FloatField(help_text="Below it: benign.", **PROBABILITY)
+    high = serializers.FloatField(help_text="Above it: malignant. Between the two: indeterminate.", **PROBABILITY)
+
+
+class PatchBreakdownOut(serializers.Serializer[Any]):
+    benign_patches = serializers.IntegerField(min_value=0)
+    malignant_patches = serializers.IntegerField(min_value=0)
+
+
+class ModelOut(serializers.Serializer[Any]):
+    name = serializers.CharField()
+    version = serializers.CharField()
+    sha256 = serializers.CharField(help_text="Of the checkpoint file.")
+    runtime = serializers.CharField(help_text="What executed it; equal runtimes give equal bits.")
+    calibrated = serializers.BooleanField()
+
+
+class FileErrorOut(serializers.Serializer[Any]):
+    """A file that has no result."""
+
+    filename = serializers.CharField(allow_blank=True)
+    code = serializers.CharField(
+        help_text="empty, not_an_image, damaged, too_many_pixels, too_small, too_large, or why its analysis failed."
+    )
+    reason = serializers.CharField()
+
+    class Meta:
+        ref_name = "FileError"
+
+
+class SingleOut(serializers.Serializer[Any]):
+    """The result of one image. The first six fields are upstream's."""
+
+    prediction = serializers.ChoiceField(Verdict.choices, help_text="The same as `verdict`.")
+    confidence = serializers.FloatField(
+        help_text="The larger of the two probabilities; 0 where the verdict is out_of_domain.", **PROBABILITY
+    )
+    probabilities = ProbabilitiesOut(help_text="Calibrated; they sum to 1. 0.5 each where out_of_domain.")
+    num_patches = serializers.IntegerField(min_value=1)
+    patch_breakdown = PatchBreakdownOut(
+        help_text="Patches by their raw probability at 0.5. Both 0 where out_of_domain."
+    )
+    processing_time_seconds = serializers.FloatField(help_text="From the first patch to the last.", min_value=0)
+    id = serializers.UUIDField(help_text="Of the analysis: `/api/v1/analyses/{id}`.")
+    case = serializers.UUIDField(help_text="Of the case that keeps the slide.")
+    slide = serializers.UUIDField()
+    filename = serializers.CharField()
+    verdict = serializers.ChoiceField(Verdict.choices)
+    raw_probability = serializers.FloatField(
+        allow_null=True,
+        help_text="Mean malignant probability of the patches before calibration; null where out_of_domain.",
+        **PROBABILITY,
+    )
+    cut_points = CutPointsOut()
+    warnings = serializers.ListField(child=serializers.CharField())
+    overlap = serializers.FloatField()
+    magnification = serializers.ChoiceField(Magnification.choices)
+    model = ModelOut()
+    cached = serializers.BooleanField(help_text="Answered from the record: these bytes were analysed before.")
+    patch_map_url = serializers.URLField(help_text="PNG of the patch probabilities; needs the same token.")
+    report_url = serializers.URLField(help_text="Page for a person who is signed in to the portal.")
+
+
+class AggregateOut(serializers.Serializer[Any]):
+    """Mean of the calibrated probabilities of the images in domain, judged by the same cut points."""
+
+    prediction = serializers.ChoiceField(Verdict.choices)
+    confidence = serializers.FloatField(**PROBABILITY)
+    probabilities = ProbabilitiesOut()
+    verdict = serializers.ChoiceField(Verdict.choices)
+    cut_points = CutPointsOut()
+
+
+class ImageBreakdownOut(serializers.Serializer[Any]):
+    benign_images = serializers.IntegerField(min_value=0)
+    malignant_images = serializers.IntegerField(min_value=0)
+    indeterminate_images = serializers.IntegerField(min_value=0)
+    excluded_images = serializers.IntegerField(min_value=0, help_text="Out of domain; not in the mean.")
+
+
+class FolderOut(serializers.Serializer[Any]):
+    """The result of several images together."""
+
+    aggregated_diagnosis = AggregateOut()
+    num_images = serializers.IntegerField(min_value=1, help_text="Images with a result.")
+    image_breakdown = ImageBreakdownOut()
+    individual_predictions = SingleOut(many=True)
+    processing_time_seconds = serializers.FloatField(
+        help_text="From the first image started to the last image done.", min_value=0
+    )
+    errors = FileErrorOut(many=True, help_text="Files without a result, and why. The others are not affected.")
+    id = serializers.UUIDField(help_text="Of the case: `/api/v1/cases/{id}`.")
+    case = serializers.UUIDField()
+    verdict = serializers.ChoiceField(Verdict.choices)
+    warnings = serializers.ListField(child=serializers.CharField())
+    model = ModelOut()
+    cached = serializers.BooleanField()
+    report_url = serializers.URLField()
+
+
+class PendingOut(serializers.Serializer[Any]):
+    """An analysis that goes on. Ask `result_url` until it answers 200."""
+
+    id = serializers.UUIDField(help_text="Of the analysis, or of the case where several images were sent.")
+    case = serializers.UUIDField()
+    state = serializers.ChoiceField(["queued", "running"])
+    current = serializers.IntegerField(min_value=0, help_text="Patches done.")
+    total = serializers.IntegerField(min_value=0, help_text="Patches in all.")
+    percentage = serializers.FloatField(min_value=0, max_value=100)
+    ahead = serializers.IntegerField(min_value=0, help_text="Analyses waiting before this one.")
+    result_url = serializers.URLField()
+    errors = FileErrorOut(many=True, help_text="Files that were not taken.")

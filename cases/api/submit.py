@@ -1,0 +1,237 @@
+"""What an upload call does: find the earlier answer, or store the files and queue their analyses."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from django.conf import settings
+from django.core.files.uploadedfile import UploadedFile
+from django.db import IntegrityError, models, transaction
+from django.utils import timezone
+
+from cases import services
+from cases.models import Case, Event, Slide, Submission, User
+from cases.uploads import Rejected, clean_name
+from inference import queue
+from inference.models import Analysis, State
+from inference.registry import active_model
+
+from . import errors
+
+#: After so long a call that never finished storing its files is taken for dead.
+ABANDONED = timedelta(minutes=5)
+
+
+@dataclass(frozen=True)
+class Options:
+    """How the images are to be analysed."""
+
+    overlap: float
+    magnification: str
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """The case that holds the images sent, and their analyses.
+
+    ``cached``: answered from an earlier call's record, nothing was stored. ``replayed``: the same
+    call came before, under the same idempotency key.
+    """
+
+    case: Case
+    analyses: list[Analysis]
+    rejected: list[dict[str, str]]
+    cached: bool = False
+    replayed: bool = False
+
+
+@dataclass(frozen=True)
+class _Named:
+    upload: UploadedFile
+    name: str
+    sha256: str
+
+
+def submit(
+    user: User, files: Sequence[UploadedFile], options: Options, *, is_folder: bool, key: str = ""
+) -> Submitted:
+    """Take the files of one call.
+
+    Raises :class:`errors.Problem`: the key was used for other content, or its first call is still
+    being received; no model, no worker; no file can be used.
+    """
+    named = [_Named(file, clean_name(file.name), _digest(file)) for file in files]
+    fingerprint = _fingerprint(named, options, is_folder)
+    if key and (earlier := _replay(user, key, fingerprint)):
+        return earlier
+    recorded = _recorded_folder(user, named, options) if is_folder else _recorded(user, named[0], options)
+    if recorded:
+        if key:
+            _reserve(user, key, fingerprint, recorded.case, None if is_folder else recorded.analyses[0])
+        return recorded
+    if not queue.worker_alive():
+        raise errors.unavailable("no_worker", "No background worker is running, so nothing can be analysed now.")
+    active_model()
+    submission = _reserve(user, key, fingerprint) if key else Submission(user=user, fingerprint=fingerprint)
+    try:
+        return _store(user, submission, named, options, is_folder)
+    except BaseException:
+        if key:
+            submission.delete()
+        raise
+
+
+def _digest(file: UploadedFile) -> str:
+    digest = hashlib.sha256()
+    for chunk in file.chunks():
+        digest.update(chunk)
+    file.seek(0)
+    return digest.hexdigest()
+
+
+def _fingerprint(named: Sequence[_Named], options: Options, is_folder: bool) -> str:
+    content = [is_folder, options.overlap, options.magnification, *([one.name, one.sha256] for one in named)]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def _replay(user: User, key: str, fingerprint: str) -> Submitted | None:
+    earlier = Submission.objects.select_related("case").filter(user=user, key=key).first()
+    if earlier is None:
+        return None
+    if earlier.case is None and earlier.created_at < timezone.now() - ABANDONED:
+        earlier.delete()
+        return None
+    if earlier.fingerprint != fingerprint:
+        raise errors.Problem(
+            "idempotency_mismatch", "This idempotency key was used before with other files or settings."
+        )
+    if earlier.case is None:
+        raise errors.Problem(
+            "conflict",
+            "The first call with this idempotency key is still being received.",
+            headers={"Retry-After": "2"},
+        )
+    analyses = analyses_of(earlier.case)
+    if earlier.analysis_id:
+        analyses = list(_with_slide().filter(pk=earlier.analysis_id))
+    return Submitted(earlier.case, analyses, earlier.rejected, replayed=True)
+
+
+def _reserve(
+    user: User, key: str, fingerprint: str, case: Case | None = None, analysis: Analysis | None = None
+) -> Submission:
+    try:
+        with transaction.atomic():
+            return Submission.objects.create(
+                user=user, key=key, fingerprint=fingerprint, case=case, analysis=analysis
+            )
+    except IntegrityError as error:
+        raise errors.Problem(
+            "conflict",
+            "Another call with this idempotency key is being received.",
+            headers={"Retry-After": "2"},
+        ) from error
+
+
+def _store(
+    user: User, submission: Submission, named: Sequence[_Named], options: Options, is_folder: bool
+) -> Submitted:
+    case = Case.objects.create(
+        owner=user,
+        title=_title(named),
+        magnification=options.magnification,
+        overlap=options.overlap,
+    )
+    services.record(case, Event.Kind.CREATED, user, "by API")
+    try:
+        slides, rejected = services.add_slides(case, [one.upload for one in named])
+        if not slides:
+            raise _nothing_usable(rejected, is_folder)
+    except BaseException:
+        services.remove_case(case)
+        raise
+    analyses = analyses_of(case)
+    submission.case = case
+    submission.analysis = None if is_folder else analyses[0]
+    submission.rejected = [vars(problem) for problem in rejected]
+    submission.save()
+    case.refresh_from_db()
+    return Submitted(case, analyses, submission.rejected)
+
+
+def _nothing_usable(rejected: Sequence[Rejected], is_folder: bool) -> errors.Problem:
+    if not is_folder and rejected[0].code == "too_large":
+        most = settings.UPLOAD_MAX_BYTES
+        return errors.too_large(f"{rejected[0].filename} is larger than {most} bytes.", most, "bytes")
+    return errors.invalid_files(rejected)
+
+
+def _title(named: Sequence[_Named]) -> str:
+    if len(named) == 1:
+        return named[0].name[:120]
+    return f"{named[0].name[:90]} and {len(named) - 1} more"
+
+
+def _with_slide() -> models.QuerySet[Analysis]:
+    return Analysis.with_model().select_related("slide")
+
+
+def analyses_of(case: Case) -> list[Analysis]:
+    return list(_with_slide().filter(slide__case=case, is_current=True).order_by("slide__added_at"))
+
+
+def _finished(user: User, options: Options) -> models.QuerySet[Analysis]:
+    """What this user has on record for the model, the runtime and the settings of now.
+
+    The runtime in use is that of the model's newest finished analysis: only workers know their own.
+    """
+    version = active_model()
+    newest = (
+        Analysis.objects.filter(model_version=version, state=State.DONE)
+        .order_by("-finished_at")
+        .values_list("runtime", flat=True)
+        .first()
+    )
+    return _with_slide().filter(
+        slide__case__owner=user,
+        slide__magnification=options.magnification,
+        model_version=version,
+        overlap=options.overlap,
+        state=State.DONE,
+        runtime=newest or "",
+    )
+
+
+def _recorded(user: User, named: _Named, options: Options) -> Submitted | None:
+    analysis = (
+        _finished(user, options).filter(slide__sha256=named.sha256).order_by("-is_current", "-finished_at").first()
+    )
+    if analysis is None:
+        return None
+    case = Case.objects.get(pk=analysis.slide.case_id)
+    return Submitted(case, [analysis], [], cached=True)
+
+
+def _recorded_folder(user: User, named: Sequence[_Named], options: Options) -> Submitted | None:
+    """A case of exactly these files whose current analyses are all such as would be made now."""
+    finished = _finished(user, options).filter(is_current=True)
+    wanted = Counter((one.name, one.sha256) for one in named)
+    candidates = (
+        Case.objects.filter(owner=user, slide_count=len(named), open_count=0, failed_count=0)
+        .filter(slides__sha256=named[0].sha256)
+        .distinct()
+        .order_by("-created_at")[:20]
+    )
+    for case in candidates:
+        slides = Slide.objects.filter(case=case)
+        if Counter(slides.values_list("original_name", "sha256")) != wanted:
+            continue
+        analyses = list(finished.filter(slide__in=slides).order_by("slide__added_at"))
+        if len(analyses) == len(named):
+            return Submitted(case, analyses, [], cached=True)
+    return None

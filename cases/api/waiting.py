@@ -1,0 +1,79 @@
+"""Waiting for a worker without taking the server's threads hostage."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+import uuid
+from collections.abc import Sequence
+from functools import cache
+
+from django.conf import settings
+
+from inference.models import Analysis, State
+
+OPEN = (State.QUEUED, State.RUNNING)
+#: Seconds between two looks at the rows: quick at first, then calmer.
+FIRST_PAUSE, LONGEST_PAUSE, GROWTH = 0.05, 0.25, 1.3
+
+
+@cache
+def _slots() -> threading.BoundedSemaphore:
+    """Half of this process's threads may wait or stream; the others stay free for everything else."""
+    return threading.BoundedSemaphore(max(1, settings.WEB_THREADS // 2))
+
+
+class Slot:
+    """Permission to keep a thread waiting. ``taken`` is false where none is left; then nobody may wait."""
+
+    def __init__(self) -> None:
+        self.taken = _slots().acquire(blocking=False)
+
+    def release(self) -> None:
+        """Give it back; any number of times."""
+        if self.taken:
+            self.taken = False
+            _slots().release()
+
+    def __enter__(self) -> Slot:
+        return self
+
+    def __exit__(self, *args: object) -> None:
+        self.release()
+
+
+def pauses() -> list[float]:
+    """The growing pauses before the longest one is reached."""
+    steps, pause = [], FIRST_PAUSE
+    while pause < LONGEST_PAUSE:
+        steps.append(pause)
+        pause *= GROWTH
+    return steps
+
+
+def wait(ids: Sequence[uuid.UUID], seconds: float) -> bool:
+    """Wait until none of the analyses is open; False where time ran out first.
+
+    No transaction is open meanwhile; the thread keeps the one connection that it has anyway.
+    """
+    until = time.monotonic() + seconds
+    steps = iter(pauses())
+    while Analysis.objects.filter(pk__in=ids, state__in=OPEN).exists():
+        left = until - time.monotonic()
+        if left <= 0:
+            return False
+        time.sleep(min(left, next(steps, LONGEST_PAUSE)))
+    return True
+
+
+def seconds_to_wait(prefer: str) -> float:
+    """What a ``Prefer`` header (RFC 7240) asks for: 0 for ``respond-async``, ``wait=N`` up to our bound."""
+    longest = float(settings.API_WAIT_SECONDS)
+    wishes = [wish.strip().lower() for wish in re.split("[,;]", prefer)]
+    if "respond-async" in wishes:
+        return 0.0
+    for wish in wishes:
+        if found := re.fullmatch(r"wait\s*=\s*\"?(\d{1,6})\"?", wish):
+            return min(float(found[1]), longest)
+    return longest

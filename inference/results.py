@@ -1,0 +1,91 @@
+"""Results in the shape that API and command line share. Pure Python, no Django.
+
+Upstream's fields keep their names and types; the others are additions. ``probabilities`` are
+calibrated, 0 to 1, and sum to 1; numbers are never rounded here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+
+def probabilities(malignant: float) -> dict[str, float]:
+    return {"benign": 1.0 - malignant, "malignant": malignant}
+
+
+def model(name: str, version: str, sha256: str, runtime: str, calibrated: bool) -> dict[str, Any]:
+    """What produced a result, so that it can be reproduced."""
+    return {"name": name, "version": version, "sha256": sha256, "runtime": runtime, "calibrated": calibrated}
+
+
+def image(
+    *,
+    verdict: str,
+    confidence: float,
+    malignant: float,
+    raw_malignant: float | None,
+    patches: int,
+    benign_patches: int,
+    malignant_patches: int,
+    cut_points: tuple[float, float],
+    warnings: Sequence[str],
+    overlap: float,
+    seconds: float,
+    model: dict[str, Any],
+) -> dict[str, Any]:
+    """The result of one image.
+
+    ``patches`` is the number of patches that cover it. Out of domain none of them is counted as
+    benign or malignant, and ``raw_malignant`` is None.
+    """
+    return {
+        "prediction": verdict,
+        "confidence": confidence,
+        "probabilities": probabilities(malignant),
+        "num_patches": patches,
+        "patch_breakdown": {"benign_patches": benign_patches, "malignant_patches": malignant_patches},
+        "processing_time_seconds": seconds,
+        "verdict": verdict,
+        "raw_probability": raw_malignant,
+        "cut_points": {"low": cut_points[0], "high": cut_points[1]},
+        "warnings": list(warnings),
+        "overlap": overlap,
+        "model": model,
+    }
+
+
+def folder(
+    *,
+    verdict: str,
+    confidence: float,
+    malignant: float,
+    cut_points: tuple[float, float],
+    images: Sequence[dict[str, Any]],
+    errors: Sequence[dict[str, Any]],
+    seconds: float,
+) -> dict[str, Any]:
+    """The result of several images together; each of ``images`` is :func:`image` with a ``filename``.
+
+    Each of ``errors`` has ``filename``, ``code`` and ``reason``.
+    """
+    verdicts = [one["verdict"] for one in images]
+    return {
+        "aggregated_diagnosis": {
+            "prediction": verdict,
+            "confidence": confidence,
+            "probabilities": probabilities(malignant),
+            "verdict": verdict,
+            "cut_points": {"low": cut_points[0], "high": cut_points[1]},
+        },
+        "num_images": len(images),
+        "image_breakdown": {
+            "benign_images": verdicts.count("benign"),
+            "malignant_images": verdicts.count("malignant"),
+            "indeterminate_images": verdicts.count("indeterminate"),
+            "excluded_images": verdicts.count("out_of_domain"),
+        },
+        "individual_predictions": list(images),
+        "errors": list(errors),
+        "processing_time_seconds": seconds,
+    }
