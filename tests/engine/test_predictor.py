@@ -11,12 +11,12 @@ from inference.engine.grid import Grid
 from inference.engine.image import ImageError, encode_png
 from inference.engine.network import from_checkpoint
 from inference.engine.predictor import Job, Predictor, softmax
-from inference.engine.runtime import TorchRuntime
+from inference.engine.runtime import load
 
 
 @pytest.fixture(scope="module")
 def predictor(random_checkpoint: Path) -> Predictor:
-    return Predictor(TorchRuntime(random_checkpoint))
+    return Predictor(load(random_checkpoint))
 
 
 def field(seed: int, width: int = 300, height: int = 230) -> np.ndarray:

@@ -11,7 +11,7 @@ from cases.models import Case, Slide
 from inference import queue, worker
 from inference.engine.image import decode
 from inference.engine.predictor import Predictor
-from inference.engine.runtime import TorchRuntime
+from inference.engine.runtime import load
 from inference.models import Analysis, ModelVersion, PatchTable, State
 from inference.registry import activate, add
 from tests.factories import add_slide
@@ -32,16 +32,15 @@ def waiting(case: Case, media: Path, real_model: ModelVersion) -> Slide:
     return add_slide(case)
 
 
-def test_draining_leaves_results_that_equal_the_engines(
-    waiting: Slide, case: Case, random_checkpoint: Path
-) -> None:
+def test_draining_leaves_results_that_equal_the_engines(waiting: Slide, case: Case, random_checkpoint: Path) -> None:
     assert worker.drain() == 1
     analysis = Analysis.objects.get()
     assert (analysis.state, analysis.error, analysis.claim) == (State.DONE, "", None)
     assert (analysis.patches_done, analysis.patches_total) == (12, 12)
-    assert analysis.runtime == "torch-cpu-fp32"
+    runtime = load(random_checkpoint)
+    assert analysis.runtime == runtime.name
     with waiting.file.open() as file:
-        expected = Predictor(TorchRuntime(random_checkpoint)).predict(decode(file).rgb)
+        expected = Predictor(runtime).predict(decode(file).rgb)
     assert analysis.probability == expected.verdict.probability_malignant
     assert analysis.patches.malignant.tobytes() == expected.probabilities[:, 1].tobytes()
     assert np.array_equal(analysis.patches.activation, expected.activation)

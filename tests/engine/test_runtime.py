@@ -1,0 +1,81 @@
+"""Every runtime says what the reference says."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from inference.engine.checkpoint import CheckpointError, Metadata, load_arrays, read_metadata, save
+from inference.engine.runtime import OpenVinoRuntime, Runtime, TorchRuntime, load
+
+PIXELS = np.random.default_rng(3).integers(0, 256, (4, 224, 224, 3), dtype=np.uint8)
+
+
+def checkpoint(path: Path, **variant: str) -> Path:
+    """Random weights and BatchNorm statistics in one of the architecture's variants."""
+    import torch
+
+    from inference.engine.network import build
+
+    torch.manual_seed(11)
+    metadata = Metadata(name="random", version="0", **variant)
+    network = build(metadata)
+    random = np.random.default_rng(5)
+    arrays = {}
+    for name, tensor in network.state_dict().items():
+        array = tensor.numpy()
+        if name.endswith(("running_var", "bn1.weight", "bn2.weight", "bn3.weight")):
+            array = random.uniform(0.6, 1.4, array.shape).astype(np.float32)
+        elif name.endswith(("running_mean", ".bias")):
+            array = random.normal(0, 0.1, array.shape).astype(np.float32)
+        arrays[name] = array
+    save(path, arrays, metadata)
+    return path
+
+
+@pytest.mark.parametrize(("stride_in", "stem_pool"), [("conv1", "ceil"), ("conv2", "padded")])
+def test_openvino_agrees_with_torch(tmp_path: Path, stride_in: str, stem_pool: str) -> None:
+    path = checkpoint(tmp_path / "model.safetensors", stride_in=stride_in, stem_pool=stem_pool)
+    expected = TorchRuntime(path).infer(PIXELS)
+    found = OpenVinoRuntime(path).infer(PIXELS)
+    for ours, reference in zip(found, expected, strict=True):
+        assert ours.shape == reference.shape
+        assert ours == pytest.approx(reference, rel=1e-3, abs=1e-3 * float(np.abs(reference).max()))
+
+
+def test_a_checkpoint_without_a_layer_is_refused(tmp_path: Path, random_checkpoint: Path) -> None:
+    arrays = load_arrays(random_checkpoint)
+    del arrays["layer3.2.conv2.weight"]
+    path = tmp_path / "incomplete.safetensors"
+    save(path, arrays, read_metadata(random_checkpoint)[0])
+    for kind in (OpenVinoRuntime, TorchRuntime):
+        with pytest.raises(CheckpointError) as caught:
+            kind(path)
+        assert caught.value.code == "foreign"
+
+
+@pytest.fixture(scope="module", params=["cpu", "torch"])
+def runtime(request: pytest.FixtureRequest, random_checkpoint: Path) -> Runtime:
+    return load(random_checkpoint, request.param)
+
+
+def test_the_same_batch_gives_the_same_bits(runtime: Runtime) -> None:
+    first, second = runtime.infer(PIXELS), runtime.infer(PIXELS)
+    assert [array.tobytes() for array in first] == [array.tobytes() for array in second]
+
+
+def test_a_patch_gives_the_same_bits_wherever_it_lies_in_a_batch(runtime: Runtime) -> None:
+    straight, _ = runtime.infer(PIXELS)
+    turned, _ = runtime.infer(PIXELS[::-1].copy())
+    assert straight.tobytes() == turned[::-1].tobytes()
+
+
+def test_the_mean_of_the_activation_map_is_the_logit(runtime: Runtime) -> None:
+    logits, cams = runtime.infer(PIXELS)
+    assert cams.shape == (4, 2, 7, 7)
+    assert cams.mean(axis=(2, 3)) == pytest.approx(logits, abs=1e-4)
+
+
+def test_an_unknown_device_is_refused(random_checkpoint: Path) -> None:
+    with pytest.raises(ValueError, match="auto, cpu, cuda, torch"):
+        load(random_checkpoint, "tpu")  # type: ignore[arg-type]
