@@ -6,7 +6,10 @@ from typing import Any
 
 from allauth.account.adapter import DefaultAccountAdapter
 from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.contrib.auth.management import create_permissions
 from django.contrib.auth.models import Group, Permission
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 
 REVIEWERS = "Reviewers"
@@ -21,8 +24,10 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
 
 def create_reviewers(**kwargs: Any) -> None:
     """After migrating: the group whose members read every case and enter the admin."""
+    # Django makes the permissions in the same signal, for this app later than now.
+    create_permissions(kwargs["app_config"], verbosity=0, using=kwargs.get("using", "default"))
     group, created = Group.objects.get_or_create(name=REVIEWERS)
-    if created:
+    if created or not group.permissions.exists():
         group.permissions.set(
             Permission.objects.filter(
                 codename__in=[
@@ -36,3 +41,12 @@ def create_reviewers(**kwargs: Any) -> None:
                 ]
             )
         )
+
+
+def reviewers() -> QuerySet[Any]:
+    """Active people who may read every case."""
+    permission = Q(codename="review_cases", content_type__app_label="cases")
+    granted = Permission.objects.filter(permission)
+    people = get_user_model().objects.filter(is_active=True)
+    may = Q(is_superuser=True) | Q(groups__permissions__in=granted) | Q(user_permissions__in=granted)
+    return people.filter(may).distinct().order_by("username")

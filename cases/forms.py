@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import PurePath
 from typing import Any
 
 from django import forms
 from django.conf import settings
 from django.core.files.uploadedfile import UploadedFile
+from django.utils import timezone
 
 from inference.engine.grid import MAX_OVERLAP
 
+from .accounts import reviewers
 from .models import Case, Reading, User
 
 OVERLAPS = [(0.0, "None (fastest)"), (0.25, "25 %"), (0.5, "50 % (finer map, four times slower)")]
@@ -39,6 +42,7 @@ class ImagesField(forms.FileField):
 
 class CaseForm(forms.ModelForm):
     overlap = forms.TypedChoiceField(choices=OVERLAPS, coerce=float, required=False, empty_value=0.0)
+    tags = forms.CharField(max_length=200, required=False, help_text="Words to find it by, with commas between.")
 
     class Meta:
         model = Case
@@ -53,6 +57,29 @@ class CaseForm(forms.ModelForm):
             choices[current] = f"{current:.0%}"
         self.fields["overlap"].choices = sorted(choices.items())  # type: ignore[attr-defined]
         self.fields["overlap"].initial = current
+        if self.instance.pk:
+            self.fields["tags"].initial = ", ".join(tag.name for tag in self.instance.tags.all())
+
+    def clean_tags(self) -> list[str]:
+        names = dict.fromkeys(word.strip().lower() for word in self.cleaned_data["tags"].split(","))
+        names.pop("", None)
+        if any(len(name) > 30 for name in names):
+            raise forms.ValidationError("A tag has at most 30 characters.", code="too_long")
+        return list(names)
+
+
+class EditCaseForm(CaseForm):
+    """A case that exists, with who else shall read it."""
+
+    class Meta(CaseForm.Meta):
+        fields = [*CaseForm.Meta.fields, "assigned_to", "is_blinded"]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        assigned: forms.ModelChoiceField[User] = self.fields["assigned_to"]  # type: ignore[assignment]
+        assigned.queryset = reviewers()
+        assigned.label = "Second reader"
+        assigned.empty_label = "Nobody"
 
 
 class NewCaseForm(CaseForm):
@@ -62,7 +89,15 @@ class NewCaseForm(CaseForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["title"].required = True
+        self.fields["title"].required = False
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or self.cleaned_data
+        if not cleaned.get("title"):
+            files = cleaned.get("images") or []
+            stem = PurePath(files[0].name or "").stem if files else ""
+            cleaned["title"] = stem[:120] or f"Case of {timezone.localdate():%d %B %Y}"
+        return cleaned
 
 
 class ImagesForm(forms.Form):

@@ -37,11 +37,14 @@ def case_progress(case: Case, slides: list[Slide] | None = None) -> dict[str, An
         slides = list(Slide.objects.filter(case=case).with_analysis())
     first = _first_waiting([slide.analysis for slide in slides if slide.analysis])
     states = [slide_progress(slide) for slide in slides]
+    open_count = sum(state["state"] in (State.QUEUED, State.RUNNING) for state in states)
     return {
         "state": case.state,
         "verdict": case.verdict,
-        "open": sum(state["state"] in (State.QUEUED, State.RUNNING) for state in states),
+        "open": open_count,
+        "done": len(states) - open_count,
         "total": len(states),
+        "percent": _percent(states),
         "ahead": queue.position(first) if first else 0,
         "worker_alive": queue.worker_alive(),
         "slides": states,
@@ -51,3 +54,9 @@ def case_progress(case: Case, slides: list[Slide] | None = None) -> dict[str, An
 def _first_waiting(analyses: list[Analysis]) -> Analysis | None:
     waiting = [analysis for analysis in analyses if analysis.state == State.QUEUED]
     return min(waiting, key=lambda analysis: (analysis.turn, analysis.queued_at), default=None)
+
+
+def _percent(states: list[dict[str, Any]]) -> float:
+    """Mean progress over the slides, 0 to 100; ended ones count in full."""
+    shares = [s["percent"] if s["state"] in (State.QUEUED, State.RUNNING) else 100 for s in states]
+    return round(sum(shares) / len(shares), 1) if shares else 0.0

@@ -51,9 +51,15 @@ def add_slides(case: Case, files: Iterable[UploadedFile]) -> tuple[list[Slide], 
     Raises :class:`inference.registry.NoModel` before anything is stored.
     """
     active_model()
-    slides, rejected = uploads.store_all(case, files)
+
+    def keep(slide: Slide) -> None:
+        # Row and analysis together: what was accepted is queued, whatever becomes of this process.
+        with transaction.atomic():
+            slide.save()
+            analyse(case, [slide])
+
+    slides, rejected = uploads.store_all(case, files, keep)
     if slides:
-        analyse(case, slides)
         names = slides[0].original_name if len(slides) == 1 else f"{len(slides)} images"
         record(case, Event.Kind.ADDED, case.owner, names)
     return slides, rejected

@@ -3,23 +3,48 @@
 from __future__ import annotations
 
 import hashlib
+import logging
+import os
 import re
+import tempfile
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from io import BytesIO
-from pathlib import PurePath
+from pathlib import Path, PurePath
+from typing import IO, Any
 
 from django.conf import settings
-from django.core.files.base import ContentFile
+from django.core.exceptions import RequestDataTooBig
+from django.core.files import File
 from django.core.files.uploadedfile import UploadedFile
-from PIL import Image
+from django.core.files.uploadhandler import FileUploadHandler
 
-from inference.engine.image import ImageError, decode, encode_png
+from inference.engine.image import ImageError
 
+from . import decoding, previews
 from .models import Case, Slide
 
-THUMBNAIL = (320, 320)
+log = logging.getLogger(__name__)
+
+
+class Capped(FileUploadHandler):
+    """Stands before Django's own upload handlers and lets no more through than may be kept.
+
+    A request that says it is too long is refused before it is read; of a file that is too long, one chunk
+    beyond the limit is passed on, so that the form can still name it, and the rest is dropped.
+    """
+
+    def handle_raw_input(
+        self, input_data: Any, META: Any, content_length: int, boundary: Any, encoding: str | None = None
+    ) -> None:
+        if content_length > settings.UPLOAD_MAX_REQUEST_BYTES:
+            raise RequestDataTooBig(f"One request may carry {settings.UPLOAD_MAX_REQUEST_BYTES} bytes.")
+
+    def receive_data_chunk(self, raw_data: bytes, start: int) -> bytes | None:
+        return raw_data if start <= settings.UPLOAD_MAX_BYTES else None
+
+    def file_complete(self, file_size: int) -> None:
+        return None
 
 
 @dataclass(frozen=True)
@@ -41,55 +66,77 @@ def clean_name(name: str | None) -> str:
     return re.sub(r"\s+", " ", name).strip()[:255] or "unnamed"
 
 
-def thumbnail(image: Image.Image) -> bytes:
-    """A JPEG of at most 320 pixels a side."""
-    small = image.copy()
-    small.thumbnail(THUMBNAIL, Image.Resampling.LANCZOS, reducing_gap=2.0)
-    out = BytesIO()
-    small.save(out, "JPEG", quality=85)
-    return out.getvalue()
+class _Made(File):
+    """A finished file on disk, which the store moves into its place instead of copying it."""
+
+    def temporary_file_path(self) -> str:
+        return str(self.name)
 
 
-def store(case: Case, upload: UploadedFile) -> Slide:
-    """Decode one upload and keep it as a slide of the case.
+def store(case: Case, upload: UploadedFile, keep: Callable[[Slide], None]) -> Slide:
+    """Have one upload decoded, put its files into the store, and hand the unsaved slide to ``keep``.
 
     The stored PNG is rebuilt from the pixels, so no metadata of the upload survives; the SHA-256 of
-    what was sent is kept. Raises :class:`ImageError` and leaves neither file nor row behind.
+    what was sent is kept. The web process itself never reads the image. Raises :class:`ImageError`, or
+    ``OSError`` where the store fails, or whatever ``keep`` raises, and leaves neither file nor row behind.
     """
     name = clean_name(upload.name)
     if (upload.size or 0) > settings.UPLOAD_MAX_BYTES:
         raise ImageError("too_large", f"is larger than {settings.UPLOAD_MAX_BYTES // 2**20} MB")
-    content = upload.read()
-    decoded = decode(content, settings.UPLOAD_MAX_PIXELS)
-    slide = Slide(
-        case=case,
-        original_name=name,
-        sha256=hashlib.sha256(content).hexdigest(),
-        format=decoded.format,
-        size=len(content),
-        width=decoded.width,
-        height=decoded.height,
-        magnification=case.magnification,
-    )
-    del content
-    try:
-        slide.file.save(name, ContentFile(encode_png(decoded.rgb)), save=False)
-        slide.thumbnail.save(name, ContentFile(thumbnail(Image.fromarray(decoded.rgb))), save=False)
-        slide.save()
-    except BaseException:
-        delete_files(slide)
-        raise
+    with tempfile.TemporaryDirectory(dir=settings.FILE_UPLOAD_TEMP_DIR) as folder:
+        png, small = Path(folder, "slide.png"), Path(folder, "thumbnail.jpg")
+        with _on_disk(upload, folder) as source, png.open("w+b") as png_file, small.open("w+b") as small_file:
+            sha256 = hashlib.file_digest(source, "sha256").hexdigest()
+            source.seek(0)
+            made = decoding.run("ingest", [source, png_file, small_file])
+            size = os.fstat(source.fileno()).st_size
+        slide = Slide(
+            case=case,
+            original_name=name,
+            sha256=sha256,
+            stored_sha256=made["sha256"],
+            format=made["format"],
+            size=size,
+            width=made["width"],
+            height=made["height"],
+            magnification=case.magnification,
+        )
+        try:
+            slide.file.save(name, _Made(None, str(png)), save=False)
+            slide.thumbnail.save(name, _Made(None, str(small)), save=False)
+            keep(slide)
+        except BaseException:
+            delete_files(slide)
+            raise
     return slide
 
 
-def store_all(case: Case, uploads: Iterable[UploadedFile]) -> tuple[list[Slide], list[Rejected]]:
+def _on_disk(upload: UploadedFile, folder: str) -> IO[bytes]:
+    """The upload as an open file that another process can read."""
+    if hasattr(upload, "temporary_file_path"):
+        return open(upload.temporary_file_path(), "rb")
+    path = Path(folder, "upload")
+    with path.open("wb") as out:
+        upload.seek(0)
+        for chunk in upload.chunks():
+            out.write(chunk)
+    return path.open("rb")
+
+
+def store_all(
+    case: Case, uploads: Iterable[UploadedFile], keep: Callable[[Slide], None]
+) -> tuple[list[Slide], list[Rejected]]:
     """Keep what can be read and say of the rest why not."""
     slides, rejected = [], []
     for upload in uploads:
         try:
-            slides.append(store(case, upload))
+            slides.append(store(case, upload, keep))
         except ImageError as error:
             rejected.append(Rejected(clean_name(upload.name), error.code, str(error)))
+        except OSError as error:
+            log.exception("The file store failed.")
+            reason = f"could not be stored by the server ({error.strerror or 'storage error'}); try again later"
+            rejected.append(Rejected(clean_name(upload.name), "storage", reason))
     return slides, rejected
 
 

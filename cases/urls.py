@@ -2,12 +2,14 @@
 
 from django.urls import path
 
-from .views import account, case, slide
+from .views import account, case, history, pages, slide, statistics
 
 app_name = "cases"
 urlpatterns = [
     path("", case.home, name="home"),
-    path("cases/", case.history, name="history"),
+    path("cases/", history.history, name="history"),
+    path("cases/bulk/", history.bulk, name="bulk"),
+    path("cases/export.<str:form>", history.export_history, name="export_history"),
     path("cases/new/", case.new, name="new"),
     path("cases/try/", case.try_it, name="try"),
     path("cases/<uuid:pk>/", case.case, name="case"),
@@ -17,11 +19,19 @@ urlpatterns = [
     path("cases/<uuid:pk>/progress/", case.progress, name="progress"),
     path("cases/<uuid:pk>/rerun/", case.rerun, name="rerun"),
     path("cases/<uuid:pk>/review/", case.review, name="review"),
+    path("cases/<uuid:pk>/export.<str:form>", case.export_case, name="export"),
     path("slides/<uuid:pk>/", slide.slide, name="slide"),
     path("slides/<uuid:pk>/image.png", slide.image, name="image"),
     path("slides/<uuid:pk>/thumbnail.jpg", slide.thumbnail, name="thumbnail"),
     path("slides/<uuid:pk>/map.png", slide.patch_map, name="map"),
+    path("slides/<uuid:pk>/view", slide.view, name="view"),
+    path("slides/<uuid:pk>/activation.png", slide.activation_map, name="activation"),
+    path("slides/<uuid:pk>/patches/<int:index>.png", slide.patch, name="patch"),
     path("slides/<uuid:pk>/rerun/", slide.rerun, name="slide_rerun"),
     path("slides/<uuid:pk>/delete/", slide.delete, name="slide_delete"),
+    path("statistics/", statistics.statistics, name="statistics"),
+    path("help/", pages.help_page, name="help"),
+    path("status/", pages.status, name="status"),
+    path("accounts/theme/", pages.theme, name="theme"),
     path("accounts/preferences/", account.preferences, name="preferences"),
 ]

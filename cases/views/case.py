@@ -1,4 +1,4 @@
-"""History, a case, and what can be done with it."""
+"""A case, and what can be done with it."""
 
 from __future__ import annotations
 
@@ -8,22 +8,34 @@ from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.core.files.uploadedfile import UploadedFile
-from django.core.paginator import Paginator
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.views.decorators.http import require_GET, require_POST
 
-from cases import services, synthetic
-from cases.forms import CaseForm, ImagesForm, NewCaseForm, ReviewForm
-from cases.models import Case, Magnification, Slide
+from cases import export, services, synthetic, wording
+from cases.forms import EditCaseForm, ImagesForm, NewCaseForm, ReviewForm
+from cases.models import Case, Event, Magnification, Slide
 from cases.progress import case_progress
-from inference.models import ModelVersion
+from inference.models import Verdict
 from inference.registry import NoModel
 
 from .access import SignedInRequest, get_case, get_own_case
 
-PAGE = 20
+
+
+def wants_json(request: HttpRequest) -> bool:
+    """Whether a script asks, not a browser's form."""
+    return request.accepts("application/json") and not request.accepts("text/html")
+
+
+def _addresses(found: Case) -> dict[str, str]:
+    return {
+        "id": str(found.pk),
+        "url": found.get_absolute_url(),
+        "add_slides": reverse("cases:add_slides", args=[found.pk]),
+    }
 
 
 @require_GET
@@ -35,25 +47,19 @@ def home(request: HttpRequest) -> HttpResponse:
 
 
 @login_required
-@require_GET
-def history(request: SignedInRequest) -> HttpResponse:
-    """One's cases, newest first; all cases for a reviewer."""
-    cases = Case.objects.visible_to(request.user).select_related("owner")
-    page = Paginator(cases, PAGE).get_page(request.GET.get("page"))
-    return render(request, "cases/history.html", {"page": page})
-
-
-@login_required
 def new(request: SignedInRequest) -> HttpResponse:
     """Open a case, with its first images if they come along."""
     initial = {"magnification": request.user.default_magnification}
     form = NewCaseForm(request.POST or None, request.FILES or None, initial=initial)
     if request.method == "POST" and form.is_valid():
-        form.instance.owner = request.user
-        case = form.save()
+        created = services.save_case(form, request.user)
         if form.cleaned_data["images"]:
-            _add(request, case, form.cleaned_data["images"])
-        return redirect(case)
+            _add(request, created, form.cleaned_data["images"])
+        if wants_json(request):
+            return JsonResponse(_addresses(created), status=201)
+        return redirect(created)
+    if form.errors and wants_json(request):
+        return JsonResponse({"errors": form.errors.get_json_data()}, status=400)
     status = 400 if form.errors else 200
     return render(request, "cases/new.html", {"form": form, "limits": services.limits()}, status=status)
 
@@ -63,21 +69,48 @@ def new(request: SignedInRequest) -> HttpResponse:
 def case(request: SignedInRequest, pk: uuid.UUID) -> HttpResponse:
     """A case: aggregated diagnosis, slides, readings."""
     found = get_case(request.user, pk)
+    services.record_view(found, request.user)
     slides = list(Slide.objects.filter(case=found).with_analysis())
-    done = [slide.analysis for slide in slides if slide.analysis and slide.analysis.verdict]
+    model = services.case_model(found)
+    counts = services.verdict_counts(slides)
     context = {
         "case": found,
-        "slides": slides,
+        "slides": order_slides(slides, request.GET.get("order", "")),
+        "order": request.GET.get("order", ""),
         "is_owner": found.owner_id == request.user.pk,
-        "model": done[0].model_version if done else ModelVersion.objects.filter(is_active=True).first(),
+        "model": model,
+        "benign_probability": None if found.probability is None else 1.0 - found.probability,
+        "statement": wording.statement(found.verdict, found.probability, model, "case"),
+        "cut_points": wording.cut_points(model) if model else "",
+        "disclaimer": wording.DISCLAIMER,
         "progress": case_progress(found, slides),
-        "counts": services.verdict_counts(slides),
-        "reviews": found.reviews.select_related("author"),
+        "counts": {verdict: counts[verdict] for verdict in Verdict.values},
+        "in_domain": sum(counts.values()) - counts[Verdict.OUT_OF_DOMAIN],
+        "mixed_models": len({s.analysis.model_version_id for s in slides if s.analysis and s.analysis.verdict}) > 1,
+        "reviews": services.visible_reviews(found, request.user),
+        "is_blind": services.is_blind(found),
+        "events": found.events.select_related("actor")[:30],
         "review_form": ReviewForm(),
-        "images_form": ImagesForm(),
+        "images_form": ImagesForm(auto_id="add_%s"),
         "limits": services.limits(),
     }
     return render(request, "cases/case.html", context)
+
+
+def order_slides(slides: list[Slide], order: str) -> list[Slide]:
+    """Slides as added, by name, or by probability with those without a result last."""
+    if order == "name":
+        return sorted(slides, key=lambda slide: slide.original_name.lower())
+    if order in ("high", "low"):
+        sign = -1 if order == "high" else 1
+
+        def key(slide: Slide) -> tuple[bool, float]:
+            found = slide.analysis
+            p = found.probability if found and found.verdict != Verdict.OUT_OF_DOMAIN else None
+            return (p is None, sign * (p or 0.0))
+
+        return sorted(slides, key=key)
+    return slides
 
 
 @login_required
@@ -91,9 +124,9 @@ def progress(request: SignedInRequest, pk: uuid.UUID) -> JsonResponse:
 def edit(request: SignedInRequest, pk: uuid.UUID) -> HttpResponse:
     """Change what is written on a case."""
     found = get_own_case(request.user, pk)
-    form = CaseForm(request.POST or None, instance=found)
+    form = EditCaseForm(request.POST or None, instance=found)
     if request.method == "POST" and form.is_valid():
-        form.save()
+        services.save_case(form)
         messages.success(request, "Changes saved.")
         return redirect(found)
     status = 400 if form.errors else 200
@@ -116,16 +149,16 @@ def delete(request: SignedInRequest, pk: uuid.UUID) -> HttpResponse:
 def add_slides(request: SignedInRequest, pk: uuid.UUID) -> HttpResponse:
     """Add images to a case. Scripts that ask for JSON are told which were taken."""
     found = get_own_case(request.user, pk)
-    wants_json = request.accepts("application/json") and not request.accepts("text/html")
+    as_json = wants_json(request)
     form = ImagesForm(request.POST, request.FILES)
     if not form.is_valid():
         problem = form.errors["images"][0]
-        if wants_json:
+        if as_json:
             return JsonResponse({"slides": [], "errors": [{"filename": "", "reason": problem}]}, status=400)
         messages.error(request, problem)
         return redirect(found)
-    result = _add(request, found, form.cleaned_data["images"], quiet=wants_json)
-    return JsonResponse(result, status=200 if result["slides"] else 400) if wants_json else redirect(found)
+    result = _add(request, found, form.cleaned_data["images"], quiet=as_json)
+    return JsonResponse(result, status=200 if result["slides"] else 400) if as_json else redirect(found)
 
 
 def _add(
@@ -155,7 +188,7 @@ def rerun(request: SignedInRequest, pk: uuid.UUID) -> HttpResponse:
     """Analyse the whole case again with the active model."""
     found = get_own_case(request.user, pk)
     try:
-        services.analyse(found, list(found.slides.all()))
+        services.request_again(found, list(found.slides.all()), request.user)
     except NoModel as error:
         messages.error(request, str(error))
     return redirect(found)
@@ -176,6 +209,15 @@ def review(request: SignedInRequest, pk: uuid.UUID) -> HttpResponse:
 
 
 @login_required
+@require_GET
+def export_case(request: SignedInRequest, pk: uuid.UUID, form: str) -> HttpResponse:
+    """The whole case as data."""
+    found = get_case(request.user, pk)
+    services.record(found, Event.Kind.EXPORTED, request.user, form.upper())
+    return export.response(Case.objects.filter(pk=found.pk), request.user, form)
+
+
+@login_required
 @require_POST
 def try_it(request: SignedInRequest) -> HttpResponse:
     """A case of images that the application draws itself."""
@@ -188,5 +230,6 @@ def try_it(request: SignedInRequest) -> HttpResponse:
             overlap=settings.ANALYSIS_OVERLAP,
             is_synthetic=True,
         )
+        services.record(found, Event.Kind.CREATED, request.user)
     _add(request, found, synthetic.uploads())
     return redirect(found)

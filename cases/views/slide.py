@@ -12,10 +12,13 @@ from django.shortcuts import redirect, render
 from django.views.decorators.cache import cache_control
 from django.views.decorators.http import require_GET, require_POST
 
-from cases import services
+from cases import charts, previews, services, wording
 from cases.models import Slide
-from inference.engine import patchmap
-from inference.models import Analysis, PatchTable
+from cases.progress import slide_progress
+from inference import queue
+from inference.engine import activationmap, patchmap
+from inference.engine.image import ImageError
+from inference.models import PatchTable
 from inference.registry import NoModel
 
 from .access import SignedInRequest, get_own_slide, get_slide
@@ -28,27 +31,31 @@ private = cache_control(private=True, no_store=True)
 def slide(request: SignedInRequest, pk: uuid.UUID) -> HttpResponse:
     """What the model says of a slide, and where it sees it."""
     found = get_slide(request.user, pk)
+    services.record_view(found.case, request.user)
     siblings = list(found.case.slides.values_list("pk", flat=True))
     at = siblings.index(found.pk)
     analysis = found.analysis
+    model = analysis.model_version if analysis else None
+    table = PatchTable.objects.select_related("analysis").filter(analysis=analysis).first() if analysis else None
     context = {
         "slide": found,
         "case": found.case,
         "analysis": analysis,
-        "patches": _patches(analysis),
+        "model": model,
+        "statement": wording.statement(analysis.verdict, analysis.probability, model) if analysis else "",
+        "cut_points": wording.cut_points(model) if model else "",
+        "disclaimer": wording.DISCLAIMER,
+        "progress": slide_progress(found),
+        "worker_alive": queue.worker_alive() if analysis and analysis.is_open else True,
         "earlier": found.analyses.select_related("model_version").filter(is_current=False),
         "number": at + 1,
         "count": len(siblings),
         "previous": siblings[at - 1] if at else None,
         "next": siblings[at + 1] if at + 1 < len(siblings) else None,
         "is_owner": found.case.owner_id == request.user.pk,
+        **charts.patches(table, found),
     }
     return render(request, "cases/slide.html", context)
-
-
-def _patches(analysis: Analysis | None) -> list[dict[str, object]]:
-    table = PatchTable.objects.select_related("analysis").filter(analysis=analysis).first() if analysis else None
-    return table.rows() if table else []
 
 
 def _file(slide: Slide, name: str, content_type: str) -> HttpResponseBase:
@@ -82,16 +89,58 @@ def thumbnail(request: SignedInRequest, pk: uuid.UUID) -> HttpResponseBase:
 @require_GET
 def patch_map(request: SignedInRequest, pk: uuid.UUID) -> HttpResponse:
     """The current analysis's patch probabilities as an opaque PNG, to lay over the slide."""
-    found = get_slide(request.user, pk)
-    table = (
-        PatchTable.objects.select_related("analysis")
-        .filter(analysis__slide=found, analysis__is_current=True)
-        .first()
-    )
-    if table is None:
-        raise Http404("This slide has no finished analysis.")
+    table = _table(request, pk)
     values = patchmap.surface(table.grid, np.asarray(table.malignant))
     return HttpResponse(patchmap.render(values), content_type="image/png")
+
+
+@login_required
+@private
+@require_GET
+def activation_map(request: SignedInRequest, pk: uuid.UUID) -> HttpResponse:
+    """The stitched activation maps as a grey PNG, 0 benign to 255 malignant, that the viewer colours."""
+    table = _table(request, pk)
+    values = activationmap.surface(table.grid, table.activation)
+    return HttpResponse(activationmap.encode(values), content_type="image/png")
+
+
+def _table(request: SignedInRequest, pk: uuid.UUID) -> PatchTable:
+    found = get_slide(request.user, pk)
+    current = PatchTable.objects.select_related("analysis")
+    table = current.filter(analysis__slide=found, analysis__is_current=True).first()
+    if table is None:
+        raise Http404("This slide has no finished analysis.")
+    return table
+
+
+@login_required
+@private
+@require_GET
+def view(request: SignedInRequest, pk: uuid.UUID) -> HttpResponseBase:
+    """What the viewer shows: the pixels themselves, or a reduced JPEG of a very large slide."""
+    found = get_slide(request.user, pk)
+    if not previews.is_large(found):
+        return _file(found, found.file.name, "image/png")
+    try:
+        return _file(found, previews.ensure(found), "image/jpeg")
+    except (ImageError, FileNotFoundError) as error:
+        raise Http404("The image can’t be read from the store.") from error
+
+
+@login_required
+@private
+@require_GET
+def patch(request: SignedInRequest, pk: uuid.UUID, index: int) -> HttpResponse:
+    """One patch as the network saw it, PNG, whole size."""
+    table = _table(request, pk)
+    if index >= len(table.grid):
+        raise Http404("There is no such patch.")
+    found = get_slide(request.user, pk)
+    try:
+        content = previews.patch(found, table.grid, index)
+    except (ImageError, FileNotFoundError) as error:
+        raise Http404("The image can’t be read from the store.") from error
+    return HttpResponse(content, content_type="image/png")
 
 
 @login_required
@@ -100,7 +149,7 @@ def rerun(request: SignedInRequest, pk: uuid.UUID) -> HttpResponse:
     """Analyse a slide again with the active model."""
     found = get_own_slide(request.user, pk)
     try:
-        services.analyse(found.case, [found])
+        services.request_again(found.case, [found], request.user)
         messages.success(request, f"{found.original_name} is queued again.")
     except NoModel as error:
         messages.error(request, str(error))

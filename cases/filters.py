@@ -1,0 +1,160 @@
+"""What of the history is shown, in which order; all of it stands in the address."""
+
+from __future__ import annotations
+
+from datetime import datetime, time
+from typing import Any
+
+from django import forms
+from django.db.models import F, Max, OuterRef, Q, QuerySet, Subquery
+from django.utils import timezone
+
+from inference.models import ModelVersion, Verdict
+
+from .models import Case, Reading, Review, Slide, Tag, User
+
+STATES = {
+    "running": Q(open_count__gt=0),
+    "done": Q(slide_count__gt=0, open_count=0, failed_count=0),
+    "failed": Q(open_count=0, failed_count__gt=0),
+    "empty": Q(slide_count=0),
+}
+SORTS = [
+    ("-created", "Newest first"),
+    ("created", "Oldest first"),
+    ("-updated", "Last changed"),
+    ("-probability", "Most suspicious"),
+    ("probability", "Least suspicious"),
+    ("title", "Title"),
+]
+ORDER: dict[str, list[Any]] = {
+    "-created": ["-created_at"],
+    "created": ["created_at"],
+    "-updated": ["-updated_at"],
+    "-probability": [F("probability").desc(nulls_last=True), "-created_at"],
+    "probability": [F("probability").asc(nulls_last=True), "-created_at"],
+    "title": ["title", "-created_at"],
+}
+
+
+class HistoryFilter(forms.Form):
+    """Search, filters and order. What can't be understood in an address is left out, not an error."""
+
+    q = forms.CharField(label="Search", max_length=100, required=False)
+    verdict = forms.ChoiceField(choices=[("", "Any verdict"), *Verdict.choices], required=False)
+    state = forms.ChoiceField(
+        choices=[
+            ("", "Any state"),
+            ("running", "In progress"),
+            ("done", "Finished"),
+            ("failed", "With failures"),
+            ("empty", "Without images"),
+        ],
+        required=False,
+    )
+    reading = forms.ChoiceField(
+        label="My reading",
+        choices=[
+            ("", "Any"),
+            ("none", "Not read yet"),
+            ("signed", "Signed"),
+            ("disagrees", "Disagrees with the model"),
+        ],
+        required=False,
+    )
+    since = forms.DateField(label="From", required=False, widget=forms.DateInput(attrs={"type": "date"}))
+    until = forms.DateField(label="To", required=False, widget=forms.DateInput(attrs={"type": "date"}))
+    model = forms.ModelChoiceField(ModelVersion.objects.none(), required=False, empty_label="Any model")
+    tag = forms.ChoiceField(required=False)
+    whose = forms.ChoiceField(
+        choices=[("", "Everybody’s"), ("mine", "Mine"), ("assigned", "Assigned to me")], required=False
+    )
+    sort = forms.ChoiceField(choices=SORTS, required=False)
+
+    def __init__(self, user: User, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, auto_id="filter_%s", **kwargs)
+        self.user = user
+        models: forms.ModelChoiceField[ModelVersion] = self.fields["model"]  # type: ignore[assignment]
+        models.queryset = ModelVersion.objects.all()
+        tags = Tag.objects.all() if user.is_reviewer else Tag.objects.filter(owner=user)
+        names = tags.values_list("name", flat=True).distinct()[:200]
+        self.fields["tag"].choices = [("", "Any tag"), *((n, n) for n in names)]  # type: ignore[attr-defined]
+        if not user.is_reviewer:
+            del self.fields["whose"]
+
+    @property
+    def chosen(self) -> dict[str, Any]:
+        """The filters that are in force."""
+        if not hasattr(self, "cleaned_data"):
+            self.full_clean()
+        return {name: value for name, value in self.cleaned_data.items() if value not in (None, "")}
+
+    @property
+    def extra_fields(self) -> list[forms.BoundField]:
+        """Those behind “more filters”."""
+        return [field for field in self if field.name not in ("q", "verdict", "sort")]
+
+    @property
+    def count(self) -> int:
+        """How many filters behind “more filters” are in force."""
+        return len(set(self.chosen) - {"q", "verdict", "sort"})
+
+    @property
+    def is_narrow(self) -> bool:
+        return bool(set(self.chosen) - {"sort"})
+
+    def cases(self) -> QuerySet[Case]:
+        """The cases that this person may see and asks for, in order."""
+        chosen = self.chosen
+        cases = Case.objects.visible_to(self.user)
+        if words := chosen.get("q"):
+            for word in words.split():
+                cases = cases.filter(
+                    Q(title__icontains=word) | Q(patient__icontains=word) | Q(notes__icontains=word)
+                )
+        if verdict := chosen.get("verdict"):
+            cases = cases.filter(verdict=verdict)
+        if state := chosen.get("state"):
+            cases = cases.filter(STATES[state])
+        if reading := chosen.get("reading"):
+            cases = self._by_reading(cases, reading)
+        if since := chosen.get("since"):
+            cases = cases.filter(created_at__gte=_day(since, time.min))
+        if until := chosen.get("until"):
+            cases = cases.filter(created_at__lte=_day(until, time.max))
+        if model := chosen.get("model"):
+            used = Slide.objects.filter(analyses__model_version=model, analyses__is_current=True)
+            cases = cases.filter(pk__in=used.values("case"))
+        if tag := chosen.get("tag"):
+            cases = cases.filter(pk__in=Case.objects.filter(tags__name=tag).values("pk"))
+        if whose := chosen.get("whose"):
+            cases = cases.filter(**{"owner" if whose == "mine" else "assigned_to": self.user})
+        return cases.order_by(*ORDER[chosen.get("sort", "-created")])
+
+    def _by_reading(self, cases: QuerySet[Case], reading: str) -> QuerySet[Case]:
+        mine = Review.objects.filter(author=self.user)
+        if reading == "none":
+            return cases.exclude(pk__in=mine.values("case"))
+        if reading == "disagrees":
+            latest = mine.values("case").annotate(last=Max("created_at"))
+            mine = mine.filter(created_at__in=latest.values("last"))
+            mine = mine.filter(
+                Q(reading=Reading.BENIGN, verdict=Verdict.MALIGNANT)
+                | Q(reading=Reading.MALIGNANT, verdict=Verdict.BENIGN)
+            )
+        return cases.filter(pk__in=mine.values("case"))
+
+
+def for_list(cases: QuerySet[Case], user: User) -> QuerySet[Case]:
+    """With what a row of the history shows: owner, tags, first slide (``cover``), own last reading."""
+    cover = Slide.objects.filter(case=OuterRef("pk")).order_by("added_at", "original_name").values("pk")[:1]
+    mine = Review.objects.filter(case=OuterRef("pk"), author=user).order_by("-created_at").values("reading")[:1]
+    return (
+        cases.select_related("owner")
+        .prefetch_related("tags")
+        .annotate(cover=Subquery(cover), my_reading=Subquery(mine))
+    )
+
+
+def _day(day: Any, at: time) -> datetime:
+    return timezone.make_aware(datetime.combine(day, at))

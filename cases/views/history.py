@@ -1,0 +1,100 @@
+"""The history of cases: search, filters, and what is done to many at once."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.core.paginator import Paginator
+from django.db.models import Count, Q
+from django.http import HttpResponse
+from django.shortcuts import redirect, render
+from django.utils.http import url_has_allowed_host_and_scheme
+from django.views.decorators.http import require_GET, require_POST
+
+from cases import export, services
+from cases.filters import HistoryFilter, for_list
+from cases.models import Case
+from inference.models import Verdict
+from inference.registry import NoModel
+
+from .access import SignedInRequest
+
+PAGE = 25
+BULK_MAX = 500
+
+
+@login_required
+@require_GET
+def history(request: SignedInRequest) -> HttpResponse:
+    """One's cases, newest first; all cases for a reviewer."""
+    wanted = HistoryFilter(request.user, request.GET)
+    cases = wanted.cases()
+    page = Paginator(for_list(cases, request.user), PAGE).get_page(request.GET.get("page"))
+    totals = Case.objects.visible_to(request.user).aggregate(
+        all=Count("pk"),
+        open=Count("pk", filter=Q(open_count__gt=0)),
+        **{verdict: Count("pk", filter=Q(verdict=verdict)) for verdict in Verdict.values},
+    )
+    context = {"page": page, "filter": wanted, "totals": totals, "verdicts": Verdict.choices}
+    return render(request, "cases/history.html", context)
+
+
+@login_required
+@require_GET
+def export_history(request: SignedInRequest, form: str) -> HttpResponse:
+    """Every case that the filters select, as CSV or JSON."""
+    return export.response(HistoryFilter(request.user, request.GET).cases(), request.user, form)
+
+
+def _chosen(request: SignedInRequest) -> list[uuid.UUID]:
+    chosen = []
+    for value in request.POST.getlist("case")[:BULK_MAX]:
+        try:
+            chosen.append(uuid.UUID(value))
+        except ValueError:
+            continue
+    return chosen
+
+
+@login_required
+@require_POST
+def bulk(request: SignedInRequest) -> HttpResponse:
+    """Re-run, export or delete the cases that were ticked; deleting asks once more."""
+    action = request.POST.get("action", "")
+    back = request.POST.get("next", "")
+    if not url_has_allowed_host_and_scheme(back, {request.get_host()}, require_https=request.is_secure()):
+        back = ""
+    chosen = _chosen(request)
+    if not chosen:
+        messages.warning(request, "No case was ticked, so nothing was done.")
+        return redirect(back or "cases:history")
+    if action in ("csv", "json"):
+        cases = Case.objects.visible_to(request.user).filter(pk__in=chosen)
+        return export.response(cases, request.user, action)
+    own = Case.objects.editable_by(request.user).filter(pk__in=chosen)
+    if action == "delete" and not request.POST.get("confirmed"):
+        context: dict[str, Any] = {"cases": own, "next": back}
+        return render(request, "cases/bulk_delete.html", context)
+    if action == "delete":
+        count = len(own)
+        for case in own:
+            services.remove_case(case)
+        messages.success(request, f"{count} {'case was' if count == 1 else 'cases were'} deleted.")
+    elif action == "rerun":
+        _rerun(request, list(own))
+    else:
+        messages.error(request, "Choose what to do with the ticked cases.")
+    return redirect(back or "cases:history")
+
+
+def _rerun(request: SignedInRequest, cases: list[Case]) -> None:
+    try:
+        for case in cases:
+            services.request_again(case, list(case.slides.all()), request.user)
+    except NoModel as error:
+        messages.error(request, str(error))
+        return
+    messages.success(request, f"{len(cases)} {'case is' if len(cases) == 1 else 'cases are'} queued again.")

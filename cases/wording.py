@@ -1,0 +1,51 @@
+"""What a verdict means, in plain sentences; the same on pages and in reports."""
+
+from __future__ import annotations
+
+from inference.models import ModelVersion, Verdict
+
+DISCLAIMER = (
+    "For research and education only. This is not a medical device, and nothing here is a diagnosis. "
+    "The model sees only the pixels of the images given; it can be wrong with high confidence."
+)
+
+
+def cut_points(model: ModelVersion) -> str:
+    """How a probability becomes a verdict, in one sentence."""
+    if model.cut_low == model.cut_high:
+        cut = _percent(model.cut_low)
+        return f"Below {cut} reads benign, above {cut} malignant."
+    return (
+        f"Below {_percent(model.cut_low)} reads benign, above {_percent(model.cut_high)} malignant, "
+        "between them indeterminate."
+    )
+
+
+def statement(verdict: str, probability: float | None, model: ModelVersion | None, subject: str = "slide") -> str:
+    """The verdict in words. ``probability`` is of malignancy, 0 to 1; ``subject`` is slide or case."""
+    if not verdict or probability is None or model is None:
+        return ""
+    if verdict == Verdict.OUT_OF_DOMAIN:
+        return (
+            "This does not look like H&E-stained breast tissue, so the model gives no probability. "
+            "That is the right answer for any other picture."
+            if subject == "slide"
+            else "None of the images looks like H&E-stained breast tissue, so there is no aggregated diagnosis."
+        )
+    if verdict == Verdict.INDETERMINATE:
+        start = (
+            f"The model does not decide: the probability of malignancy, {_percent(probability)}, lies between its "
+            "cut points."
+        )
+        return f"{start} A human reading, another field or another magnification is needed."
+    chance = (
+        f"Of images that score like this, about {_percent(probability, 0)} are malignant in the calibration data."
+        if model.calibrated
+        else "The figure is the network’s own score; it is not calibrated and must not be read as a chance."
+    )
+    return f"The model reads this {subject} as {verdict}. {chance}"
+
+
+def _percent(share: float, digits: int = 1) -> str:
+    text = f"{100 * share:.{digits}f}"
+    return f"{text.rstrip('0').rstrip('.') if '.' in text else text} %"

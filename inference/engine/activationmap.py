@@ -1,0 +1,51 @@
+"""Class activation maps of the patches, stitched over the slide.
+
+The class activation map (Zhou et al., *Learning Deep Features for Discriminative Localization*,
+CVPR 2016) of a network that ends in global average pooling and a linear layer is that layer applied
+to each place of the last feature map; its mean over the places is the logit.
+"""
+
+from __future__ import annotations
+
+from io import BytesIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from .grid import PATCH, Grid
+
+#: Pixels of the slide per pixel of the map: a patch of 224 has 7x7 places.
+STEP = PATCH // 7
+MAX_SIDE = 1024
+
+
+def surface(grid: Grid, activation: NDArray[np.float16]) -> NDArray[np.float32]:
+    """Local evidence for malignancy as a share of 1: the logistic function of the local logit difference.
+
+    ``activation`` is float (N, 7, 7), malignant minus benign in logits, in the grid's order. Places
+    under several patches get the mean of their logits. Returns float32 (h, w), 0 to 1, with one
+    value per 32 pixels of the slide or fewer (longest side at most 1024).
+    """
+    scale = min(1.0 / STEP, MAX_SIDE / max(grid.width, grid.height))
+    size = max(1, round(PATCH * scale))
+    height = max(1, round(grid.height * scale))
+    width = max(1, round(grid.width * scale))
+    total = np.zeros((height + size, width + size), dtype=np.float32)
+    count = np.zeros_like(total)
+    for (x, y), values in zip(grid.positions, activation, strict=True):
+        patch = np.asarray(values, dtype=np.float32)
+        if size != 7:
+            patch = np.asarray(Image.fromarray(patch).resize((size, size), Image.Resampling.BOX))
+        top, left = min(round(y * scale), height - 1), min(round(x * scale), width - 1)
+        total[top : top + size, left : left + size] += patch
+        count[top : top + size, left : left + size] += 1
+    logits = total[:height, :width] / np.maximum(count[:height, :width], 1)
+    return (1.0 / (1.0 + np.exp(-logits))).astype(np.float32)
+
+
+def encode(values: NDArray[np.float32]) -> bytes:
+    """Values 0 to 1, float (h, w), as a grey 8-bit PNG (0 to 255) for scripts that colour it."""
+    out = BytesIO()
+    Image.fromarray(np.clip(np.rint(values * 255), 0, 255).astype(np.uint8)).save(out, "PNG")
+    return out.getvalue()

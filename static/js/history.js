@@ -1,0 +1,35 @@
+// The history: tick all, count what is ticked, search with "/".
+
+const form = document.querySelector("[data-bulk]");
+if (form) {
+  const all = form.querySelector("[data-all]");
+  const boxes = [...form.querySelectorAll('input[name="case"]')];
+  const count = form.querySelector("[data-count]");
+  const buttons = [...form.querySelectorAll('button[name="action"]')];
+  const show = () => {
+    const ticked = boxes.filter((box) => box.checked).length;
+    count.textContent = ticked ? `${ticked} ticked` : "Tick cases to act on them";
+    all.checked = ticked > 0 && ticked === boxes.length;
+    all.indeterminate = ticked > 0 && ticked < boxes.length;
+    for (const button of buttons) button.disabled = !ticked;
+  };
+  all.hidden = false;
+  all.addEventListener("change", () => { for (const box of boxes) box.checked = all.checked; show(); });
+  form.addEventListener("change", show);
+  addEventListener("pageshow", show);
+  show();
+}
+
+const filters = document.querySelector("[data-filters]");
+if (filters) {
+  for (const select of filters.querySelectorAll(".filters-bar select")) select.addEventListener("change", () => filters.requestSubmit());
+  // Empty fields stay out of the address.
+  filters.addEventListener("submit", () => { for (const field of filters.elements) if (field.name && !field.value) field.disabled = true; });
+  addEventListener("pageshow", () => { for (const field of filters.elements) field.disabled = false; });
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "/" && !event.target.closest("input, textarea, select")) {
+      event.preventDefault();
+      filters.querySelector("input[type=search]").focus();
+    }
+  });
+}

@@ -1,0 +1,221 @@
+// The slide page: viewer, maps, patches, keys.
+
+import { colour, greySurface, load, paintGrey, paintPatches, patchSurface } from "./maps.js";
+import { Viewer } from "./viewer.js";
+
+const data = JSON.parse(document.getElementById("viewer-data").textContent);
+const box = document.querySelector("[data-viewer]");
+const find = (name) => document.querySelector(`[data-${name}]`);
+const percent = (value) => `${(100 * value).toFixed(1)} %`;
+const LAYERS = ["patch", "activation", "none"];
+
+const canvas = find("canvas");
+const patches = data.patches || [];
+const ranked = patches.map((patch, index) => index).sort((a, b) => patches[b][2] - patches[a][2]);
+const surface = patches.length ? patchSurface(data) : null;
+let viewer = null;
+let activation = null;
+let layer = surface ? "patch" : "none";
+let threshold = 0;
+let shown = null;
+
+start();
+
+async function start() {
+  let image;
+  try {
+    image = await load(data.view);
+  } catch {
+    find("loading").hidden = false;
+    find("loading").textContent = "The image could not be loaded.";
+    return;
+  }
+  canvas.hidden = false;
+  box.classList.add("ready");
+  find("zoom").hidden = false;
+  viewer = new Viewer(canvas, image, data.width, data.height);
+  viewer.onhover = hover;
+  viewer.onpick = pick;
+  viewer.resize();
+  if (data.large) say(`This image is very large and shown reduced; a patch opens in full detail.`);
+  if (!surface) return;
+  find("controls").hidden = false;
+  viewer.opacity = find("opacity").value / 100;
+  legend();
+  setLayer("patch");
+  for (const target of document.querySelectorAll("[data-patch-canvas]")) drawPatch(target, Number(target.dataset.patchCanvas));
+}
+
+function say(text) {
+  const note = find("note");
+  if (!note) return;
+  note.hidden = !text;
+  note.textContent = text;
+}
+
+async function setLayer(name) {
+  layer = name;
+  for (const button of document.querySelectorAll("[data-layer]")) button.setAttribute("aria-pressed", String(button.dataset.layer === name));
+  find("legend").hidden = name === "none";
+  find("legend-low").textContent = name === "activation" ? "speaks for benign" : "0 % malignant";
+  find("legend-high").textContent = name === "activation" ? "for malignant" : "100 %";
+  if (name === "activation" && !activation) {
+    try {
+      activation = await greySurface(data.activation);
+    } catch {
+      say("The activation map could not be loaded.");
+      return;
+    }
+  }
+  paint();
+}
+
+function paint() {
+  viewer.smooth = layer === "activation";
+  if (layer === "patch") viewer.layer = paintPatches(surface, data, data.colours, threshold);
+  else if (layer === "activation" && activation) viewer.layer = paintGrey(activation, data.colours, threshold);
+  else viewer.layer = null;
+  viewer.draw();
+}
+
+function legend() {
+  const target = find("legend-canvas");
+  const context = target.getContext("2d");
+  for (let x = 0; x < target.width; x += 1) {
+    context.fillStyle = `rgb(${colour(data.colours, x / (target.width - 1)).join(" ")})`;
+    context.fillRect(x, 0, 1, target.height);
+  }
+}
+
+const bounds = ([x, y]) => [x, y, Math.min(data.patch, data.width - x), Math.min(data.patch, data.height - y)];
+
+// The patch whose middle is nearest: where patches overlap, a click means the one around it.
+function nearest(x, y) {
+  let best = null;
+  let least = Infinity;
+  patches.forEach((patch, index) => {
+    const [left, top, width, height] = bounds(patch);
+    if (x < left || y < top || x >= left + width || y >= top + height) return;
+    const far = Math.hypot(x - left - width / 2, y - top - height / 2);
+    if (far < least) [best, least] = [index, far];
+  });
+  return best;
+}
+
+function hover(x, y, event) {
+  const tip = find("tip");
+  const index = x === null || !surface ? null : nearest(x, y);
+  tip.hidden = index === null;
+  light(index);
+  if (index === null) return;
+  let text = `Patch ${index + 1}: ${percent(patches[index][2])} malignant`;
+  if (layer === "activation" && activation) {
+    const i = Math.min(activation.width - 1, Math.floor((x / data.width) * activation.width));
+    const j = Math.min(activation.height - 1, Math.floor((y / data.height) * activation.height));
+    text += ` · here ${percent(activation.values[j * activation.width + i])}`;
+  }
+  tip.textContent = text;
+  const stage = find("stage").getBoundingClientRect();
+  const left = Math.min(event.clientX - stage.left + 14, stage.width - tip.offsetWidth - 6);
+  const top = Math.min(event.clientY - stage.top + 16, stage.height - tip.offsetHeight - 6);
+  tip.style.setProperty("transform", `translate(${Math.max(6, left)}px, ${top}px)`);
+}
+
+function light(index) {
+  viewer.lit = index === null ? null : bounds(patches[index]);
+  for (const button of document.querySelectorAll("[data-patch]")) button.classList.toggle("lit", Number(button.dataset.patch) === index);
+  viewer.draw();
+}
+
+function pick(x, y) {
+  const index = surface ? nearest(x, y) : null;
+  if (index !== null) open(index);
+}
+
+// A patch drawn from what the viewer has; where that is reduced, the server's own copy follows.
+async function drawPatch(target, index, withActivation = false) {
+  const [x, y, width, height] = bounds(patches[index]);
+  const context = target.getContext("2d");
+  const share = viewer.image.naturalWidth / data.width;
+  const size = target.width / data.patch;
+  const to = [0, 0, width * size, height * size];
+  context.clearRect(0, 0, target.width, target.height);
+  context.drawImage(viewer.image, x * share, y * share, width * share, height * share, ...to);
+  if (data.large && target.width > 200) {
+    try {
+      context.drawImage(await load(`${data.patch_url}${index}.png`), ...to);
+    } catch { /* the reduced one stays */ }
+  }
+  if (withActivation && activation) {
+    const layerCanvas = paintGrey(activation, data.colours, 0);
+    const scale = activation.width / data.width;
+    context.globalAlpha = 0.55;
+    context.drawImage(layerCanvas, x * scale, y * scale, width * scale, height * scale, ...to);
+    context.globalAlpha = 1;
+  }
+}
+
+async function open(index) {
+  const dialog = find("dialog");
+  shown = index;
+  const [x, y, value] = patches[index];
+  const rank = ranked.indexOf(index);
+  find("dialog-title").textContent = `Patch ${index + 1} of ${patches.length}`;
+  find("dialog-text").textContent = `Raw probability of malignancy ${percent(value)} · at ${x}, ${y} px · rank ${rank + 1} of ${patches.length} by suspicion`;
+  find("dialog-prev").disabled = rank === patches.length - 1;
+  find("dialog-next").disabled = rank === 0;
+  if (!dialog.open) dialog.showModal();
+  drawPatch(find("dialog-canvas"), index);
+  light(index);
+  if (!activation) activation = await greySurface(data.activation).catch(() => null);
+  if (shown === index) drawPatch(find("dialog-activation"), index, true);
+}
+
+if (surface) {
+  find("opacity").addEventListener("input", (event) => {
+    viewer.opacity = event.target.value / 100;
+    find("opacity-out").textContent = `${event.target.value} %`;
+    viewer.draw();
+  });
+  find("threshold").addEventListener("input", (event) => {
+    threshold = event.target.value / 100;
+    find("threshold-out").textContent = `${event.target.value} %`;
+    paint();
+  });
+  find("grid").addEventListener("change", (event) => {
+    viewer.boxes = event.target.checked ? patches.map(bounds) : [];
+    viewer.draw();
+  });
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest("[data-patch], [data-layer]");
+    if (!button) return;
+    if (button.dataset.layer) setLayer(button.dataset.layer);
+    else open(Number(button.dataset.patch));
+  });
+  for (const button of document.querySelectorAll("[data-patch]")) {
+    button.addEventListener("pointerenter", () => light(Number(button.dataset.patch)));
+    button.addEventListener("focus", () => light(Number(button.dataset.patch)));
+    button.addEventListener("pointerleave", () => light(null));
+  }
+  const step = (by) => open(ranked[ranked.indexOf(shown) + by]);
+  find("dialog-prev").addEventListener("click", () => step(1));
+  find("dialog-next").addEventListener("click", () => step(-1));
+  find("dialog").addEventListener("close", () => light(null));
+}
+
+const actions = {
+  in: () => viewer?.zoom(1.5),
+  out: () => viewer?.zoom(1 / 1.5),
+  fit: () => viewer?.fit(),
+};
+find("zoom").addEventListener("click", (event) => actions[event.target.closest("[data-do]")?.dataset.do]?.());
+
+document.addEventListener("keydown", (event) => {
+  if (event.target.closest("input:not([type=range], [type=checkbox]), textarea, select, dialog") || event.ctrlKey || event.metaKey || event.altKey) return;
+  const key = event.key.toLowerCase();
+  if (key === "n" || key === "p") document.querySelector(`a[rel="${key === "n" ? "next" : "prev"}"]`)?.click();
+  else if (key === "+" || key === "=") actions.in();
+  else if (key === "-") actions.out();
+  else if (key === "0") actions.fit();
+  else if (key === "m" && surface) setLayer(LAYERS[(LAYERS.indexOf(layer) + 1) % LAYERS.length]);
+});

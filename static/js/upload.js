@@ -1,0 +1,251 @@
+// Choosing images and sending them one by one, each with its own progress. The server opens the case
+// first, so what has arrived stays even if the page is closed half way.
+
+const TYPES = /\.(png|jpe?g|bmp|tiff?)$/i;
+const AT_ONCE = 3;
+const size = (bytes) => bytes < 1e6 ? `${Math.max(1, Math.round(bytes / 1e3))} kB` : `${(bytes / 1e6).toFixed(1)} MB`;
+
+for (const form of document.querySelectorAll("[data-upload]")) upload(form);
+
+function upload(form) {
+  const zone = form.querySelector("[data-dropzone]");
+  const input = zone.querySelector("[data-input]");
+  const list = zone.querySelector("[data-files]");
+  const summary = zone.querySelector("[data-summary]");
+  const send = form.querySelector("[data-send]");
+  const bar = form.querySelector("[data-progress]");
+  const maxBytes = Number(zone.dataset.maxBytes);
+  const maxFiles = Number(zone.dataset.maxFiles);
+  let entries = [];
+  let busy = false;
+
+  const folder = document.createElement("input");
+  folder.type = "file";
+  folder.multiple = true;
+  folder.hidden = true;
+  folder.webkitdirectory = true;
+  folder.dataset.folderInput = "";
+  zone.append(folder);
+
+  for (const part of zone.querySelectorAll("[data-only-script]")) part.hidden = false;
+  input.classList.add("visually-hidden");
+  input.tabIndex = -1;
+
+  function problem(file) {
+    if (!file.size) return "is empty (0 bytes)";
+    if (file.size > maxBytes) return `is larger than ${size(maxBytes)}`;
+    if (!TYPES.test(file.name)) return "is not a PNG, JPEG, BMP or TIFF";
+    return "";
+  }
+
+  function add(files, fromFolder) {
+    for (const file of files) {
+      if (fromFolder && (!TYPES.test(file.name) || file.name.startsWith("."))) continue;
+      if (entries.some((entry) => entry.file.name === file.name && entry.file.size === file.size && entry.file.lastModified === file.lastModified)) continue;
+      const why = entries.length >= maxFiles ? `is one too many: ${maxFiles} at once` : problem(file);
+      entries.push(draw({ file, state: why ? "bad" : "ready", why }));
+    }
+    show();
+  }
+
+  function draw(entry) {
+    const item = document.createElement("li");
+    item.className = "file";
+    const picture = document.createElement("img");
+    picture.className = "file-thumb";
+    picture.alt = "";
+    const words = document.createElement("div");
+    const name = document.createElement("div");
+    name.className = "file-name";
+    name.textContent = name.title = entry.file.name;
+    const facts = document.createElement("div");
+    facts.className = "file-facts num";
+    words.append(name, facts);
+    const remove = document.createElement("button");
+    remove.type = "button";
+    remove.className = "button quiet small icon-only";
+    remove.setAttribute("aria-label", `Remove ${entry.file.name}`);
+    remove.textContent = "×";
+    remove.addEventListener("click", () => {
+      entries = entries.filter((other) => other !== entry);
+      item.remove();
+      show();
+    });
+    item.append(picture, words, remove);
+    list.append(item);
+    Object.assign(entry, { item, facts, remove, picture });
+    facts.textContent = size(entry.file.size);
+    if (entry.state === "ready" && entry.file.size < 40e6) {
+      picture.src = URL.createObjectURL(entry.file);
+      picture.addEventListener("load", () => {
+        if (entry.state === "ready") facts.textContent = `${size(entry.file.size)} · ${picture.naturalWidth} × ${picture.naturalHeight}`;
+        URL.revokeObjectURL(picture.src);
+      });
+      // A browser that can't show a TIFF says nothing about the file; the server looks inside.
+      picture.addEventListener("error", () => picture.removeAttribute("src"));
+    }
+    if (entry.why) mark(entry, "bad", entry.why);
+    return entry;
+  }
+
+  function mark(entry, state, text) {
+    entry.state = state;
+    entry.item.classList.toggle("bad-file", state === "bad");
+    entry.item.classList.toggle("sent", state === "sent");
+    if (text) entry.facts.textContent = text;
+  }
+
+  function show() {
+    const ready = entries.filter((entry) => entry.state === "ready");
+    const bad = entries.filter((entry) => entry.state === "bad").length;
+    summary.textContent = entries.length
+      ? `${ready.length} image${ready.length === 1 ? "" : "s"} to send, ${size(ready.reduce((sum, entry) => sum + entry.file.size, 0))}${bad ? `; ${bad} can’t be taken` : ""}` : "";
+    send.disabled = busy || (form.dataset.uploadTo ? !ready.length : entries.length > 0 && !ready.length);
+  }
+
+  function post(address, body, onprogress) {
+    return new Promise((resolve, reject) => {
+      const request = new XMLHttpRequest();
+      request.open("POST", address);
+      request.setRequestHeader("Accept", "application/json");
+      request.setRequestHeader("X-CSRFToken", form.elements.csrfmiddlewaretoken.value);
+      if (onprogress) request.upload.addEventListener("progress", (event) => event.lengthComputable && onprogress(event.loaded / event.total));
+      request.addEventListener("load", () => {
+        let data = null;
+        try { data = JSON.parse(request.responseText); } catch { /* an error page */ }
+        resolve({ status: request.status, data });
+      });
+      request.addEventListener("error", () => reject(new Error("the connection broke")));
+      request.send(body);
+    });
+  }
+
+  async function sendOne(entry, address) {
+    const bar = document.createElement("progress");
+    bar.max = 1;
+    bar.value = 0;
+    bar.setAttribute("aria-label", `Upload of ${entry.file.name}`);
+    entry.item.append(bar);
+    const body = new FormData();
+    body.append("images", entry.file, entry.file.name);
+    try {
+      const answer = await post(address, body, (share) => { bar.value = share; });
+      if (answer.data?.slides?.length) mark(entry, "sent", "arrived");
+      else if (answer.status === 403) mark(entry, "bad", "your session has expired; sign in again in another window");
+      else mark(entry, "bad", answer.data?.errors?.[0]?.reason || `was refused (${answer.status})`);
+    } catch (error) {
+      mark(entry, "bad", `did not arrive: ${error.message}`);
+    }
+    bar.remove();
+    return entry.state === "sent";
+  }
+
+  async function openCase() {
+    if (form.dataset.uploadTo) return { add_slides: form.dataset.uploadTo, url: location.pathname };
+    const body = new FormData(form);
+    body.delete("images");
+    if (!body.get("title")) body.set("title", entries.find((entry) => entry.state === "ready").file.name.replace(/\.[^.]+$/, ""));
+    const answer = await post(form.action || location.href, body);
+    if (answer.status === 201) return answer.data;
+    if (answer.status === 400 && answer.data?.errors) {
+      for (const [field, errors] of Object.entries(answer.data.errors)) {
+        const control = form.elements[field];
+        if (control?.setCustomValidity) {
+          control.setCustomValidity(errors[0].message);
+          control.reportValidity();
+          control.addEventListener("input", () => control.setCustomValidity(""), { once: true });
+        }
+      }
+      return null;
+    }
+    throw new Error(answer.status === 403 ? "Your session has expired. Sign in again in another window, then send once more." : `The server answered ${answer.status}.`);
+  }
+
+  form.addEventListener("submit", async (event) => {
+    const ready = entries.filter((entry) => entry.state === "ready");
+    if (!ready.length) {
+      // Without images a new case is an ordinary form.
+      if (!form.dataset.uploadTo && !entries.length) return;
+      event.preventDefault();
+      return;
+    }
+    event.preventDefault();
+    if (busy) return;
+    busy = true;
+    show();
+    bar.hidden = false;
+    const line = bar.querySelector("progress");
+    const text = bar.querySelector("[data-progress-text]");
+    try {
+      const opened = await openCase();
+      if (!opened) return;
+      form.dataset.uploadTo = opened.add_slides;
+      let done = 0;
+      let arrived = 0;
+      const waiting = [...ready];
+      const step = async () => {
+        for (let entry = waiting.shift(); entry; entry = waiting.shift()) {
+          if (await sendOne(entry, opened.add_slides)) arrived += 1;
+          done += 1;
+          line.value = (100 * done) / ready.length;
+          text.textContent = `${done} of ${ready.length} sent`;
+        }
+      };
+      await Promise.all(Array.from({ length: Math.min(AT_ONCE, ready.length) }, step));
+      const refused = entries.filter((entry) => entry.state === "bad");
+      if (!refused.length) return location.assign(opened.url);
+      text.textContent = `${arrived} of ${entries.length} images arrived; the reasons for the others stand beside them.`;
+      const on = document.createElement("a");
+      on.className = "button primary";
+      on.href = opened.url;
+      on.textContent = "Go to the case";
+      send.replaceWith(on);
+      on.focus();
+    } catch (error) {
+      text.textContent = error.message;
+    } finally {
+      busy = false;
+      show();
+    }
+  });
+
+  input.addEventListener("change", () => { add(input.files); input.value = ""; });
+  folder.addEventListener("change", () => { add(folder.files, true); folder.value = ""; });
+  zone.querySelector('[data-pick="files"]').addEventListener("click", () => input.click());
+  zone.querySelector('[data-pick="folder"]').addEventListener("click", () => folder.click());
+
+  let depth = 0;
+  const carriesFiles = (event) => event.dataTransfer?.types.includes("Files");
+  addEventListener("dragenter", (event) => { if (carriesFiles(event)) { depth += 1; zone.classList.add("over"); } });
+  addEventListener("dragleave", (event) => { if (carriesFiles(event)) { depth -= 1; if (depth <= 0) { depth = 0; zone.classList.remove("over"); } } });
+  addEventListener("dragover", (event) => { if (carriesFiles(event)) event.preventDefault(); });
+  addEventListener("drop", async (event) => {
+    if (!carriesFiles(event)) return;
+    event.preventDefault();
+    depth = 0;
+    zone.classList.remove("over");
+    zone.closest("details")?.setAttribute("open", "");
+    const items = [...event.dataTransfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
+    if (items.some((item) => item.isDirectory)) add(await walk(items), true);
+    else add(event.dataTransfer.files);
+  });
+  addEventListener("beforeunload", (event) => { if (busy) event.preventDefault(); });
+  show();
+}
+
+// All files below the dropped entries.
+async function walk(items) {
+  const files = [];
+  for (const item of items) {
+    if (item.isFile) files.push(await new Promise((resolve, reject) => item.file(resolve, reject)));
+    else {
+      const reader = item.createReader();
+      for (;;) {
+        const part = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
+        if (!part.length) break;
+        files.push(...await walk(part));
+      }
+    }
+  }
+  return files;
+}
