@@ -1,0 +1,111 @@
+"""What may be typed, and what it means."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from inference.engine.grid import MAX_OVERLAP
+from inference.engine.image import SUFFIXES
+from inference.engine.runtime import DEVICES
+
+
+class UsageError(Exception):
+    """What was typed can't be done; exit code 2."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What to analyse, with what, and how to say it. ``map_path`` is where the patch map goes."""
+
+    images: list[Path]
+    is_folder: bool
+    overlap: float
+    magnification: str
+    device: str
+    threads: int | None
+    model: Path | None
+    server: str
+    token: str
+    output: str
+    map_path: Path | None
+
+
+def overlap(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= MAX_OVERLAP:
+        raise argparse.ArgumentTypeError(f"must lie between 0 and {MAX_OVERLAP}")
+    return value
+
+
+def add_to(parser: argparse.ArgumentParser) -> None:
+    what = parser.add_argument_group("what to analyse")
+    what.add_argument("--mode", choices=["single", "folder"], help="Default: by which of the two below is given.")
+    what.add_argument("--image", metavar="PATH", help="One image: PNG, JPEG, BMP or TIFF.")
+    what.add_argument("--folder", metavar="DIR", help="A folder of images; - reads paths from standard input.")
+    what.add_argument("--recursive", action="store_true", help="With the folders inside the folder.")
+    how = parser.add_argument_group("how")
+    how.add_argument("--overlap", type=overlap, default=0.0, metavar="SHARE", help="Of neighbouring patches, 0 to 0.75.")
+    how.add_argument("--model", type=Path, metavar="FILE", help="Checkpoint; default: the newest in MODEL_DIR.")
+    how.add_argument("--device", choices=DEVICES, default="auto")
+    how.add_argument("--threads", type=int, metavar="N", help="Default: all cores.")
+    how.add_argument("--server", default="", metavar="URL", help="Let a server do it, over its API.")
+    how.add_argument("--token", default="", help="API token for --server; default: $HISTOPATH_TOKEN.")
+    out = parser.add_argument_group("output")
+    form = out.add_mutually_exclusive_group()
+    form.add_argument("--json", dest="output", action="store_const", const="json", help="As the API answers.")
+    form.add_argument("--csv", dest="output", action="store_const", const="csv", help="One line an image.")
+    out.add_argument("--map", type=Path, metavar="OUT.png", help="Write the patch map of a single image.")
+    parser.set_defaults(output="text")
+
+
+def task_from(options: dict[str, object]) -> Task:
+    """Raises :class:`UsageError`."""
+    given = argparse.Namespace(**options)
+    if bool(given.image) == bool(given.folder):
+        raise UsageError("Give either --image or --folder.")
+    mode = given.mode or ("single" if given.image else "folder")
+    if (mode == "single") != bool(given.image):
+        raise UsageError(f"--mode {mode} needs --{'image' if mode == 'single' else 'folder'}.")
+    if given.map and mode == "folder":
+        raise UsageError("--map is for a single image.")
+    token = given.token or os.environ.get("HISTOPATH_TOKEN", "")
+    if given.server and not token:
+        raise UsageError("--server needs --token, or HISTOPATH_TOKEN in the environment.")
+    if given.server and (given.model or given.device != "auto" or given.threads):
+        raise UsageError("--model, --device and --threads are for this machine; with --server the server decides.")
+    images = [Path(given.image)] if given.image else sorted(set(_in_folder(given.folder, given.recursive)))
+    for image in images:
+        if not image.is_file():
+            raise UsageError(f"There is no file {image}.")
+    if not images:
+        raise UsageError(f"There is no image in {given.folder} ({', '.join(SUFFIXES)}).")
+    return Task(
+        images=images,
+        is_folder=mode == "folder",
+        overlap=given.overlap,
+        magnification="unknown",
+        device=given.device,
+        threads=given.threads,
+        model=given.model,
+        server=given.server,
+        token=token,
+        output=given.output,
+        map_path=given.map,
+    )
+
+
+def _in_folder(folder: str, recursive: bool) -> Iterator[Path]:
+    if folder == "-":
+        yield from (Path(line.strip()) for line in sys.stdin if line.strip())
+        return
+    root = Path(folder)
+    if not root.is_dir():
+        raise UsageError(f"There is no folder {root}.")
+    for path in root.rglob("*") if recursive else root.iterdir():
+        if path.suffix.lower() in SUFFIXES and path.is_file() and not path.name.startswith("."):
+            yield path

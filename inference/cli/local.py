@@ -1,0 +1,118 @@
+"""Predicting on this machine, with the engine alone."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from inference import results
+from inference.engine import patchmap, runtime
+from inference.engine.checkpoint import CheckpointError, read_metadata
+from inference.engine.image import ImageError, decode
+from inference.engine.predictor import Job, Outcome, Prediction, Predictor
+from inference.engine.verdict import case_verdict
+
+from .arguments import Task
+
+#: Called with images done, images in all, patches done and patches in all of the image at work.
+Progress = Callable[[int, int, int, int], None]
+
+
+def newest_model(folder: Path) -> Path:
+    """The checkpoint to use by default: the last file by name, as the server registers them.
+
+    Raises :class:`CheckpointError`.
+    """
+    found = sorted(folder.glob("*.safetensors"))
+    if not found:
+        raise CheckpointError("missing", f"There is no checkpoint (*.safetensors) in {folder}; give one with --model.")
+    return found[-1]
+
+
+def predict(task: Task, model_dir: Path, progress: Progress) -> dict[str, Any]:
+    """The result as the API shapes it, single or folder; images that fail are in ``errors``.
+
+    A single image that fails gives ``{"errors": [...]}`` alone. Raises :class:`CheckpointError`.
+    """
+    path = task.model or newest_model(model_dir)
+    metadata, sha256 = read_metadata(path)
+    loaded = runtime.load(path, task.device, task.threads)  # type: ignore[arg-type]
+    model = results.model(metadata.name, metadata.version, sha256, loaded.name, metadata.calibrated)
+    names = _names(task.images)
+    jobs = [Job(image, partial(_load, image), task.overlap) for image in task.images]
+    images: dict[Path, dict[str, Any]] = {}
+    errors: list[dict[str, str]] = []
+    ended, started = 0, time.perf_counter()
+
+    def report(job: Job, done: int, total: int) -> None:
+        progress(ended, len(jobs), done, total)
+
+    for outcome in Predictor(loaded).run(jobs, report):
+        ended += 1
+        source: Path = outcome.job.key  # type: ignore[assignment]
+        if outcome.prediction is None:
+            errors.append(_error(names[source], outcome))
+            continue
+        images[source] = {"filename": names[source], **_image(outcome.prediction, task.overlap, metadata, model)}
+        if task.map_path:
+            task.map_path.write_bytes(_map(outcome.prediction))
+    ordered = [images[source] for source in task.images if source in images]
+    if not ordered or not task.is_folder:
+        return ordered[0] if ordered else {"errors": errors}
+    inside = [one["probabilities"]["malignant"] for one in ordered if one["verdict"] != "out_of_domain"]
+    whole = case_verdict(inside, metadata.cut_low, metadata.cut_high)
+    answer = results.folder(
+        verdict=whole.verdict,
+        confidence=whole.confidence,
+        malignant=whole.probability_malignant,
+        cut_points=(metadata.cut_low, metadata.cut_high),
+        images=ordered,
+        errors=errors,
+        seconds=time.perf_counter() - started,
+    )
+    return {**answer, "verdict": whole.verdict, "model": model}
+
+
+def _names(images: list[Path]) -> dict[Path, str]:
+    """The images' names, with as much of the path as tells them apart."""
+    common = Path(os.path.commonpath([image.parent for image in images]))
+    return {image: str(image.relative_to(common)) for image in images}
+
+
+def _load(image: Path) -> Any:
+    return decode(image).rgb
+
+
+def _error(name: str, outcome: Outcome) -> dict[str, str]:
+    error = outcome.error
+    if isinstance(error, ImageError):
+        return {"filename": name, "code": error.code, "reason": str(error)}
+    return {"filename": name, "code": "error", "reason": f"can't be read ({error})"}
+
+
+def _image(prediction: Prediction, overlap: float, metadata: Any, model: dict[str, Any]) -> dict[str, Any]:
+    said = prediction.verdict
+    return results.image(
+        verdict=said.verdict,
+        confidence=said.confidence,
+        malignant=said.probability_malignant,
+        raw_malignant=said.raw_malignant,
+        patches=len(prediction.grid),
+        benign_patches=said.benign_patches,
+        malignant_patches=said.malignant_patches,
+        cut_points=(metadata.cut_low, metadata.cut_high),
+        warnings=said.warnings,
+        overlap=overlap,
+        seconds=prediction.seconds,
+        model=model,
+    )
+
+
+def _map(prediction: Prediction) -> bytes:
+    return patchmap.render(patchmap.surface(prediction.grid, np.asarray(prediction.probabilities[:, 1])))

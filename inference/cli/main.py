@@ -1,0 +1,41 @@
+"""From arguments to an exit code: 0 done, 1 some image failed or nothing could be predicted, 2 usage."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TextIO
+
+from inference.client import ApiError
+from inference.engine.checkpoint import CheckpointError
+
+from . import local, remote, show
+from .arguments import UsageError, task_from
+
+
+def run(options: dict[str, object], model_dir: Path, out: TextIO, err: TextIO) -> int:
+    try:
+        task = task_from(options)
+    except UsageError as error:
+        print(error, file=err)
+        return 2
+    bar = show.Bar(err)
+    try:
+        if task.server:
+            result = remote.predict(task, _whole(bar))
+        else:
+            result = local.predict(task, model_dir, bar)
+    except (CheckpointError, ApiError, OSError, ValueError) as error:
+        print(error, file=err)
+        return 1
+    finally:
+        bar.close()
+    show.write(result, task.output, out)
+    failed = show.errors_of(result)
+    for problem in failed:
+        print(f"{problem['filename']} {problem['reason']}", file=err)
+    return 1 if failed else 0
+
+
+def _whole(bar: show.Bar) -> local.Progress:
+    """A server counts the patches of all images together."""
+    return lambda images_done, images, done, total: bar(0, 1, done, total)

@@ -1,0 +1,37 @@
+"""Letting a server predict, over its API."""
+
+from __future__ import annotations
+
+import urllib.parse
+from typing import Any, cast
+
+from inference.client import ApiError, Client, Pending
+
+from .arguments import Task
+from .local import Progress
+
+
+def predict(task: Task, progress: Progress) -> dict[str, Any]:
+    """The server's answer, as :func:`inference.cli.local.predict` gives it.
+
+    Raises :class:`inference.client.ApiError` and OSError.
+    """
+    client = Client(task.server, task.token)
+
+    def report(pending: Pending) -> None:
+        progress(0, len(task.images), pending["current"], pending["total"])
+
+    try:
+        if task.is_folder:
+            return cast(
+                dict[str, Any], client.predict_folder(list(task.images), overlap=task.overlap, progress=report)
+            )
+        single = client.predict(task.images[0], overlap=task.overlap, progress=report)
+    except ApiError as error:
+        if error.code == "invalid_file" and error.problem.get("errors"):
+            return {"errors": error.problem["errors"]}
+        raise
+    if task.map_path:
+        path = urllib.parse.urlsplit(single["patch_map_url"]).path
+        task.map_path.write_bytes(client.get(path.removeprefix("/api/v1/")))
+    return cast(dict[str, Any], single)

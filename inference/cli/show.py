@@ -1,0 +1,136 @@
+"""Saying the result: for a person, as JSON, as CSV; and progress on a terminal."""
+
+from __future__ import annotations
+
+import csv
+import json
+from typing import Any, TextIO
+
+NAMES = {
+    "benign": "Benign",
+    "malignant": "Malignant",
+    "indeterminate": "Indeterminate",
+    "out_of_domain": "Out of domain",
+}
+COLUMNS = [
+    "filename", "prediction", "confidence", "benign", "malignant", "num_patches", "benign_patches",
+    "malignant_patches", "warnings", "error",
+]  # fmt: skip
+DISCLAIMER = "For research and education. Not a medical device; no diagnosis may rest on it."
+BAR = 30
+
+
+def write(result: dict[str, Any], form: str, out: TextIO) -> None:
+    {"json": _json, "csv": _csv, "text": _text}[form](result, out)
+
+
+def errors_of(result: dict[str, Any]) -> list[dict[str, str]]:
+    return list(result.get("errors", []))
+
+
+def _images(result: dict[str, Any]) -> list[dict[str, Any]]:
+    if "individual_predictions" in result:
+        return list(result["individual_predictions"])
+    return [result] if "prediction" in result else []
+
+
+def _json(result: dict[str, Any], out: TextIO) -> None:
+    json.dump(result, out, indent=2, ensure_ascii=False)
+    out.write("\n")
+
+
+def _csv(result: dict[str, Any], out: TextIO) -> None:
+    writer = csv.DictWriter(out, COLUMNS, restval="", lineterminator="\n")
+    writer.writeheader()
+    for image in _images(result):
+        writer.writerow(
+            {
+                **{name: image[name] for name in ("filename", "prediction", "confidence", "num_patches")},
+                **image["probabilities"],
+                **image["patch_breakdown"],
+                "warnings": "; ".join(image["warnings"]),
+            }
+        )
+    for error in errors_of(result):
+        writer.writerow({"filename": error["filename"], "error": error["reason"]})
+
+
+def _text(result: dict[str, Any], out: TextIO) -> None:
+    if "aggregated_diagnosis" in result:
+        _folder(result, out)
+    elif "prediction" in result:
+        _single(result, out)
+    if _images(result):
+        model = result["model"]
+        kind = "calibrated" if model["calibrated"] else "uncalibrated"
+        print(f"Model:        {model['name']} {model['version']} ({kind}), {model['runtime']}", file=out)
+        print(f"              SHA-256 {model['sha256']}", file=out)
+        print(f"\n{DISCLAIMER}", file=out)
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{part} ({part / whole:.1%})" if whole else str(part)
+
+
+def _judgement(said: dict[str, Any], out: TextIO) -> None:
+    cuts = said["cut_points"]
+    print(f"Diagnosis:    {NAMES[said['prediction']]}", file=out)
+    print(f"Confidence:   {said['confidence']:.2%}", file=out)
+    for name in ("benign", "malignant"):
+        print(f"  {name:<11} {said['probabilities'][name]:.4f}", file=out)
+    print(f"Cut points:   benign below {cuts['low']:.3f}, malignant above {cuts['high']:.3f}", file=out)
+
+
+def _single(image: dict[str, Any], out: TextIO) -> None:
+    print(f"Image:        {image['filename']}", file=out)
+    _judgement(image, out)
+    total, parts = image["num_patches"], image["patch_breakdown"]
+    print(f"Patches:      {total}", file=out)
+    print(f"  benign      {_share(parts['benign_patches'], total)}", file=out)
+    print(f"  malignant   {_share(parts['malignant_patches'], total)}", file=out)
+    for warning in image["warnings"]:
+        print(f"Warning:      {warning}", file=out)
+    print(f"Time:         {image['processing_time_seconds']:.2f} s", file=out)
+
+
+def _folder(result: dict[str, Any], out: TextIO) -> None:
+    images = result["individual_predictions"]
+    width = max(len(image["filename"]) for image in images)
+    for image in images:
+        p = image["probabilities"]
+        print(
+            f"{image['filename']:<{width}}  {NAMES[image['prediction']]:<13}  {image['confidence']:7.2%}"
+            f"  benign {p['benign']:.4f}  malignant {p['malignant']:.4f}",
+            file=out,
+        )
+    print(file=out)
+    _judgement(result["aggregated_diagnosis"], out)
+    parts, total = result["image_breakdown"], result["num_images"]
+    print(f"Images:       {total}", file=out)
+    for kind in ("benign", "malignant", "indeterminate", "excluded"):
+        print(f"  {kind:<13} {_share(parts[f'{kind}_images'], total)}", file=out)
+    print(f"Time:         {result['processing_time_seconds']:.2f} s", file=out)
+
+
+class Bar:
+    """A line on a terminal that is drawn anew; nothing where the stream is a pipe or a file."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._active = stream.isatty()
+        self._drawn = False
+
+    def __call__(self, images_done: int, images: int, done: int, total: int) -> None:
+        if not self._active:
+            return
+        part = (images_done + (done / total if total else 0)) / images
+        full = round(BAR * min(part, 1.0))
+        text = f"\r[{'#' * full}{'.' * (BAR - full)}] {min(part, 1.0):4.0%}  image {min(images_done + 1, images)} of {images}"
+        self._stream.write(f"{text}, patch {done} of {total} ")
+        self._stream.flush()
+        self._drawn = True
+
+    def close(self) -> None:
+        if self._drawn:
+            self._stream.write("\r\033[K")
+            self._stream.flush()
