@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from .views import account, case, history, pages, slide, statistics
+from .views import account, case, history, pages, slide, statistics, tokens
 
 app_name = "cases"
 urlpatterns = [
@@ -33,5 +33,7 @@ urlpatterns = [
     path("help/", pages.help_page, name="help"),
     path("status/", pages.status, name="status"),
     path("accounts/theme/", pages.theme, name="theme"),
+    path("accounts/tokens/", tokens.tokens, name="tokens"),
+    path("accounts/tokens/<uuid:pk>/revoke/", tokens.revoke, name="token_revoke"),
     path("accounts/preferences/", account.preferences, name="preferences"),
 ]
