@@ -185,6 +185,7 @@ class Slide(models.Model):
     file = models.FileField(upload_to=random_name, editable=False, max_length=200)
     thumbnail = models.FileField(upload_to=random_thumbnail_name, editable=False, max_length=200)
     sha256 = models.CharField("SHA-256 of the upload", max_length=64, editable=False)
+    stored_sha256 = models.CharField("SHA-256 of the stored file", max_length=64, blank=True, editable=False)
     format = models.CharField(max_length=10, editable=False)
     size = models.PositiveBigIntegerField("bytes uploaded", editable=False)
     width = models.PositiveIntegerField(editable=False)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from io import BytesIO
+import tempfile
 
-from django.conf import settings
-from django.core.files.base import ContentFile
-from PIL import Image
+from django.core.files import File
 
 from inference.engine.grid import PATCH, Grid
-from inference.engine.image import decode, encode_png
 
+from . import decoding
 from .models import Slide
 
 #: Slides beyond so many pixels are shown reduced: a browser would need 4 bytes for each.
@@ -35,17 +33,16 @@ def ensure(slide: Slide) -> str:
     storage, wanted = slide.file.storage, name(slide)
     if storage.exists(wanted):
         return wanted
-    with storage.open(slide.file.name) as opened:
-        image = Image.fromarray(decode(opened, settings.UPLOAD_MAX_PIXELS).rgb)
-    image.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.LANCZOS, reducing_gap=2.0)
-    out = BytesIO()
-    image.save(out, "JPEG", quality=88)
-    return str(storage.save(wanted, ContentFile(out.getvalue())))
+    with storage.open(slide.file.name) as opened, tempfile.TemporaryFile() as small:
+        decoding.run("reduce", [opened, small], MAX_SIDE)
+        return str(storage.save(wanted, File(small)))
 
 
 def patch(slide: Slide, grid: Grid, index: int) -> bytes:
     """Patch ``index`` as PNG, 224x224 unless the slide is smaller."""
     x, y = (int(value) for value in grid.positions[index])
-    with slide.file.storage.open(slide.file.name) as opened:
-        rgb = decode(opened, settings.UPLOAD_MAX_PIXELS).rgb
-    return encode_png(rgb[y : y + PATCH, x : x + PATCH].copy())
+    box = [x, y, min(x + PATCH, slide.width), min(y + PATCH, slide.height)]
+    with slide.file.storage.open(slide.file.name) as opened, tempfile.TemporaryFile() as png:
+        decoding.run("crop", [opened, png], box)
+        png.seek(0)
+        return png.read()

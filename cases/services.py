@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from functools import partial
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from django.conf import settings
@@ -131,6 +131,12 @@ def save_case(form: ModelForm[Case], owner: User | None = None) -> Case:
         if case.assigned_to and case.assigned_to_id != assigned_before:
             record(case, Event.Kind.ASSIGNED, case.owner, str(case.assigned_to))
     return case
+
+
+def assign(case: Case, reader: User | None, actor: User) -> None:
+    """Ask a reviewer to read the case, or nobody any more."""
+    Case.objects.filter(pk=case.pk).update(assigned_to=reader)
+    record(case, Event.Kind.ASSIGNED, actor, str(reader) if reader else "nobody")
 
 
 def sign_review(case: Case, author: User, reading: str, subtype: str = "", comment: str = "") -> Review:

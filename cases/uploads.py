@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
 import os
 import re
+import shutil
 import tempfile
 import unicodedata
 from collections.abc import Callable, Iterable
@@ -83,6 +85,7 @@ def store(case: Case, upload: UploadedFile, keep: Callable[[Slide], None]) -> Sl
     name = clean_name(upload.name)
     if (upload.size or 0) > settings.UPLOAD_MAX_BYTES:
         raise ImageError("too_large", f"is larger than {settings.UPLOAD_MAX_BYTES // 2**20} MB")
+    _require_space()
     with tempfile.TemporaryDirectory(dir=settings.FILE_UPLOAD_TEMP_DIR) as folder:
         png, small = Path(folder, "slide.png"), Path(folder, "thumbnail.jpg")
         with _on_disk(upload, folder) as source, png.open("w+b") as png_file, small.open("w+b") as small_file:
@@ -109,6 +112,12 @@ def store(case: Case, upload: UploadedFile, keep: Callable[[Slide], None]) -> Sl
             delete_files(slide)
             raise
     return slide
+
+
+def _require_space() -> None:
+    """Stop taking uploads while the database can still write. Raises ``OSError``."""
+    if shutil.disk_usage(settings.FILE_UPLOAD_TEMP_DIR).free < settings.DISK_RESERVE:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _on_disk(upload: UploadedFile, folder: str) -> IO[bytes]:

@@ -73,6 +73,7 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",
+    "cases.middleware.TooLargeMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -139,6 +140,19 @@ UPLOAD_MAX_REQUEST_BYTES = env.int("UPLOAD_MAX_REQUEST_BYTES", default=512 * 2**
 UPLOAD_MAX_PIXELS = env.int("UPLOAD_MAX_PIXELS", default=150_000_000)
 DATA_UPLOAD_MAX_NUMBER_FILES = UPLOAD_MAX_FILES + 1
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * 2**20
+FILE_UPLOAD_TEMP_DIR = VAR / "incoming"
+FILE_UPLOAD_TEMP_DIR.mkdir(exist_ok=True)
+FILE_UPLOAD_HANDLERS = [
+    "cases.uploads.Capped",
+    "django.core.files.uploadhandler.MemoryFileUploadHandler",
+    "django.core.files.uploadhandler.TemporaryFileUploadHandler",
+]
+#: Bytes of disk that uploads leave free, so that the database can still write.
+DISK_RESERVE = env.int("DISK_RESERVE", default=256 * 2**20)
+# Uploads are decoded by helper processes: how many at once a web process, and what each may use.
+DECODERS = env.int("DECODERS", default=2)
+DECODER_MEMORY = env.int("DECODER_MEMORY", default=3 * 2**30)
+DECODER_SECONDS = env.int("DECODER_SECONDS", default=60)
 
 # Analysis
 MODEL_DIR = Path(env.str("MODEL_DIR", default=str(BASE_DIR / "inference" / "weights")))

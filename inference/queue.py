@@ -58,9 +58,7 @@ def request_analyses(
                 result.append(still_open[slide_id])
                 continue
             Analysis.objects.filter(slide=slide_id, is_current=True).update(is_current=False)
-            analysis = Analysis.objects.create(
-                slide_id=slide_id, model_version=model, overlap=overlap, turn=turn
-            )
+            analysis = Analysis.objects.create(slide_id=slide_id, model_version=model, overlap=overlap, turn=turn)
             turn += 1
             result.append(analysis)
         transaction.on_commit(wake)
@@ -70,7 +68,9 @@ def request_analyses(
 def wake() -> None:
     """Tell a worker that there is something to do. Losing the message is harmless: see :func:`sweep`."""
     try:
-        async_task("inference.worker.drain", task_name="drain", save=False)
+        # A message that nobody has taken yet will find these rows as well.
+        if not get_broker().queue_size():
+            async_task("inference.worker.drain", task_name="drain", save=False)
     except Exception:
         # The rows are safe; the sweep of a living cluster finds them.
         log.exception("No wake-up message could be sent; the sweep will find the waiting analyses.")
@@ -202,7 +202,7 @@ def sweep() -> int:
     moved = lost.update(state=State.QUEUED, claim=None, lease_until=None, patches_done=0)
     if moved:
         log.warning("Put %d interrupted analyses back into the queue.", moved)
-    if Analysis.objects.filter(state=State.QUEUED).exists() and get_broker().queue_size() == 0:
+    if Analysis.objects.filter(state=State.QUEUED).exists():
         wake()
     return moved
 

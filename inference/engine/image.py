@@ -24,7 +24,8 @@ MIN_SIDE = 16
 class ImageError(ValueError):
     """A file that can't be read as an image, with a stable ``code`` and a sentence for the user.
 
-    Codes: ``empty``, ``not_an_image``, ``format``, ``damaged``, ``too_many_pixels``, ``too_small``.
+    Codes: ``empty``, ``not_an_image``, ``format``, ``damaged``, ``too_many_pixels``, ``too_small``, ``undecodable``
+    (it would take more memory or time than allowed).
     """
 
     def __init__(self, code: str, message: str) -> None:
@@ -59,11 +60,20 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         rgba = image.convert("RGBA")
         white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
         return Image.alpha_composite(white, rgba).convert("RGB")
-    return image.convert("RGB")
+    # A copy of 150 megapixels would be 600 MB.
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def decode(source: bytes | str | Path | IO[bytes], max_pixels: int = MAX_PIXELS) -> Decoded:
-    """Read an image as 8-bit RGB.
+    """Read an image as 8-bit RGB; :func:`decode_image` says how. Raises :class:`ImageError`."""
+    image, kind = decode_image(source, max_pixels)
+    return Decoded(np.array(image, dtype=np.uint8), kind)
+
+
+def decode_image(
+    source: bytes | str | Path | IO[bytes], max_pixels: int = MAX_PIXELS
+) -> tuple[Image.Image, str]:
+    """Read an image in mode RGB, without any metadata, and say its format (Pillow's name).
 
     PNG, JPEG, BMP and TIFF (first page) are told by content, never by name. The orientation tag is
     not applied and colour profiles are not used: the pixels are those of the file. CMYK, 16-bit,
@@ -92,14 +102,16 @@ def decode(source: bytes | str | Path | IO[bytes], max_pixels: int = MAX_PIXELS)
         if size == 0:
             raise ImageError("empty", "is empty (0 bytes)") from error
         raise ImageError("not_an_image", "is not a PNG, JPEG, BMP or TIFF image") from error
-    except (OSError, SyntaxError, ValueError, EOFError, MemoryError, IndexError, KeyError, TypeError) as error:
+    except MemoryError as error:
+        raise ImageError("undecodable", "can't be read: decoding it takes too much memory") from error
+    except (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError) as error:
         # Pillow's decoders raise all of these on damaged data.
         if isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError):
             raise
         raise ImageError("damaged", "is damaged or cut off and can't be read") from error
 
 
-def _decode_opened(image: Image.Image, max_pixels: int) -> Decoded:
+def _decode_opened(image: Image.Image, max_pixels: int) -> tuple[Image.Image, str]:
     width, height = image.size
     if width * height > max_pixels:
         raise ImageError(
@@ -107,20 +119,26 @@ def _decode_opened(image: Image.Image, max_pixels: int) -> Decoded:
             f"has {width}x{height} pixels, more than the limit of {max_pixels / 1e6:g} megapixels",
         )
     if min(width, height) < MIN_SIDE:
-        raise ImageError(
-            "too_small", f"has {width}x{height} pixels; at least {MIN_SIDE} a side are needed"
-        )
+        raise ImageError("too_small", f"has {width}x{height} pixels; at least {MIN_SIDE} a side are needed")
     kind = image.format or ""
     image.load()
-    return Decoded(np.array(_to_rgb(image), dtype=np.uint8), kind)
+    rgb = _to_rgb(image)
+    # Pillow would write a colour profile that is left here into the next file.
+    rgb.info = {}
+    return rgb, kind
 
 
 # Pillow warns from this size on; with the warning an error the two limits are one.
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS
 
 
+def write_png(image: Image.Image, out: IO[bytes]) -> None:
+    """Write an image of mode RGB as a PNG without any metadata."""
+    image.save(out, "PNG", compress_level=3)
+
+
 def encode_png(rgb: NDArray[np.uint8]) -> bytes:
     """The pixels, uint8 (height, width, 3), as a PNG without any metadata."""
     out = BytesIO()
-    Image.fromarray(rgb).save(out, "PNG", compress_level=3)
+    write_png(Image.fromarray(rgb), out)
     return out.getvalue()
