@@ -105,8 +105,12 @@ class ImagesForm(forms.Form):
 
 
 class ReviewForm(forms.Form):
+    """A reading. The page suggests the subtypes of BreakHis (Spanhol et al. 2016); any other may be typed."""
+
     reading = forms.ChoiceField(choices=Reading.choices, widget=forms.RadioSelect)
-    subtype = forms.CharField(max_length=60, required=False)
+    subtype = forms.CharField(
+        max_length=60, required=False, widget=forms.TextInput(attrs={"list": "subtypes", "autocomplete": "off"})
+    )
     comment = forms.CharField(max_length=5000, required=False, widget=forms.Textarea(attrs={"rows": 3}))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from django.db.models import Q
 
@@ -113,7 +114,7 @@ def compute(reviews: Iterable[Review]) -> Statistics:
     overall = Agreement()
     months: dict[str, Agreement] = defaultdict(Agreement)
     versions: dict[object, Agreement] = defaultdict(Agreement)
-    bins = [Bin(low, high) for low, high in zip(BINS, BINS[1:], strict=False)]
+    bins = [Bin(low, high) for low, high in pairwise(BINS)]
     for review in reviews:
         if review.reading == Reading.UNCERTAIN:
             continue

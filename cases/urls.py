@@ -17,6 +17,7 @@ urlpatterns = [
     path("cases/<uuid:pk>/delete/", case.delete, name="delete"),
     path("cases/<uuid:pk>/slides/", case.add_slides, name="add_slides"),
     path("cases/<uuid:pk>/progress/", case.progress, name="progress"),
+    path("cases/<uuid:pk>/progress/stream/", case.progress_stream, name="progress_stream"),
     path("cases/<uuid:pk>/rerun/", case.rerun, name="rerun"),
     path("cases/<uuid:pk>/review/", case.review, name="review"),
     path("cases/<uuid:pk>/export.<str:form>", case.export_case, name="export"),

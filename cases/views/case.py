@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import uuid
+from datetime import timedelta
+from typing import Any
 
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.core.files.uploadedfile import UploadedFile
 from django.db import transaction
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse, StreamingHttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_GET, require_POST
 
 from cases import export, services, synthetic, wording
+from cases.api.waiting import Slot
 from cases.forms import EditCaseForm, ImagesForm, NewCaseForm, ReviewForm
 from cases.models import Case, Event, Magnification, Slide
 from cases.progress import case_progress
+from cases.streams import CaseStream
 from inference.models import Verdict
 from inference.registry import NoModel
 
 from .access import SignedInRequest, get_case, get_own_case
-
 
 
 def wants_json(request: HttpRequest) -> bool:
@@ -89,12 +92,29 @@ def case(request: SignedInRequest, pk: uuid.UUID) -> HttpResponse:
         "mixed_models": len({s.analysis.model_version_id for s in slides if s.analysis and s.analysis.verdict}) > 1,
         "reviews": services.visible_reviews(found, request.user),
         "is_blind": services.is_blind(found),
-        "events": found.events.select_related("actor")[:30],
+        "events": timeline(found),
         "review_form": ReviewForm(),
         "images_form": ImagesForm(auto_id="add_%s"),
         "limits": services.limits(),
     }
     return render(request, "cases/case.html", context)
+
+
+def timeline(found: Case) -> list[dict[str, Any]]:
+    """The latest events, what one person added or asked for in one go as one line."""
+    lines: list[dict[str, Any]] = []
+    for event in found.events.select_related("actor")[:200]:
+        last = lines[-1] if lines else None
+        if (
+            last
+            and event.kind in (Event.Kind.ADDED, Event.Kind.REMOVED, Event.Kind.ANALYSED)
+            and (last["event"].kind, last["event"].actor_id) == (event.kind, event.actor_id)
+            and last["event"].at - event.at < timedelta(minutes=10)
+        ):
+            last["count"] += 1
+            continue
+        lines.append({"event": event, "count": 1})
+    return lines[:30]
 
 
 def order_slides(slides: list[Slide], order: str) -> list[Slide]:
@@ -118,6 +138,20 @@ def order_slides(slides: list[Slide], order: str) -> list[Slide]:
 def progress(request: SignedInRequest, pk: uuid.UUID) -> JsonResponse:
     """How far the case is, for the page that is open."""
     return JsonResponse(case_progress(get_case(request.user, pk)))
+
+
+@login_required
+@require_GET
+def progress_stream(request: SignedInRequest, pk: uuid.UUID) -> HttpResponseBase:
+    """The same as it changes; 204 where too many streams are open, and the page polls instead."""
+    found = get_case(request.user, pk)
+    slot = Slot()
+    if not slot.taken:
+        return HttpResponse(status=204)
+    answer = StreamingHttpResponse(CaseStream(found.pk, slot), content_type="text/event-stream")
+    answer["Cache-Control"] = "no-store"
+    answer["X-Accel-Buffering"] = "no"
+    return answer
 
 
 @login_required
@@ -158,7 +192,7 @@ def add_slides(request: SignedInRequest, pk: uuid.UUID) -> HttpResponse:
         messages.error(request, problem)
         return redirect(found)
     result = _add(request, found, form.cleaned_data["images"], quiet=as_json)
-    return JsonResponse(result, status=200 if result["slides"] else 400) if as_json else redirect(found)
+    return JsonResponse(result) if as_json else redirect(found)
 
 
 def _add(

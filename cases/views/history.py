@@ -14,10 +14,10 @@ from django.shortcuts import redirect, render
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_GET, require_POST
 
-from cases import export, services
+from cases import export, services, wording
 from cases.filters import HistoryFilter, for_list
 from cases.models import Case
-from inference.models import Verdict
+from inference.models import ModelVersion, Verdict
 from inference.registry import NoModel
 
 from .access import SignedInRequest
@@ -38,7 +38,15 @@ def history(request: SignedInRequest) -> HttpResponse:
         open=Count("pk", filter=Q(open_count__gt=0)),
         **{verdict: Count("pk", filter=Q(verdict=verdict)) for verdict in Verdict.values},
     )
-    context = {"page": page, "filter": wanted, "totals": totals, "verdicts": Verdict.choices}
+    model = ModelVersion.objects.filter(is_active=True).first()
+    context = {
+        "page": page,
+        "filter": wanted,
+        "totals": totals,
+        "active_model": model,
+        "cut_points": wording.cut_points(model) if model else "",
+        "disclaimer": wording.DISCLAIMER,
+    }
     return render(request, "cases/history.html", context)
 
 

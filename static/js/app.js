@@ -36,3 +36,8 @@ const showConnection = () => { if (offline) offline.hidden = navigator.onLine; }
 addEventListener("online", showConnection);
 addEventListener("offline", showConnection);
 showConnection();
+
+for (const field of document.querySelectorAll("[data-select]")) {
+  field.focus();
+  field.select();
+}

@@ -81,23 +81,32 @@ async function poll() {
   if (open) setTimeout(poll, document.hidden ? 5000 : wait);
 }
 
-function stream() {
-  const source = new EventSource(`${page.dataset.progressUrl}stream/`);
-  let heard = false;
-  source.onmessage = async (event) => {
-    heard = true;
-    const progress = JSON.parse(event.data);
-    await apply(progress);
-    if (!progress.open) source.close();
-  };
-  source.onerror = () => {
-    // A stream that was never granted answers 204; one that ended in the middle is tried again by polling.
-    source.close();
-    setTimeout(poll, heard ? 500 : 0);
-  };
+// Read with fetch, not EventSource: a refusal (204) is then an answer like any other, not an error.
+async function stream() {
+  let open = 1;
+  try {
+    const answer = await fetch(`${page.dataset.progressUrl}stream/`);
+    if (answer.status !== 200 || answer.redirected) return poll();
+    const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+    let text = "";
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) break;
+      const parts = (text + value).split("\n\n");
+      text = parts.pop();
+      for (const part of parts.filter((line) => line.startsWith("data: "))) {
+        const progress = JSON.parse(part.slice(6));
+        open = progress.open;
+        await apply(progress);
+      }
+    }
+  } catch {
+    return setTimeout(poll, 2000);
+  }
+  if (open) stream();
 }
 
-if (page && Number(page.dataset.open)) "EventSource" in window ? stream() : poll();
+if (page && Number(page.dataset.open)) stream();
 
 const layout = document.querySelector("[data-layout]");
 if (layout) {

@@ -1,0 +1,93 @@
+"""Analyses, model versions and clusters: to be looked at, and models to be activated."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from . import registry
+from .engine.checkpoint import CheckpointError
+from .models import Analysis, Cluster, ModelVersion
+
+
+class ReadOnlyAdmin(admin.ModelAdmin):
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+@admin.register(Analysis)
+class AnalysisAdmin(ReadOnlyAdmin):
+    list_display = [
+        "slide_link", "state", "progress", "verdict", "p_malignant", "sure", "model_version", "runtime", "attempts",
+        "queued_at", "finished_at",
+    ]  # fmt: skip
+    list_filter = ["state", "verdict", "is_current", "model_version", "error_code"]
+    search_fields = ["slide__original_name", "error"]
+    date_hierarchy = "queued_at"
+    list_select_related = ["slide", "model_version"]
+    list_per_page = 50
+
+    @admin.display(description="slide", ordering="slide__original_name")
+    def slide_link(self, analysis: Analysis) -> SafeString:
+        address = reverse("admin:cases_slide_change", args=[analysis.slide_id])
+        return format_html('<a href="{}">{}</a>', address, analysis.slide)
+
+    @admin.display
+    def progress(self, analysis: Analysis) -> str:
+        return f"{analysis.patches_done} / {analysis.patches_total}" if analysis.patches_total else "–"
+
+    @admin.display(description="P(malignant)", ordering="probability")
+    def p_malignant(self, analysis: Analysis) -> str:
+        return "–" if analysis.probability is None else f"{analysis.probability:.3f}"
+
+    @admin.display(description="confidence", ordering="confidence")
+    def sure(self, analysis: Analysis) -> str:
+        return "–" if analysis.confidence is None else f"{analysis.confidence:.3f}"
+
+
+@admin.register(ModelVersion)
+class ModelVersionAdmin(ReadOnlyAdmin):
+    list_display = ["name", "version", "is_active", "calibrated", "cuts", "short", "added_at"]
+    list_filter = ["is_active", "calibrated"]
+    actions = ["activate"]
+
+    def has_activate_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("inference.change_modelversion")
+
+    @admin.display(description="cut points")
+    def cuts(self, model: ModelVersion) -> str:
+        return f"{model.cut_low:.3f} / {model.cut_high:.3f}"
+
+    @admin.display(description="SHA-256")
+    def short(self, model: ModelVersion) -> str:
+        return model.short_sha256
+
+    @admin.action(description="Activate the chosen version", permissions=["activate"])
+    def activate(self, request: HttpRequest, queryset: QuerySet[ModelVersion]) -> None:
+        if queryset.count() != 1:
+            self.message_user(request, "Choose exactly one version.", messages.WARNING)
+            return
+        model = queryset.get()
+        try:
+            registry.activate(model)
+        except CheckpointError as error:
+            self.message_user(request, str(error), messages.ERROR)
+            return
+        self.message_user(request, f"{model} is used from now on.", messages.SUCCESS)
+
+
+@admin.register(Cluster)
+class ClusterAdmin(ReadOnlyAdmin):
+    list_display = ["host", "pid", "started_at", "seen_at"]
