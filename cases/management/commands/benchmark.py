@@ -1,0 +1,223 @@
+"""Speed and memory of the whole path, as ratios to the method that this project replaces, in one run."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import tempfile
+import time
+from argparse import ArgumentParser
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+from django.conf import settings
+from django.core.management import call_command
+from django.core.management.base import BaseCommand
+from django.db import connection
+from django.test import Client
+from django.utils import timezone
+
+from cases import synthetic, tokens
+from cases.models import Case, User
+from cases.stack import Stack
+from inference.engine.grid import PATCH, Grid
+from inference.engine.runtime import available_cores, load
+from inference.models import Analysis
+from inference.registry import active_model
+
+FIELD = Grid(*synthetic.SIZE)
+PATCHES = 48
+
+
+def best(work: Callable[[], object], times: int = 3) -> float:
+    """Seconds of the fastest of some runs, after one to warm up."""
+    work()
+    seconds = []
+    for _ in range(times):
+        start = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - start)
+    return min(seconds)
+
+
+def resident(pid: int) -> float:
+    """Resident memory of a process and its descendants' largest, in MB."""
+    own = [pid, *descendants(pid)]
+    return max(_rss(each) for each in own)
+
+
+def descendants(pid: int) -> list[int]:
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except FileNotFoundError:
+        return []
+    return [each for child in children for each in (int(child), *descendants(int(child)))]
+
+
+def _rss(pid: int) -> float:
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    except FileNotFoundError:
+        return 0.0
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+class Command(BaseCommand):
+    help = "Measure network, single image, folder, history and memory against the replaced method, in one run."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
+        parser.add_argument("--images", type=int, default=100, help="fields in the folder (default 100)")
+        parser.add_argument("--cases", type=int, default=10_000, help="cases in the history (default 10000)")
+        parser.add_argument("--port", type=int, default=8900)
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        from inference.baseline import Baseline
+
+        with tempfile.TemporaryDirectory(prefix="histopath-benchmark-") as folder:
+            self._use_a_place_of_its_own(Path(folder))
+            fields = self._draw(Path(folder), options["images"])
+            model = Path(active_model().path)
+            baseline = Baseline(model, available_cores())
+            results: dict[str, Any] = {"machine": machine(), "network": self._network(baseline, model)}
+            results["single"] = {"baseline_seconds": best(lambda: baseline.predict(fields[0]))}
+            some = fields[: max(5, len(fields) // 10)]
+            seconds = best(lambda: [baseline.predict(field) for field in some], times=1)
+            results["folder"] = {"images": len(fields), "baseline_images_per_minute": 60 * len(some) / seconds}
+            del baseline
+            with Stack(options["port"], VAR_DIR=folder, MEDIA_ROOT=f"{folder}/media") as stack:
+                self._application(stack, fields, results)
+            results["history"] = self._history(options["cases"])
+        self.stdout.write(json.dumps(results, indent=2) if options["json"] else table(results))
+
+    def _use_a_place_of_its_own(self, folder: Path) -> None:
+        """An empty SQLite database and file store, so that nothing of the user's is touched."""
+        connection.close()
+        database = {"ENGINE": "django.db.backends.sqlite3", "NAME": str(folder / "histopath.sqlite3")}
+        if connection.vendor != "sqlite":
+            self.stderr.write("The benchmark measures on SQLite: unset DATABASE_URL.")
+            raise SystemExit(2)
+        connection.settings_dict.update(database)
+        settings.MEDIA_ROOT = folder / "media"
+        os.environ.pop("DATABASE_URL", None)
+        call_command("migrate", interactive=False, verbosity=0)
+        call_command("collectstatic", interactive=False, verbosity=0)
+
+    def _draw(self, folder: Path, count: int) -> list[Path]:
+        """Synthetic fields of 700x460, each another: equal bytes would be answered from the record."""
+        paths = []
+        for seed in range(count):
+            paths.append(folder / f"field-{seed:03}.png")
+            synthetic.draw(seed + 100, 420).save(paths[-1])
+        return paths
+
+    def _network(self, baseline: Any, model: Path) -> dict[str, Any]:
+        """Patches a second of the bare network: baseline, reference, and what this machine chooses."""
+        import torch
+
+        pixels = np.random.default_rng(0).integers(0, 256, (PATCHES, PATCH, PATCH, 3), dtype=np.uint8)
+        tensors = torch.from_numpy(pixels).permute(0, 3, 1, 2).float().contiguous() / 255
+        speeds = {"baseline": PATCHES / best(lambda: [baseline.infer(part) for part in tensors.split(16)])}
+        for device in ("torch", "auto"):
+            runtime = load(model, device)
+            size = runtime.batch_size
+            parts = [pixels[at : at + size] for at in range(0, PATCHES - size + 1, size)]
+            done = len(parts) * size
+            speeds[runtime.name] = done / best(lambda runtime=runtime, parts=parts: [runtime.infer(p) for p in parts])
+            chosen = runtime.name
+        return {"patches_per_second": speeds, "runtime": chosen, "ratio": speeds[chosen] / speeds["baseline"]}
+
+    def _application(self, stack: Stack, fields: list[Path], results: dict[str, Any]) -> None:
+        """Single image and folder through the API, from the request to the result."""
+        import requests
+
+        user = User.objects.create_user("benchmark", password=None)
+        headers = {"Authorization": f"Token {tokens.create(user, 'benchmark')[1]}"}
+        extra = [synthetic.draw(seed, 420) for seed in range(4)]
+        seconds = []
+        for number, image in enumerate(extra):
+            path = fields[0].with_name(f"single-{number}.png")
+            image.save(path)
+            start = time.perf_counter()
+            with path.open("rb") as file:
+                answer = requests.post(f"{stack.url}/predict/single", headers=headers, files={"file": file}, timeout=300)
+            answer.raise_for_status()
+            seconds.append(time.perf_counter() - start)
+        single = results["single"]
+        single["api_seconds"] = median(seconds[1:])
+        single["ratio"] = single["baseline_seconds"] / single["api_seconds"]
+        first = Analysis.objects.filter(started_at__isnull=False)
+        waits = [(a.started_at - a.queued_at).total_seconds() for a in first if a.started_at]
+        single["pick_up_seconds"] = median(waits)
+
+        start = time.perf_counter()
+        opened = [("files", (path.name, path.read_bytes(), "image/png")) for path in fields]
+        answer = requests.post(
+            f"{stack.url}/predict/folder", headers={**headers, "Prefer": "respond-async"}, files=opened, timeout=600
+        )
+        answer.raise_for_status()
+        accepted = time.perf_counter()
+        while Analysis.objects.filter(state__in=("queued", "running")).exists():
+            time.sleep(0.1)
+        end = time.perf_counter()
+        folder = results["folder"]
+        network = len(fields) * len(FIELD) / results["network"]["patches_per_second"][results["network"]["runtime"]]
+        folder["upload_seconds"] = accepted - start
+        folder["images_per_minute"] = 60 * len(fields) / (end - start)
+        folder["ratio"] = folder["images_per_minute"] / folder["baseline_images_per_minute"]
+        folder["overhead_ms_an_image"] = 1000 * (end - start - network) / len(fields)
+        results["memory_mb"] = {name: resident(process.pid) for name, process in stack.processes.items()}
+
+    def _history(self, count: int) -> dict[str, Any]:
+        """The history page of a person with many cases."""
+        user = User.objects.create_user("archivist", password=None)
+        now = timezone.now()
+        Case.objects.bulk_create(
+            (Case(owner=user, title=f"Case {n}", created_at=now - timedelta(minutes=n)) for n in range(count)),
+            batch_size=1000,
+        )
+        client = Client(HTTP_HOST="localhost")
+        client.force_login(user)
+        return {"cases": count, "page_ms": 1000 * best(lambda: client.get("/cases/").content)}
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were measured on."""
+    info = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    names = [line.split(":")[1].strip() for line in info.splitlines() if line.startswith("model name")]
+    flags = next((line.split(":")[1].split() for line in info.splitlines() if line.startswith("flags")), [])
+    useful = [flag for flag in ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8") if flag in flags]
+    return {"processor": names[0] if names else platform.processor(), "cores": available_cores(), "has": useful}
+
+
+def table(results: dict[str, Any]) -> str:
+    """The same as a Markdown table, for the README."""
+    network, single, folder = results["network"], results["single"], results["folder"]
+    speeds = network["patches_per_second"]
+    rows = [
+        ("network, patches a second", speeds["baseline"], speeds[network["runtime"]], network["ratio"]),
+        ("single image through the API, seconds", single["baseline_seconds"], single["api_seconds"], single["ratio"]),
+        (
+            f"folder of {folder['images']}, images a minute",
+            folder["baseline_images_per_minute"],
+            folder["images_per_minute"],
+            folder["ratio"],
+        ),
+    ]
+    lines = ["| what | replaced method | histopath | ratio |", "|---|---:|---:|---:|"]
+    lines += [f"| {what} | {before:.2f} | {after:.2f} | {ratio:.1f}× |" for what, before, after, ratio in rows]
+    about = results["machine"]
+    memory = ", ".join(f"{name} {size:.0f} MB" for name, size in results["memory_mb"].items())
+    lines += [
+        "",
+        f"Runtime {network['runtime']}; pick-up {1000 * single['pick_up_seconds']:.0f} ms; overhead in the folder "
+        f"{folder['overhead_ms_an_image']:.0f} ms an image; history of {results['history']['cases']} cases "
+        f"{results['history']['page_ms']:.0f} ms; memory: {memory}.",
+        f"{about['processor']}, {about['cores']} cores ({', '.join(about['has']) or 'no vector extensions known'}).",
+    ]
+    return "\n".join(lines)
