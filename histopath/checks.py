@@ -9,7 +9,8 @@ from typing import Any
 
 from django.apps import AppConfig
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, Tags, Warning, register
+from django.core import checks
+from django.core.checks import CheckMessage, Error, Tags, register
 
 
 @register(Tags.files)
@@ -31,7 +32,7 @@ def model_is_there(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
     if any(Path(settings.MODEL_DIR).glob("*.safetensors")):
         return []
     return [
-        Warning(
+        checks.Warning(
             f"No checkpoint (*.safetensors) in {settings.MODEL_DIR}: images can't be analysed.",
             hint="Restore the file from the repository, or train one: manage.py train.",
             id="histopath.W001",
@@ -44,7 +45,7 @@ def mail_goes_somewhere(app_configs: Sequence[AppConfig] | None, **kwargs: Any) 
     """Password resets need a mail server; without one their links end up in the log."""
     if settings.EMAIL_BACKEND.endswith("console.EmailBackend"):
         return [
-            Warning(
+            checks.Warning(
                 "EMAIL_URL is not set: password reset mails are printed to the log.",
                 id="histopath.W002",
             )

@@ -27,9 +27,7 @@ class Baseline:
         torch.set_num_threads(threads)
         network, metadata = from_checkpoint(path)
         self._network = torch.ao.quantization.quantize_dynamic(network, {torch.nn.Linear}, dtype=torch.qint8)
-        self._transform = transforms.Compose(
-            [transforms.ToTensor(), transforms.Normalize(metadata.mean, metadata.std)]
-        )
+        self._transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize(metadata.mean, metadata.std)])
         self._mean = torch.tensor(metadata.mean).view(1, 3, 1, 1)
         self._std = torch.tensor(metadata.std).view(1, 3, 1, 1)
 

@@ -89,7 +89,6 @@ class Command(BaseCommand):
             some = fields[: max(5, len(fields) // 10)]
             seconds = best(lambda: [baseline.predict(field) for field in some], times=1)
             results["folder"] = {"images": len(fields), "baseline_images_per_minute": 60 * len(some) / seconds}
-            del baseline
             with Stack(options["port"], VAR_DIR=folder, MEDIA_ROOT=f"{folder}/media") as stack:
                 self._application(stack, fields, results)
             results["history"] = self._history(options["cases"])
@@ -144,8 +143,9 @@ class Command(BaseCommand):
             path = fields[0].with_name(f"single-{number}.png")
             image.save(path)
             start = time.perf_counter()
-            with path.open("rb") as file:
-                answer = requests.post(f"{stack.url}/predict/single", headers=headers, files={"file": file}, timeout=300)
+            upload = {"file": path.open("rb")}
+            with upload["file"]:
+                answer = requests.post(f"{stack.url}/predict/single", headers=headers, files=upload, timeout=300)
             answer.raise_for_status()
             seconds.append(time.perf_counter() - start)
         single = results["single"]
@@ -215,9 +215,11 @@ def table(results: dict[str, Any]) -> str:
     memory = ", ".join(f"{name} {size:.0f} MB" for name, size in results["memory_mb"].items())
     lines += [
         "",
-        f"Runtime {network['runtime']}; pick-up {1000 * single['pick_up_seconds']:.0f} ms; overhead in the folder "
-        f"{folder['overhead_ms_an_image']:.0f} ms an image; history of {results['history']['cases']} cases "
-        f"{results['history']['page_ms']:.0f} ms; memory: {memory}.",
+        (
+            f"Runtime {network['runtime']}; pick-up {1000 * single['pick_up_seconds']:.0f} ms; overhead in the folder "
+            f"{folder['overhead_ms_an_image']:.0f} ms an image; history of {results['history']['cases']} cases "
+            f"{results['history']['page_ms']:.0f} ms; memory: {memory}."
+        ),
         f"{about['processor']}, {about['cores']} cores ({', '.join(about['has']) or 'no vector extensions known'}).",
     ]
     return "\n".join(lines)
