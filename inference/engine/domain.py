@@ -19,13 +19,15 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float32]
 
 #: Longer sides are averaged down to below twice this many pixels.
-WORKING_SIDE = 512
+WORKING_SIDE = 256
 #: Sum of the three optical densities above which a pixel counts as stained.
-STAINED = 0.40
+STAINED = 0.30
+#: The brightest share of each channel, in per cent, taken as the light without tissue.
+WHITE = 1
 
 STATISTICS = (
-    "stained", "density_mean", "density_std", "density_low", "density_high", "red_share", "green_share", "blue_share",
-    "red_share_std", "green_share_std", "blue_share_std", "magenta", "red_green", "green_blue", "red_blue",
+    "stained", "exposure", "density_std", "density_low", "density_high", "red_share", "green_share", "blue_share",
+    "red_share_std", "green_share_std", "blue_share_std", "magenta", "trade", "red_green", "green_blue", "red_blue",
     "fine", "middle", "coarse", "peaked", "axis", "flat", "dominant", "entropy", "dark",
 )  # fmt: skip
 
@@ -66,16 +68,26 @@ def _steps(grey: Floats) -> tuple[Floats, Floats]:
     return np.abs(np.diff(grey, axis=1))[:-1], np.abs(np.diff(grey, axis=0))[:, :-1]
 
 
+def reduced(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The image at working size: the longer side below twice WORKING_SIDE, by averaging whole pixels."""
+    factor = max(1, max(rgb.shape[:2]) // WORKING_SIDE)
+    return np.asarray(Image.fromarray(rgb).reduce(factor)) if factor > 1 else rgb
+
+
 def statistics(rgb: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """The values of STATISTICS for RGB pixels uint8 (H, W, 3), float64 (24,), all finite.
+    """The values of STATISTICS for RGB pixels uint8 (H, W, 3), float64 (25,), all finite.
 
     Shares are of the optical density OD = -ln(I / 255) (Beer-Lambert): haematoxylin is about (0.40, 0.43, 0.17),
-    eosin (0.06, 0.85, 0.09), DAB (0.17, 0.35, 0.48), from the vectors of Ruifrok & Johnston 2001.
+    eosin (0.06, 0.85, 0.09), DAB (0.17, 0.35, 0.48), from the vectors of Ruifrok & Johnston 2001. Density is counted
+    from the image's own brightest light, so that the camera's white balance and exposure matter little.
+    ``trade`` tells what the stains exchange: green absorption between haematoxylin and eosin (low), or blue against
+    red as between a blue and a brown dye (high).
     """
-    factor = max(1, max(rgb.shape[:2]) // WORKING_SIDE)
-    small = np.asarray(Image.fromarray(rgb).reduce(factor)) if factor > 1 else rgb
+    small = reduced(rgb)
     light = np.maximum(small, 1).astype(np.float32) / 255
     density = -np.log(light)
+    exposure = float(density.sum(2).mean())
+    density = np.maximum(density - np.percentile(density[::2, ::2], WHITE, axis=(0, 1)).astype(np.float32), 0)
     total = density.sum(2)
     mask = total > STAINED
     stained = float(mask.mean())
@@ -100,8 +112,9 @@ def statistics(rgb: NDArray[np.uint8]) -> NDArray[np.float64]:
     frequency = counts[counts > 0] / counts.sum()
     flat = float(((x == 0) & (y == 0)).mean())
     values = [
-        stained, sums.mean(), sums.std(), low, high, *mean, *spread,
-        float(((chosen[:, 1] >= chosen[:, 0] - 0.02) & (chosen[:, 1] > chosen[:, 2])).mean()),
+        stained, exposure, sums.std(), low, high, *mean, *spread,
+        float(((chosen[:, 1] > chosen[:, 0]) & (chosen[:, 1] > chosen[:, 2])).mean()),
+        np.log((float((shares[:, 0] - shares[:, 2]).std()) + 0.01) / (float(shares[:, 1].std()) + 0.01)),
         _correlation(light[..., 0], light[..., 1]), _correlation(light[..., 1], light[..., 2]),
         _correlation(light[..., 0], light[..., 2]),
         np.log(energies[0] + 1e-4), np.log((energies[1] + 1e-4) / (energies[0] + 1e-4)),
@@ -135,7 +148,7 @@ def check(rgb: NDArray[np.uint8], metadata: Metadata) -> DomainResult:
 def _rule(value: dict[str, float], gate: dict) -> str | None:
     """Code of the plain reason that applies, if any."""
     if value["dominant"] > gate["uniform"] or value["entropy"] < gate["plain"]:
-        return "background" if value["density_mean"] < 1 and 0.001 < value["stained"] < gate["stained"] else "uniform"
+        return "background" if value["exposure"] < 1 and 0.001 < value["stained"] < gate["stained"] else "uniform"
     if value["stained"] < gate["stained"]:
         return "background"
     if value["dark"] > gate["dark_share"]:
@@ -149,6 +162,6 @@ def _quality(value: dict[str, float], gate: dict) -> list[str]:
     warnings = []
     if value["middle"] > gate["blurred"]:
         warnings.append(BLURRED)
-    if value["density_mean"] > gate["dark"]:
+    if value["exposure"] > gate["dark"]:
         warnings.append(DARK)
     return warnings

@@ -10,7 +10,7 @@ from inference.engine.verdict import EDGE
 
 Array = NDArray[np.float64]
 MAX_ERROR = 0.05
-MIN_DECIDED = 0.70
+MAX_SIDE_ERROR = 0.10
 
 
 def logit(p: Array) -> Array:
@@ -37,19 +37,27 @@ def decided(p: Array, label: Array, weight: Array, low: float, high: float) -> t
     return float(share / weight.sum()), float(weight[wrong].sum() / share) if share else 0.0
 
 
-def cut_points(p: Array, label: Array, weight: Array, max_error: float = MAX_ERROR) -> tuple[float, float]:
-    """The cut points that decide most slides with a weighted error of at most ``max_error`` among them.
+def cut_points(
+    p: Array, label: Array, weight: Array, max_error: float = MAX_ERROR, max_side_error: float = MAX_SIDE_ERROR
+) -> tuple[float, float]:
+    """The cut points low <= 0.5 <= high that decide most slides within the limits of weighted error.
 
-    Each side of 0.5 keeps the limit by itself, so neither verdict lives on the other's reliability.
+    ``max_error`` holds for all decided slides, ``max_side_error`` for each verdict by itself, so that a rare verdict
+    does not hide behind the common one. Where nothing fits, the band is as wide as can be.
     """
-    grid = np.round(np.arange(0.01, 1.0, 0.01), 2)
+    grid = np.round(np.arange(0.02, 0.981, 0.01), 2)
+    best, chosen = -1.0, (float(grid[0]), float(grid[-1]))
+    above = {high: _side(p > high, label == 0, weight) for high in grid[grid >= 0.5].tolist()}
+    for low in grid[grid <= 0.5].tolist():
+        share_low, wrong_low = _side(p < low, label == 1, weight)
+        if wrong_low > max_side_error * share_low:
+            continue
+        for high, (share_high, wrong_high) in above.items():
+            share, wrong = share_low + share_high, wrong_low + wrong_high
+            if wrong_high <= max_side_error * share_high and wrong <= max_error * share and share > best:
+                best, chosen = share, (low, high)
+    return chosen
 
-    def best(candidates: Array, side: str) -> float:
-        for cut in candidates:
-            chosen = p < cut if side == "low" else p > cut
-            wrong = label == 1 if side == "low" else label == 0
-            if weight[chosen].sum() and weight[chosen & wrong].sum() / weight[chosen].sum() <= max_error:
-                return float(cut)
-        return float(candidates[-1])
 
-    return best(grid[grid <= 0.5][::-1], "low"), best(grid[grid >= 0.5], "high")
+def _side(decided: NDArray[np.bool_], opposite: NDArray[np.bool_], weight: Array) -> tuple[float, float]:
+    return float(weight[decided].sum()), float(weight[decided & opposite].sum())

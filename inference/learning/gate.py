@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageFilter
 
-from inference.engine.domain import STATISTICS, distance, statistics
+from inference.engine.domain import STATISTICS, distance, reduced, statistics
 from inference.learning.augment import Strength, stain_jitter
 from inference.learning.dataset import Sample, read_rgb
 
 #: Other laboratories stain otherwise: real fields are restained by this much before the gate is fitted.
-RESTAINED = Strength(stain=0.25, offset=0.02, channel=0.08)
+RESTAINED = Strength(stain=0.2, offset=0.01, channel=0.04)
 COPIES = 2
 SHRINKAGE = 0.1
 QUANTILE = 0.99
@@ -21,20 +21,20 @@ SLACK = 1.10
 
 
 def real_statistics(samples: Sequence[Sample], seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Statistics of the fields as they are (N, 24), and of restained, defocused and darkened copies (N, 4, 24)."""
+    """Statistics of the fields as they are (N, 25), and of restained, defocused and darkened copies (N, 4, 25)."""
     plain, varied = [], []
     for index, sample in enumerate(samples):
         random = np.random.default_rng((seed, index))
-        rgb = read_rgb(sample.path)
+        rgb = reduced(read_rgb(sample.path))
         plain.append(statistics(rgb))
         copies = [stain_jitter(rgb, random, RESTAINED) for _ in range(COPIES)]
-        copies += [blurred(rgb, random.uniform(1, 3)), darkened(rgb, random.uniform(0.6, 0.9))]
+        copies += [blurred(rgb, random.uniform(0.5, 1.5)), darkened(rgb, random.uniform(0.6, 0.9))]
         varied.append([statistics(copy) for copy in copies])
     return np.array(plain), np.array(varied)
 
 
 def blurred(rgb: np.ndarray, radius: float) -> np.ndarray:
-    """Out of focus: Gaussian blur of a standard deviation in pixels."""
+    """Out of focus: Gaussian blur, ``radius`` is its standard deviation in pixels."""
     return np.asarray(Image.fromarray(rgb).filter(ImageFilter.GaussianBlur(radius)))
 
 
@@ -67,7 +67,7 @@ def fit_gate(plain: np.ndarray, varied: np.ndarray, weight: np.ndarray) -> dict[
         "dark_share": round(float((1 + column["dark"].max()) / 2), 4),
         "magenta": round(0.8 * float(np.quantile(column["magenta"], 0.005)), 4),
         "blurred": round(float(np.quantile(real["middle"], 0.99)) + 0.05, 4),
-        "dark": round(1.2 * float(np.quantile(real["density_mean"], 0.995)), 4),
+        "dark": round(1.2 * float(np.quantile(real["exposure"], 0.995)), 4),
     }
     gate["limit"] = round(SLACK * float(np.quantile([distance(values, gate) for values in known], QUANTILE)), 4)
     return gate

@@ -1,0 +1,130 @@
+"""The whole of BreakHis as its authors publish it, and their fold files.
+
+Spanhol et al., *A Dataset for Breast Cancer Histopathological Image Classification*, IEEE TBME 2016.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from inference.learning.dataset import CLASSES, DEMO_GROUPS, Sample
+
+#: SOB_B_TA-14-4659-40-001.png: procedure _ class _ type - year - slide - magnification - number.
+NAME = re.compile(r"^SOB_([BM])_([A-Z]+)-(\d+)-(\d+)([A-Z]*)-(40|100|200|400)-(\d+)\.png$")
+MAGNIFICATIONS = ("40X", "100X", "200X", "400X")
+
+
+class TreeError(ValueError):
+    """A folder or fold file that is not BreakHis as published, with the place where it differs."""
+
+
+@dataclass(frozen=True)
+class FoldRow:
+    """One row of a fold file: image name, magnification (``40X``...), and whether it is a training image."""
+
+    name: str
+    magnification: str
+    training: bool
+
+
+def parse_name(name: str) -> tuple[int, str, str, str]:
+    """Label (0 benign, 1 malignant), subtype, slide number and magnification of a file name. Raises TreeError.
+
+    The number without its letters is the group: slides 14-22549AB and 14-22549CD may be one patient.
+    """
+    match = NAME.match(name)
+    if not match:
+        raise TreeError(f"{name} is no BreakHis file name")
+    letter, subtype, _, number, _, magnification, _ = match.groups()
+    return "BM".index(letter), subtype, number, f"{magnification}X"
+
+
+def read_tree(root: Path, keep_demo: bool = False) -> list[Sample]:
+    """All images of the tree under ``root`` (any level above ``benign`` and ``malignant``), by name.
+
+    The demonstration groups are left out unless ``keep_demo``. Raises TreeError where there is no image.
+    """
+    samples = []
+    for path in sorted(root.rglob("SOB_*.png")):
+        label, subtype, number, magnification = parse_name(path.name)
+        if CLASSES[label] not in path.parts:
+            raise TreeError(f"{path} does not lie under {CLASSES[label]}")
+        if number in DEMO_GROUPS and not keep_demo:
+            continue
+        samples.append(Sample(path, path.name, "breakhis", label, subtype, number, magnification))
+    if not samples:
+        raise TreeError(f"no BreakHis image (SOB_*.png) under {root}")
+    doubled = [name for name, count in Counter(sample.name for sample in samples).items() if count > 1]
+    if doubled:
+        raise TreeError(f"{doubled[0]} stands twice under {root}")
+    return samples
+
+
+def read_fold(path: Path) -> list[FoldRow]:
+    """Rows ``name|magnification|fold|train or test`` of ``dsfold1.txt`` ... ``dsfold5.txt``. Raises TreeError."""
+    rows = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        if not line.strip():
+            continue
+        parts = [part.strip() for part in line.split("|")]
+        if len(parts) != 4 or parts[3] not in ("train", "test") or f"{parts[1]}X" not in MAGNIFICATIONS:
+            raise TreeError(f"{path.name} line {number} is no fold row: {line[:80]}")
+        parse_name(parts[0])
+        rows.append(FoldRow(parts[0], f"{parts[1]}X", parts[3] == "train"))
+    if not rows:
+        raise TreeError(f"{path.name} is empty")
+    return rows
+
+
+def split(
+    samples: Sequence[Sample], rows: Sequence[FoldRow], say: Callable[[str], None] = print
+) -> tuple[list[int], list[int]]:
+    """Indices (training, test) of a fold.
+
+    Slide 14-13412 carries two subtypes and can stand on both sides: training images of a test group are dropped and
+    reported, so that no patient is learned from and tested on. Images that the tree lacks are reported too.
+    """
+    index = {sample.name: i for i, sample in enumerate(samples)}
+    absent = sum(row.name not in index for row in rows)
+    if absent:
+        say(f"{absent} of {len(rows)} images of the fold file are not in the tree")
+    test = [index[row.name] for row in rows if not row.training and row.name in index]
+    held = {samples[i].group for i in test}
+    training, dropped = [], []
+    for row in rows:
+        if row.training and row.name in index:
+            (dropped if samples[index[row.name]].group in held else training).append(index[row.name])
+    for group, count in sorted(Counter(samples[i].group for i in dropped).items()):
+        say(f"dropped {count} training images of group {group}, which is a test patient")
+    if not training or not test:
+        raise TreeError("the fold leaves no training or no test image")
+    return training, test
+
+
+def published_table(label: Sequence[int], p: Sequence[float], samples: Sequence[Sample]) -> list[dict[str, object]]:
+    """Image-level and patient-level recognition rate by magnification, as in the published tables.
+
+    The patient-level rate is the mean over patients of each one's share of right images (Spanhol et al. 2016, eq. 1-2).
+    """
+    table = []
+    for magnification in MAGNIFICATIONS:
+        rows = [i for i, sample in enumerate(samples) if sample.magnification == magnification]
+        right = {i: (p[i] >= 0.5) == bool(label[i]) for i in rows}
+        patients: dict[str, list[bool]] = {}
+        for i in rows:
+            patients.setdefault(samples[i].group, []).append(right[i])
+        shares = [sum(one) / len(one) for one in patients.values()]
+        table.append(
+            {
+                "magnification": magnification,
+                "images": len(rows),
+                "patients": len(patients),
+                "image_rate": sum(right.values()) / len(rows) if rows else None,
+                "patient_rate": sum(shares) / len(shares) if shares else None,
+            }
+        )
+    return table

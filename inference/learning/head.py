@@ -1,0 +1,50 @@
+"""The linear head: a regularised logistic regression in which every group and both classes weigh the same."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+
+from inference.learning.dataset import Sample
+from inference.learning.folds import group_weights
+
+
+@dataclass(frozen=True)
+class Head:
+    """A linear rule on pooled features: malignant minus benign logit = weight . features + bias."""
+
+    weight: np.ndarray
+    bias: float
+
+    def probability(self, features: np.ndarray) -> np.ndarray:
+        """Malignant probability (N,) of features (N, K)."""
+        return 1 / (1 + np.exp(-(features @ self.weight + self.bias)))
+
+
+def patch_weights(samples: Sequence[Sample], rows: np.ndarray) -> np.ndarray:
+    """Weight of each patch, mean 1: an image's weight is shared by its patches. ``rows`` are image indices (N,)."""
+    images, index, count = np.unique(rows, return_inverse=True, return_counts=True)
+    weights = (group_weights([samples[i] for i in images]) / count)[index]
+    return weights / weights.mean()
+
+
+def fit_head(samples: Sequence[Sample], rows: np.ndarray, features: np.ndarray, strength: float) -> Head:
+    """Fit on patches: features (N, K), image index of each ``rows`` (N,), inverse regularisation ``strength``.
+
+    ``strength`` weighs the mean loss against half the squared norm, whatever the number of patches. The features are standardised for the fit; the result is folded back to the features as they are.
+    """
+    mean, scale = features.mean(0), features.std(0) + 1e-3
+    labels = np.array([samples[i].label for i in rows])
+    model = LogisticRegression(C=strength / len(rows), max_iter=500, tol=1e-4)
+    model.fit((features - mean) / scale, labels, sample_weight=patch_weights(samples, rows))
+    weight = model.coef_[0] / scale
+    return Head(weight, float(model.intercept_[0] - weight @ mean))
+
+
+def slide_means(rows: np.ndarray, patches: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Image indices, ascending, and the mean of ``patches`` (N,) over each image."""
+    images, index = np.unique(rows, return_inverse=True)
+    return images, np.bincount(index, patches) / np.bincount(index)

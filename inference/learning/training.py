@@ -1,0 +1,156 @@
+"""From labelled images to a checkpoint with its out-of-fold record: the recipe of the bundled model."""
+
+from __future__ import annotations
+
+import csv
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from inference.engine.checkpoint import Metadata, save
+from inference.engine.network import PatchNetwork
+from inference.learning.augment import Strength
+from inference.learning.calibration import apply_platt, cut_points, decided, fit_platt
+from inference.learning.crossval import Patches, Prediction, choose, out_of_fold, slides, summary
+from inference.learning.dataset import Sample, assert_no_demo
+from inference.learning.features import PooledTrunk, cache_view, fused, grid_patches, imagenet_network, random_patches
+from inference.learning.folds import FOLDS, assign_folds
+from inference.learning.gate import fit_gate, real_statistics
+from inference.learning.head import fit_head
+from inference.learning.layer4 import hand_on, set_head
+from inference.learning.metrics import equal_group_weight
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """``views`` augmented passes over the images with ``patches`` random patches of each image, at most
+    ``per_group`` images of a group and label (the two largest groups hold four fifths of the benign images)."""
+
+    views: int = 2
+    patches: int = 4
+    per_group: int = 24
+    folds: int = FOLDS
+    seed: int = 0
+    strength: Strength = Strength()
+
+
+def capped(samples: Sequence[Sample], per_group: int, seed: int) -> list[int]:
+    """Indices of at most ``per_group`` images of each dataset, label and group, drawn at random, ascending."""
+    random = np.random.default_rng(seed)
+    cells: dict[tuple[str, int, str], list[int]] = {}
+    for index, sample in enumerate(samples):
+        cells.setdefault((sample.dataset, sample.label, sample.group), []).append(index)
+    return sorted(int(i) for cell in cells.values() for i in random.permutation(cell)[:per_group])
+
+
+def cached_views(
+    samples: Sequence[Sample], network: PatchNetwork, cache: Path, recipe: Recipe, say: Say
+) -> tuple[Patches, Patches]:
+    """Features of the augmented patches to learn from, and of the patches as the product reads them."""
+    trunk = fused(PooledTrunk(network))
+    chosen = capped(samples, recipe.per_group, recipe.seed)
+    views = []
+    for view in range(1, recipe.views + 1):
+        say(f"features of augmented view {view} of {recipe.views}")
+        patches = random_patches(samples, chosen, recipe.patches, view, recipe.strength)
+        views.append(cache_view(cache / f"augmented-{view}", patches, trunk))
+    say("features of the grid patches")
+    grid = cache_view(cache / "grid", grid_patches(samples, range(len(samples))), trunk)
+    together = Patches(np.concatenate([v.rows for v in views]), np.concatenate([v.features for v in views]))
+    return together, grid
+
+
+def train(samples: Sequence[Sample], weights: Path, out: Path, recipe: Recipe, version: str, say: Say = print) -> Path:
+    """Cross-validate, fit on all groups, write ``predictions.csv``, ``folds.json`` and the checkpoint into ``out``."""
+    assert_no_demo(samples)
+    started = time.monotonic()
+    out.mkdir(parents=True, exist_ok=True)
+    network, metadata = imagenet_network(weights, version=version)
+    training, grid = cached_views(samples, network, out / "cache", recipe, say)
+    folds = assign_folds(samples, recipe.folds, recipe.seed)
+    predictions = out_of_fold(samples, training, grid, folds, say)
+    write_predictions(out / "predictions.csv", predictions)
+    (out / "folds.json").write_text(json.dumps(folds, indent=1, sort_keys=True) + "\n")
+    for dataset in sorted({one.dataset for one in predictions}):
+        say(f"{dataset}: " + " ".join(f"{k} {v:.3f}" for k, v in summary(predictions, dataset).items()))
+
+    chosen = choose(samples, training, grid, recipe.seed)
+    head = fit_head(samples, training.rows, training.features, chosen.strength)
+    hand_on(network)
+    set_head(network, head.weight, head.bias)
+    say("domain gate")
+    plain, varied = real_statistics(samples, recipe.seed)
+    weight = slides(samples, np.arange(len(samples)))[2]
+    metadata = replace(
+        calibrated(metadata, predictions),
+        domain=fit_gate(plain, varied, weight),
+        training=record(samples, recipe, time.monotonic() - started) | {"head_strength": chosen.strength},
+    )
+    path = out / f"{metadata.name}-v{version}.safetensors"
+    digest = save(path, {name: value.numpy() for name, value in network.state_dict().items()}, metadata)
+    say(f"{path}\nsha256 {digest}")
+    return path
+
+
+def calibrated(metadata: Metadata, predictions: Sequence[Prediction]) -> Metadata:
+    """Metadata with calibration, cut points and figures from all out-of-fold predictions."""
+    label = np.array([one.label for one in predictions], dtype=float)
+    raw = np.array([one.raw for one in predictions])
+    weight = equal_group_weight(label, np.array([one.group for one in predictions]))
+    calibration = {name: round(value, 6) for name, value in fit_platt(raw, label, weight).items()}
+    p = apply_platt(raw, calibration)
+    low, high = cut_points(p, label, weight)
+    share, error = decided(p, label, weight, low, high)
+    figures = {
+        dataset: {name: round(value, 4) for name, value in summary(predictions, dataset).items()}
+        for dataset in sorted({one.dataset for one in predictions})
+    }
+    return replace(
+        metadata,
+        calibration=calibration,
+        cut_low=low,
+        cut_high=high,
+        calibrated=True,
+        metrics={"out_of_fold": figures, "decided_share": round(share, 4), "decided_error": round(error, 4)},
+    )
+
+
+def record(samples: Sequence[Sample], recipe: Any, seconds: float) -> dict[str, object]:
+    """What the checkpoint remembers of its training."""
+    return {
+        "data": dict(Counter(sample.dataset for sample in samples)),
+        "groups": sorted({sample.group for sample in samples}),
+        "recipe": asdict(recipe),
+        "start": "ResNet-50, ImageNet, stem and layers 1 to 3 (He et al. 2016, MIT)",
+        "date": date.today().isoformat(),
+        "minutes": round(seconds / 60, 1),
+    }
+
+
+def write_predictions(path: Path, predictions: Sequence[Prediction]) -> None:
+    names = [item.name for item in fields(Prediction)]
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(names)
+        for one in predictions:
+            values = asdict(one) | {"raw": f"{one.raw:.5f}", "p": f"{one.p:.5f}"}
+            writer.writerow([values[name] for name in names])
+
+
+def read_predictions(path: Path) -> list[Prediction]:
+    """Raises FileNotFoundError where there are none, ValueError for a file of another layout."""
+    kinds = {"label": int, "fold": int, "raw": float, "p": float, "cut_low": float, "cut_high": float}
+    with open(path, newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        if reader.fieldnames != [item.name for item in fields(Prediction)]:
+            raise ValueError(f"{path} is no table of predictions")
+        return [Prediction(**{k: kinds.get(k, str)(v) for k, v in row.items()}) for row in reader]  # type: ignore[arg-type]

@@ -1,0 +1,53 @@
+"""manage.py train: a checkpoint from labelled images, with its out-of-fold record."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+
+class Command(BaseCommand):
+    help = (
+        "Train a model. The default recipe keeps the ImageNet trunk, fits the head on groups kept apart and takes "
+        "minutes; --recipe upstream trains all layers end to end and wants many patients and a fast machine."
+    )
+    requires_system_checks = []
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        from inference.learning.dataset import default_data, default_weights
+
+        parser.add_argument("--data", type=Path, default=default_data(), help="folder with index.csv (%(default)s)")
+        parser.add_argument("--breakhis", type=Path, help="the official BreakHis tree, instead of --data")
+        parser.add_argument("--weights", type=Path, default=default_weights(), help="ImageNet weights (%(default)s)")
+        parser.add_argument("--out", type=Path, default=Path("var/training"), help="results and cache (%(default)s)")
+        parser.add_argument("--recipe", choices=("frozen", "upstream"), default="frozen")
+        parser.add_argument("--model-version", default="1", help="version to write into the checkpoint (%(default)s)")
+        parser.add_argument("--views", type=int, default=2, help="frozen: augmented passes (%(default)s)")
+        parser.add_argument("--epochs", type=int, default=20, help="upstream: epochs (%(default)s)")
+        parser.add_argument("--seed", type=int, default=0)
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        from inference.learning import breakhis, dataset, training
+
+        try:
+            if options["breakhis"]:
+                samples = breakhis.read_tree(options["breakhis"])
+            else:
+                samples = dataset.read_index(options["data"])
+        except (FileNotFoundError, breakhis.TreeError) as error:
+            raise CommandError(f"{error}. Give the images with --data or --breakhis.") from error
+        self.stdout.write(f"{len(samples)} images of {len({sample.group for sample in samples})} groups")
+        out, seed, version = options["out"], options["seed"], options["model_version"]
+        try:
+            if options["recipe"] == "upstream":
+                from inference.learning import finetune
+
+                recipe = finetune.Upstream(epochs=options["epochs"], seed=seed)
+                finetune.train(samples, options["weights"], out, recipe, version, self.stdout.write)
+            else:
+                frozen = training.Recipe(views=options["views"], seed=seed)
+                training.train(samples, options["weights"], out, frozen, version, self.stdout.write)
+        except FileNotFoundError as error:
+            raise CommandError(f"{error}. Give the ImageNet weights with --weights.") from error
