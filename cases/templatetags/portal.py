@@ -86,3 +86,18 @@ def head(name: str) -> str:
 def tail(name: str) -> str:
     """The part of a file name that is always shown."""
     return name[-TAIL:] if len(name) > 2 * TAIL else ""
+
+
+BROWSERS = [("Edg/", "Edge"), ("OPR/", "Opera"), ("Chrome/", "Chrome"), ("Firefox/", "Firefox"), ("Safari/", "Safari")]
+SYSTEMS = [
+    ("Windows", "Windows"), ("Android", "Android"), ("iPhone", "iPhone"), ("iPad", "iPad"), ("Mac OS", "macOS"),
+    ("Linux", "Linux"),
+]  # fmt: skip
+
+
+@register.filter
+def browser(agent: str) -> str:
+    """A user agent string in words, good enough to know one's own devices."""
+    name = next((name for mark, name in BROWSERS if mark in agent), "Unknown browser")
+    system = next((name for mark, name in SYSTEMS if mark in agent), "")
+    return f"{name} on {system}" if system else name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from datetime import timedelta
 from typing import Any
@@ -72,7 +73,6 @@ def new(request: SignedInRequest) -> HttpResponse:
 def case(request: SignedInRequest, pk: uuid.UUID) -> HttpResponse:
     """A case: aggregated diagnosis, slides, readings."""
     found = get_case(request.user, pk)
-    services.record_view(found, request.user)
     slides = list(Slide.objects.filter(case=found).with_analysis())
     model = services.case_model(found)
     counts = services.verdict_counts(slides)
@@ -103,7 +103,7 @@ def case(request: SignedInRequest, pk: uuid.UUID) -> HttpResponse:
 def timeline(found: Case) -> list[dict[str, Any]]:
     """The latest events, what one person added or asked for in one go as one line."""
     lines: list[dict[str, Any]] = []
-    for event in found.events.select_related("actor")[:200]:
+    for event in found.events.timeline()[:200]:
         last = lines[-1] if lines else None
         if (
             last
@@ -118,9 +118,9 @@ def timeline(found: Case) -> list[dict[str, Any]]:
 
 
 def order_slides(slides: list[Slide], order: str) -> list[Slide]:
-    """Slides as added, by name, or by probability with those without a result last."""
-    if order == "name":
-        return sorted(slides, key=lambda slide: slide.original_name.lower())
+    """Slides by name, as added, or by probability with those without a result last."""
+    if order == "added":
+        return slides
     if order in ("high", "low"):
         sign = -1 if order == "high" else 1
 
@@ -130,7 +130,13 @@ def order_slides(slides: list[Slide], order: str) -> list[Slide]:
             return (p is None, sign * (p or 0.0))
 
         return sorted(slides, key=key)
-    return slides
+    return sorted(slides, key=natural)
+
+
+def natural(slide: Slide) -> list[tuple[int, int, str]]:
+    """Sorts file names as people count: 2 before 10."""
+    parts = re.split(r"(\d+)", slide.original_name.lower())
+    return [(1, int(part), "") if part.isdecimal() else (0, 0, part) for part in parts]
 
 
 @login_required
@@ -247,7 +253,6 @@ def review(request: SignedInRequest, pk: uuid.UUID) -> HttpResponse:
 def export_case(request: SignedInRequest, pk: uuid.UUID, form: str) -> HttpResponse:
     """The whole case as data."""
     found = get_case(request.user, pk)
-    services.record(found, Event.Kind.EXPORTED, request.user, form.upper())
     return export.response(Case.objects.filter(pk=found.pk), request.user, form)
 
 

@@ -22,6 +22,7 @@ from inference.models import PatchTable
 from inference.registry import NoModel
 
 from .access import SignedInRequest, get_own_slide, get_slide
+from .case import natural
 
 private = cache_control(private=True, no_store=True)
 
@@ -31,8 +32,7 @@ private = cache_control(private=True, no_store=True)
 def slide(request: SignedInRequest, pk: uuid.UUID) -> HttpResponse:
     """What the model says of a slide, and where it sees it."""
     found = get_slide(request.user, pk)
-    services.record_view(found.case, request.user)
-    siblings = list(found.case.slides.values_list("pk", flat=True))
+    siblings = [other.pk for other in sorted(found.case.slides.only("original_name"), key=natural)]
     at = siblings.index(found.pk)
     analysis = found.analysis
     model = analysis.model_version if analysis else None
