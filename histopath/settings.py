@@ -83,6 +83,7 @@ MIDDLEWARE = [
     "allauth.account.middleware.AccountMiddleware",
     "allauth.usersessions.middleware.UserSessionsMiddleware",
     "cases.middleware.TimeZoneMiddleware",
+    "cases.reads.TrailMiddleware",
 ]
 
 TEMPLATES = [
@@ -205,8 +206,13 @@ ACCOUNT_LOGOUT_REDIRECT_URL = "account_login"
 ACCOUNT_USERNAME_MIN_LENGTH = 3
 ACCOUNT_LOGIN_ON_PASSWORD_RESET = False
 ACCOUNT_RATE_LIMITS = {"login_failed": "10/5m/ip,5/5m/key"}
+# How many proxies of one's own stand before the web server: whose X-Forwarded-For is believed.
+NUM_PROXIES = env.int("NUM_PROXIES", default=0)
+ALLAUTH_TRUSTED_PROXY_COUNT = NUM_PROXIES
 MFA_SUPPORTED_TYPES = ["totp", "recovery_codes"]
 MFA_TOTP_ISSUER = "histopath"
+# Without verification of addresses nobody could ever switch the second step on.
+MFA_ALLOW_UNVERIFIED_EMAIL = ACCOUNT_EMAIL_VERIFICATION != "mandatory"
 USERSESSIONS_TRACK_ACTIVITY = True
 vars().update(env.email("EMAIL_URL", default="consolemail://"))
 DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default="histopath@localhost")
@@ -240,7 +246,7 @@ CONTENT_SECURITY_POLICY = {
 
 # API
 #: Threads of one web process; waiting calls and streams take at most half of them.
-WEB_THREADS = env.int("WEB_THREADS", default=8)
+WEB_THREADS = env.int("WEB_THREADS", default=16)
 #: Seconds that a prediction call waits for its result before it answers 202, and that a stream lasts.
 API_WAIT_SECONDS = env.float("API_WAIT_SECONDS", default=25.0)
 API_STREAM_SECONDS = env.float("API_STREAM_SECONDS", default=900.0)
@@ -262,11 +268,11 @@ REST_FRAMEWORK = {
         "predict": env.str("API_RATE_PREDICT", default="120/min"),
         "sign_in": env.str("API_RATE_SIGN_IN", default="10/min"),
     },
-    "NUM_PROXIES": env.int("NUM_PROXIES", default=0),
+    "NUM_PROXIES": NUM_PROXIES,
     "EXCEPTION_HANDLER": "cases.api.errors.exception_handler",
     "TEST_REQUEST_DEFAULT_FORMAT": "json",
 }
-KNOX_TOKEN_MODEL = "cases.ApiToken"
+KNOX_TOKEN_MODEL = "cases.ApiToken"  # noqa: S105
 REST_KNOX = {"AUTH_HEADER_PREFIX": "Token", "TOKEN_MODEL": KNOX_TOKEN_MODEL, "TOKEN_TTL": timedelta(days=90)}
 # knox's own token table is replaced by ours and never made.
 MIGRATION_MODULES = {"knox": None}

@@ -77,5 +77,5 @@ def test_the_mean_of_the_activation_map_is_the_logit(runtime: Runtime) -> None:
 
 
 def test_an_unknown_device_is_refused(random_checkpoint: Path) -> None:
-    with pytest.raises(ValueError, match="auto, cpu, cuda, torch"):
+    with pytest.raises(ValueError, match="auto, cpu, cuda, int8"):
         load(random_checkpoint, "tpu")  # type: ignore[arg-type]
