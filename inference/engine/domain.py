@@ -153,7 +153,7 @@ def _rule(value: dict[str, float], gate: dict) -> str | None:
         return "background"
     if value["dark"] > gate["dark_share"]:
         return "fluorescence"
-    if value["magenta"] < gate["magenta"]:
+    if value["magenta"] < gate["magenta"] or value["trade"] > gate["trade"]:
         return "colour"
     return None
 

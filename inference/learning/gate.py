@@ -66,6 +66,7 @@ def fit_gate(plain: np.ndarray, varied: np.ndarray, weight: np.ndarray) -> dict[
         "plain": round(0.7 * float(column["entropy"].min()), 4),
         "dark_share": round(float((1 + column["dark"].max()) / 2), 4),
         "magenta": round(0.8 * float(np.quantile(column["magenta"], 0.005)), 4),
+        "trade": round(float(column["trade"].max()) + 0.1, 4),
         "blurred": round(float(np.quantile(real["middle"], 0.99)) + 0.05, 4),
         "dark": round(1.2 * float(np.quantile(real["exposure"], 0.995)), 4),
     }
