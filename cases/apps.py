@@ -7,10 +7,12 @@ class CasesConfig(AppConfig):
     verbose_name = "Cases"
 
     def ready(self) -> None:
-        from inference.signals import analysis_ended
+        from inference.signals import analysis_ended, kept_up
 
-        from . import services
+        from . import audit, reads, services
         from .accounts import create_reviewers
 
         analysis_ended.connect(services.on_analysis_ended, dispatch_uid="cases.refresh")
+        kept_up.connect(audit.upkeep, dispatch_uid="cases.upkeep")
+        reads.connect()
         post_migrate.connect(create_reviewers, sender=self)

@@ -13,7 +13,8 @@ from django.http import Http404, HttpResponse, JsonResponse
 
 from inference.models import Analysis
 
-from .models import Case, Review, Slide, User
+from . import audit
+from .models import Case, Event, Review, Slide, User
 
 COLUMNS = [
     "case_id", "case", "patient", "tags", "created", "owner", "case_verdict", "case_probability_malignant",
@@ -115,7 +116,7 @@ def checksum(data: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _cell(value: Any) -> Any:
+def safe_cell(value: Any) -> Any:
     if isinstance(value, str) and value.startswith(FORMULA):
         return "'" + value
     return "" if value is None else value
@@ -130,7 +131,7 @@ def rows(cases: Iterable[Case]) -> Iterable[list[Any]]:
         ]  # fmt: skip
         slides = list(case.slides.all())
         if not slides:
-            yield [_cell(value) for value in head] + [""] * (len(COLUMNS) - len(head))
+            yield [safe_cell(value) for value in head] + [""] * (len(COLUMNS) - len(head))
         for slide in slides:
             analysis = slide.analysis
             model = analysis.model_version if analysis else None
@@ -146,13 +147,15 @@ def rows(cases: Iterable[Case]) -> Iterable[list[Any]]:
                 analysis and analysis.finished_at and analysis.finished_at.isoformat(),
                 "; ".join(analysis.warnings) if analysis else "",
             ]  # fmt: skip
-            yield [_cell(value) for value in line]
+            yield [safe_cell(value) for value in line]
 
 
 def response(cases: QuerySet[Case], reader: User, form: str) -> HttpResponse:
-    """The cases as a download, ``csv`` or ``json``; 404 for any other form."""
+    """The cases as a download, ``csv`` or ``json``, noted in each one's trail; 404 for any other form."""
     if form not in ("csv", "json"):
         raise Http404("Cases are exported as csv or json.")
+    for pk in cases.values_list("pk", flat=True):
+        audit.record(Event.Kind.EXPORTED, pk, reader, form.upper())
     found = with_everything(cases)
     if form == "json":
         answer: HttpResponse = JsonResponse(

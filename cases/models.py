@@ -258,35 +258,6 @@ class Review(models.Model):
         return self.reading == self.verdict
 
 
-class Event(models.Model):
-    """Something that happened to a case, for its timeline. Written once, never changed."""
-
-    class Kind(models.TextChoices):
-        CREATED = "created", "Case opened"
-        ADDED = "added", "Images added"
-        REMOVED = "removed", "Image removed"
-        EDITED = "edited", "Details changed"
-        REQUESTED = "requested", "Analysis requested"
-        ANALYSED = "analysed", "Analysis finished"
-        REVIEWED = "reviewed", "Reading signed"
-        ASSIGNED = "assigned", "Reviewer assigned"
-        VIEWED = "viewed", "Viewed"
-        REPORTED = "reported", "Report made"
-        EXPORTED = "exported", "Data exported"
-
-    case = models.ForeignKey(Case, on_delete=models.CASCADE, related_name="events")
-    kind = models.CharField(max_length=10, choices=Kind.choices)
-    actor = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
-    detail = models.CharField(max_length=200, blank=True)
-    at = models.DateTimeField(default=timezone.now)
-
-    class Meta:
-        ordering = ["-at", "-pk"]
-
-    def __str__(self) -> str:
-        return f"{self.get_kind_display()} {self.detail}".strip()
-
-
 class Report(models.Model):
     """A report that was made of a case, by which a printed copy can be checked.
 
@@ -312,3 +283,4 @@ class Report(models.Model):
 # Kept in modules of their own; Django finds models here.
 from .submissions import Submission  # noqa: E402, F401
 from .tokens import ApiToken  # noqa: E402, F401
+from .trail import Event, Identity, Seal  # noqa: E402, F401

@@ -20,22 +20,13 @@ from inference.models import Analysis, ModelVersion, State, Verdict
 from inference.queue import request_analyses
 from inference.registry import active_model
 
-from . import uploads
+from . import audit, uploads
 from .models import Case, Event, Review, Slide, Tag, User
 
 
 def record(case: Case, kind: Event.Kind, actor: User | None = None, detail: str = "") -> Event:
     """Write a line of the case's timeline."""
-    return Event.objects.create(case=case, kind=kind, actor=actor, detail=detail[:200])
-
-
-def record_view(case: Case, viewer: User) -> None:
-    """Note that somebody else than the owner looked, once a day and person."""
-    if viewer.pk == case.owner_id:
-        return
-    since = timezone.now() - timedelta(days=1)
-    if not case.events.filter(kind=Event.Kind.VIEWED, actor=viewer, at__gte=since).exists():
-        record(case, Event.Kind.VIEWED, viewer)
+    return audit.record(kind, case, actor, detail)
 
 
 def set_tags(case: Case, names: Iterable[str]) -> None:
@@ -111,8 +102,11 @@ def remove_slide(slide: Slide) -> None:
 def remove_case(case: Case) -> None:
     """Delete a case with everything in it; the files go once the rows are gone."""
     slides = list(case.slides.all())
+    pk = case.pk
     with transaction.atomic():
+        record(case, Event.Kind.DELETED, case.owner)
         case.delete()
+        audit.erase_words(pk)
         for slide in slides:
             transaction.on_commit(partial(uploads.delete_files, slide))
 

@@ -13,10 +13,9 @@ import unicodedata
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import IO, Any
+from typing import IO
 
 from django.conf import settings
-from django.core.exceptions import RequestDataTooBig
 from django.core.files import File
 from django.core.files.uploadedfile import UploadedFile
 from django.core.files.uploadhandler import FileUploadHandler
@@ -32,15 +31,9 @@ log = logging.getLogger(__name__)
 class Capped(FileUploadHandler):
     """Stands before Django's own upload handlers and lets no more through than may be kept.
 
-    A request that says it is too long is refused before it is read; of a file that is too long, one chunk
-    beyond the limit is passed on, so that the form can still name it, and the rest is dropped.
+    Of a file that is too long, one chunk beyond the limit is passed on, so that the form can still name it,
+    and the rest is dropped.
     """
-
-    def handle_raw_input(
-        self, input_data: Any, META: Any, content_length: int, boundary: Any, encoding: str | None = None
-    ) -> None:
-        if content_length > settings.UPLOAD_MAX_REQUEST_BYTES:
-            raise RequestDataTooBig(f"One request may carry {settings.UPLOAD_MAX_REQUEST_BYTES} bytes.")
 
     def receive_data_chunk(self, raw_data: bytes, start: int) -> bytes | None:
         return raw_data if start <= settings.UPLOAD_MAX_BYTES else None

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from .views import account, case, history, pages, slide, statistics, tokens
+from .views import account, case, history, pages, report, slide, statistics, tokens, trail
 
 app_name = "cases"
 urlpatterns = [
@@ -21,6 +21,10 @@ urlpatterns = [
     path("cases/<uuid:pk>/rerun/", case.rerun, name="rerun"),
     path("cases/<uuid:pk>/review/", case.review, name="review"),
     path("cases/<uuid:pk>/export.<str:form>", case.export_case, name="export"),
+    path("cases/<uuid:pk>/trail/", trail.trail, name="trail"),
+    path("cases/<uuid:pk>/trail.<str:form>", trail.export, name="trail_export"),
+    path("cases/<uuid:pk>/report.pdf", report.report, name="report"),
+    path("reports/<uuid:pk>/", report.verify, name="verify"),
     path("slides/<uuid:pk>/", slide.slide, name="slide"),
     path("slides/<uuid:pk>/image.png", slide.image, name="image"),
     path("slides/<uuid:pk>/thumbnail.jpg", slide.thumbnail, name="thumbnail"),

@@ -4,3 +4,6 @@ from django.dispatch import Signal
 
 #: Sent with ``analysis`` inside the transaction in which it ends as done or failed.
 analysis_ended = Signal()
+
+#: Sent by every running cluster every few seconds, for what has to be done now and then.
+kept_up = Signal()

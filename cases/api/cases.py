@@ -20,9 +20,9 @@ from rest_framework.views import APIView
 
 from cases import services
 from cases.models import Case, Review, Slide
-from inference.models import Analysis, State
 
 from . import answers, errors
+from .authentication import person
 from .filters import CaseFilter
 from .predict import PENDING, check_length, files_of
 from .resource_serializers import CaseOut, ReviewOut, RunIn, SlideOut, SlidesAddedOut, SlidesIn
@@ -179,8 +179,10 @@ class SlideDetail(generics.RetrieveDestroyAPIView[Slide]):
 
     def get_queryset(self) -> QuerySet[Slide]:
         slides = Slide.objects.select_related("case__owner").with_analysis()
-        return slides.editable_by(self.request.user) if self.request.method == "DELETE" else slides.visible_to(
-            self.request.user
+        return (
+            slides.editable_by(self.request.user)
+            if self.request.method == "DELETE"
+            else slides.visible_to(self.request.user)
         )
 
     def perform_destroy(self, instance: Slide) -> None:
@@ -197,7 +199,7 @@ class SlideImage(APIView):
     def get(self, request: Request, pk: uuid.UUID) -> HttpResponseBase:
         slide = generics.get_object_or_404(Slide.objects.visible_to(request.user), pk=pk)
         try:
-            opened = slide.file.storage.open(slide.file.name)
+            opened = slide.file.storage.open(str(slide.file.name))
         except FileNotFoundError as error:
             raise Http404 from error
         return FileResponse(opened, content_type="image/png", headers={"Cache-Control": "private, no-store"})
@@ -224,8 +226,11 @@ class CaseReviews(generics.ListCreateAPIView[Review]):
     def get_queryset(self) -> QuerySet[Review]:
         if getattr(self, "swagger_fake_view", False):
             return Review.objects.none()
-        return services.visible_reviews(readable_case(self.request, self.kwargs["pk"]), self.request.user)
+        return services.visible_reviews(readable_case(self.request, self.kwargs["pk"]), person(self.request))
 
-    def perform_create(self, serializer: BaseSerializer[Review]) -> None:
-        case = readable_case(self.request, self.kwargs["pk"])
-        serializer.instance = services.sign_review(case, self.request.user, **serializer.validated_data)
+    def create(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        case = readable_case(request, self.kwargs["pk"])
+        given = self.get_serializer(data=request.data)
+        given.is_valid(raise_exception=True)
+        review = services.sign_review(case, person(request), **given.validated_data)
+        return Response(self.get_serializer(review).data, status=201)

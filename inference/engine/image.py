@@ -19,6 +19,8 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 MAX_PIXELS = 150_000_000
 #: Below this side length there is no tissue structure to see.
 MIN_SIDE = 16
+#: Rows that are converted at once.
+STRIP = 1024
 
 
 class ImageError(ValueError):
@@ -50,16 +52,28 @@ class Decoded:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    """Any Pillow mode as 8-bit RGB; transparency is laid over white, the colour of an empty slide."""
+    """Any Pillow mode as 8-bit RGB; transparency is laid over white, the colour of an empty slide.
+
+    What needs room to work in is done a strip at a time: whole copies of 150 megapixels take gigabytes.
+    """
+    width, height = image.size
+    strips = range(0, height, STRIP)
     if image.mode in ("I;16", "I;16B", "I;16L", "I;16N", "I", "F"):
-        values = np.asarray(image, dtype=np.float64)
+        values = np.asarray(image)
         # 16-bit grey files use the full range by convention; Pillow's own conversion clips at 255.
         scale = 255.0 / 65535.0 if values.max(initial=0) > 255 else 1.0
-        return Image.fromarray(np.clip(np.rint(values * scale), 0, 255).astype(np.uint8)).convert("RGB")
+        grey = np.empty(values.shape, dtype=np.uint8)
+        for top in strips:
+            strip = np.nan_to_num(values[top : top + STRIP].astype(np.float64))
+            grey[top : top + STRIP] = np.clip(np.rint(strip * scale), 0, 255)
+        return Image.fromarray(grey).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
-        return Image.alpha_composite(white, rgba).convert("RGB")
+        rgb = Image.new("RGB", image.size)
+        for top in strips:
+            strip_of = image.crop((0, top, width, min(top + STRIP, height))).convert("RGBA")
+            white = Image.new("RGBA", strip_of.size, (255, 255, 255, 255))
+            rgb.paste(Image.alpha_composite(white, strip_of).convert("RGB"), (0, top))
+        return rgb
     # A copy of 150 megapixels would be 600 MB.
     return image if image.mode == "RGB" else image.convert("RGB")
 

@@ -57,6 +57,8 @@ PORTAL: dict[str, Row | tuple[Row, ...]] = {
     "cases:rerun": Row(CHANGE, "post", "case"),
     "cases:review": Row((302, 404, 302, 302, 404, 302, 302), "post", "case", data={"reading": "benign"}),
     "cases:export": _read("case", form="json"),
+    "cases:trail": _read("case"),
+    "cases:trail_export": _read("case", form="csv"),
     "cases:slide": _read("slide"),
     "cases:image": _read("slide"),
     "cases:thumbnail": _read("slide"),

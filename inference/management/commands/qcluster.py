@@ -16,6 +16,7 @@ from django_q.management.commands.qcluster import Command as QCommand
 
 from inference import queue, worker
 from inference.models import Cluster
+from inference.signals import kept_up
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +54,7 @@ class Command(QCommand):  # type: ignore[misc]
                 row.seen_at = timezone.now()
                 row.save()
                 queue.sweep()
+                kept_up.send(type(self))
             except Exception:
                 log.exception("Heartbeat failed; the database may be away.")
                 close_old_connections()

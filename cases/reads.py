@@ -1,0 +1,136 @@
+"""What goes into the trail by itself: every read of somebody's case, every sign-in, every change in the admin."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+from allauth.account import signals as account
+from allauth.core.internal.httpkit import get_client_ip
+from allauth.mfa import signals as mfa
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth import get_user_model
+from django.contrib.auth import signals as auth
+from django.db.models.signals import post_delete, post_save
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+
+from inference.models import Analysis
+
+from . import audit
+from .models import ApiToken, Event, Slide, User
+
+#: Addresses whose GET is a read of somebody's data, by name: what their ``pk`` is, and what was read.
+READS = {
+    "cases:case": ("case", "Case"),
+    "cases:slide": ("slide", "Slide"),
+    "cases:image": ("slide", "Image file"),
+    "cases:view": ("slide", "Image"),
+    "api:case": ("case", "Case, by API"),
+    "api:case-result": ("case", "Result, by API"),
+    "api:case-slides": ("case", "Slides, by API"),
+    "api:case-reviews": ("case", "Readings, by API"),
+    "api:slide": ("slide", "Slide, by API"),
+    "api:slide-image": ("slide", "Image file, by API"),
+    "api:slide-analyses": ("slide", "Analyses, by API"),
+    "api:analysis": ("analysis", "Analysis, by API"),
+    "api:analysis-result": ("analysis", "Result, by API"),
+    "api:analysis-patches": ("analysis", "Patches, by API"),
+    "api:analysis-map": ("analysis", "Map, by API"),
+}
+
+
+class TrailMiddleware:
+    """Notes the address of a request, and after it what was read. Stands behind authentication."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        with audit.coming_from(get_client_ip(request)):
+            answer = self.get_response(request)
+            if request.method == "GET" and answer.status_code == 200:
+                try:
+                    _note_read(request)
+                except BaseException:
+                    # Nothing is shown that could not be recorded.
+                    answer.close()
+                    raise
+            return answer
+
+
+def _note_read(request: HttpRequest) -> None:
+    match = request.resolver_match
+    if match is None or match.view_name not in READS or not isinstance(request.user, User):
+        return
+    kind, what = READS[match.view_name]
+    pk: uuid.UUID = match.kwargs["pk"]
+    case: uuid.UUID | None = pk
+    if kind == "slide":
+        case = Slide.objects.filter(pk=pk).values_list("case_id", flat=True).first()
+    elif kind == "analysis":
+        case = Analysis.objects.filter(pk=pk).values_list("slide__case_id", flat=True).first()
+    audit.record(Event.Kind.VIEWED, case, request.user, what, about=None if kind == "case" else pk)
+
+
+def connect() -> None:
+    """Listen to what happens to accounts, tokens and in the administration."""
+    auth.user_logged_in.connect(_on_signed_in, dispatch_uid="trail")
+    auth.user_logged_out.connect(_on_signed_out, dispatch_uid="trail")
+    auth.user_login_failed.connect(_on_refused, dispatch_uid="trail")
+    for signal, text in (
+        (account.user_signed_up, "Account opened"),
+        (account.password_set, "Password set"),
+        (account.password_changed, "Password changed"),
+        (account.password_reset, "Password reset"),
+        (account.email_changed, "E-mail address changed"),
+        (mfa.authenticator_added, "Second factor added"),
+        (mfa.authenticator_reset, "Recovery codes renewed"),
+        (mfa.authenticator_removed, "Second factor removed"),
+    ):
+        signal.connect(_on_account(text), weak=False, dispatch_uid="trail")
+    post_save.connect(_on_token_saved, sender=ApiToken, dispatch_uid="trail")
+    post_delete.connect(_on_token_deleted, sender=ApiToken, dispatch_uid="trail")
+    post_save.connect(_on_admin, sender=LogEntry, dispatch_uid="trail")
+
+
+def _on_signed_in(sender: Any, request: HttpRequest, user: User, **kwargs: Any) -> None:
+    audit.record(Event.Kind.SIGNED_IN, actor=user)
+
+
+def _on_signed_out(sender: Any, request: HttpRequest, user: User | None, **kwargs: Any) -> None:
+    if user is not None:
+        audit.record(Event.Kind.SIGNED_OUT, actor=user)
+
+
+def _on_refused(sender: Any, credentials: dict[str, Any], **kwargs: Any) -> None:
+    # What was typed is not kept: it may be a password in the wrong field.
+    typed = credentials.get("username") or credentials.get("email") or ""
+    people = get_user_model().objects
+    user = people.filter(username=typed).first() or people.filter(email__iexact=typed, email__gt="").first()
+    audit.record(Event.Kind.REFUSED, actor=user)
+
+
+def _on_account(text: str) -> Callable[..., None]:
+    def listen(sender: Any, user: User, **kwargs: Any) -> None:
+        audit.record(Event.Kind.ACCOUNT, actor=user, detail=text)
+
+    return listen
+
+
+def _on_token_saved(sender: Any, instance: ApiToken, created: bool, **kwargs: Any) -> None:
+    if created:
+        audit.record(Event.Kind.ACCOUNT, actor=instance.user, detail="API token made", about=instance.pk)
+
+
+def _on_token_deleted(sender: Any, instance: ApiToken, **kwargs: Any) -> None:
+    if User.objects.filter(pk=instance.user_id).exists():
+        audit.record(Event.Kind.ACCOUNT, actor=instance.user, detail="API token revoked", about=instance.pk)
+
+
+def _on_admin(sender: Any, instance: LogEntry, **kwargs: Any) -> None:
+    user = instance.user
+    assert isinstance(user, User)
+    what = f"{instance.get_action_flag_display()}: {instance.content_type or ''} {instance.object_id or ''}"
+    audit.record(Event.Kind.ADMIN, actor=user, detail=what)

@@ -1,0 +1,154 @@
+"""The record of who did what, when and from where: rows of the timeline and of the audit trail alike.
+
+One table serves both: a case's timeline is its events without the owner's own reading. The table is
+append-only and outlives what it speaks of. It names people and addresses by random keys only; the
+mapping from key to person (:class:`Identity`) and the words of an event (``detail``) can be erased, and
+the hash chain of :mod:`cases.audit` stays valid, because it holds the keys and a salted digest of the words.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+import uuid
+from datetime import UTC
+from typing import Any
+
+from django.conf import settings
+from django.db import models
+from django.utils import timezone
+
+
+class Identity(models.Model):
+    """Whom a key of the trail stands for: a person or a network address. Deleted to forget them."""
+
+    key = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    user = models.OneToOneField(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, null=True, related_name="identity", editable=False
+    )
+    address = models.GenericIPAddressField(null=True, unique=True, editable=False)
+
+    class Meta:
+        verbose_name_plural = "identities"
+
+    def __str__(self) -> str:
+        return str(self.user or self.address)
+
+
+class Seal(models.Model):
+    """A link of the chain: the events written since the last one, closed by a hash over them and it."""
+
+    made_at = models.DateTimeField(default=timezone.now)
+    count = models.PositiveIntegerField()
+    #: Hash of the link before, 64 zeros at the beginning; unique, so that the chain can't fork.
+    previous = models.CharField(max_length=64, unique=True)
+    hash = models.CharField(max_length=64, unique=True)
+
+    class Meta:
+        ordering = ["pk"]
+
+    def __str__(self) -> str:
+        return f"Seal {self.pk}: {self.hash[:12]}"
+
+
+class EventQuerySet(models.QuerySet["Event"]):
+    def timeline(self) -> EventQuerySet:
+        """What a case's page tells: without the times that the owner looked at it."""
+        own = models.Q(kind=Event.Kind.VIEWED, actor__user=models.F("case__owner"))
+        return self.select_related("actor__user").exclude(own)
+
+
+class Event(models.Model):
+    """Something that happened. Written once, never changed."""
+
+    class Kind(models.TextChoices):
+        CREATED = "created", "Case opened"
+        ADDED = "added", "Images added"
+        REMOVED = "removed", "Image removed"
+        EDITED = "edited", "Details changed"
+        REQUESTED = "requested", "Analysis requested"
+        ANALYSED = "analysed", "Analysis finished"
+        REVIEWED = "reviewed", "Reading signed"
+        ASSIGNED = "assigned", "Reviewer assigned"
+        VIEWED = "viewed", "Viewed"
+        REPORTED = "reported", "Report made"
+        EXPORTED = "exported", "Data exported"
+        DELETED = "deleted", "Case deleted"
+        SIGNED_IN = "signed_in", "Signed in"
+        REFUSED = "refused", "Sign-in refused"
+        SIGNED_OUT = "signed_out", "Signed out"
+        ACCOUNT = "account", "Account changed"
+        ADMIN = "admin", "Changed in the administration"
+        ERASED = "erased", "Account erased"
+
+    #: Neither the case nor the keys are constrained: the record outlives what it speaks of.
+    case = models.ForeignKey(
+        "cases.Case", on_delete=models.DO_NOTHING, null=True, db_constraint=False, related_name="events"
+    )
+    kind = models.CharField(max_length=10, choices=Kind.choices)
+    actor = models.ForeignKey(
+        Identity, on_delete=models.DO_NOTHING, null=True, blank=True, db_constraint=False, related_name="+"
+    )
+    address = models.ForeignKey(
+        Identity, on_delete=models.DO_NOTHING, null=True, blank=True, db_constraint=False, related_name="+"
+    )
+    #: The slide, analysis or report that was read, if not the case as a whole.
+    about = models.UUIDField(null=True, blank=True)
+    detail = models.CharField(max_length=200, blank=True)
+    salt = models.CharField(max_length=32, blank=True)
+    detail_digest = models.CharField(max_length=64)
+    at = models.DateTimeField(default=timezone.now)
+    seal = models.ForeignKey(Seal, on_delete=models.PROTECT, null=True, related_name="events", editable=False)
+
+    objects = EventQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-at", "-pk"]
+        indexes = [models.Index(fields=["id"], condition=models.Q(seal=None), name="event_unsealed")]
+
+    def __str__(self) -> str:
+        return f"{self.get_kind_display()} {self.detail}".strip()
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        if not self._state.adding:
+            raise TypeError("An event is written once and never changed.")
+        self.salt = secrets.token_hex(16)
+        self.detail_digest = digest_of(self.salt, self.detail)
+        super().save(*args, **kwargs)
+
+    def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
+        raise TypeError("An event is never deleted.")
+
+    @property
+    def line(self) -> str:
+        """What the chain holds of this event, as canonical JSON."""
+        return json.dumps(
+            [
+                self.pk,
+                self.at.astimezone(UTC).isoformat(timespec="microseconds"),
+                self.kind,
+                _text(self.case_id),
+                _text(self.about),
+                _text(self.actor_id),
+                _text(self.address_id),
+                self.detail_digest,
+            ],
+            separators=(",", ":"),
+        )
+
+    @property
+    def is_true_to_its_digest(self) -> bool:
+        """Whether the words are those that were written; True where they were erased."""
+        if not self.salt:
+            return not self.detail
+        return digest_of(self.salt, self.detail) == self.detail_digest
+
+
+def digest_of(salt: str, detail: str) -> str:
+    """SHA-256 of the words of an event, salted so that an erased one can't be guessed back."""
+    return hashlib.sha256(f"{salt}:{detail}".encode()).hexdigest()
+
+
+def _text(value: uuid.UUID | None) -> str | None:
+    return None if value is None else str(value)

@@ -1,0 +1,205 @@
+"""The trail tells everything, can't be changed unseen, and forgets people without breaking."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable
+from datetime import timedelta
+from io import StringIO
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import IntegrityError, connection, transaction
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+
+from cases import audit, reads, services
+from cases.models import Case, Event, Identity, Seal, Slide, User
+from tests.factories import PASSWORD
+
+from .access import TABLE, Row
+
+Kind = Event.Kind
+As = Callable[[User], Client]
+
+
+def kinds(**wanted: Any) -> list[str]:
+    return list(Event.objects.filter(**wanted).order_by("pk").values_list("kind", flat=True))
+
+
+@pytest.fixture
+def sealed(case: Case, alice: User) -> Seal:
+    for number in range(5):
+        audit.record(Kind.VIEWED, case, alice, f"Look {number}")
+    made = audit.seal()
+    assert made is not None and made.count == 5
+    return made
+
+
+#: Parts of a page whose reading is noted already, or which show nothing of a case.
+PARTS = {
+    "cases:progress", "cases:stream", "cases:edit", "cases:delete", "cases:slide_delete", "cases:thumbnail", "cases:map",
+    "cases:activation", "cases:patch", "cases:trail",
+}  # fmt: skip
+#: Noted by the view itself, as more than a look.
+NOTED = {"cases:export", "cases:trail_export", "cases:report", "cases:verify"}
+
+
+def test_every_address_that_reads_a_case_is_noted() -> None:
+    reading = set()
+    for name, rows in TABLE.items():
+        for row in rows if isinstance(rows, tuple) else (rows,):
+            if isinstance(row, Row) and row.method == "get" and row.target in ("case", "slide", "analysis", "report"):
+                reading.add(name)
+    assert reading - PARTS - NOTED == set(reads.READS)
+
+
+def test_reading_is_noted_with_person_and_address(as_user: As, alice: User, reviewer: User, slide: Slide) -> None:
+    as_user(reviewer).get(reverse("cases:slide", args=[slide.pk]), REMOTE_ADDR="192.0.2.7")
+    event = Event.objects.filter(kind=Kind.VIEWED).select_related("actor__user", "address").get()
+    assert event.case_id == slide.case_id and event.about == slide.pk
+    assert event.actor is not None and event.actor.user == reviewer
+    assert event.address is not None and event.address.address == "192.0.2.7"
+
+
+def test_a_refused_read_is_not_noted(as_user: As, charlie: User, case: Case) -> None:
+    assert as_user(charlie).get(reverse("cases:case", args=[case.pk])).status_code == 404
+    assert not Event.objects.filter(kind=Kind.VIEWED).exists()
+
+
+def test_what_can_not_be_noted_is_not_shown(
+    as_user: As, alice: User, case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: Any, **kwargs: Any) -> None:
+        raise OSError("disk full")
+
+    client = as_user(alice)
+    monkeypatch.setattr(audit, "record", full)
+    client.raise_request_exception = False
+    answer = client.get(reverse("cases:case", args=[case.pk]))
+    assert answer.status_code >= 500
+    assert case.title.encode() not in answer.content
+
+
+def test_signing_in_and_out_is_noted(client: Client, alice: User) -> None:
+    login = reverse("account_login")
+    client.post(login, {"login": "alice", "password": "wrong wrong wrong"})
+    client.post(login, {"login": "alice", "password": PASSWORD})
+    client.post(reverse("account_logout"))
+    assert kinds(actor=audit.identity_of(alice)) == [Kind.REFUSED, Kind.SIGNED_IN, Kind.SIGNED_OUT]
+    assert "wrong" not in "".join(Event.objects.values_list("detail", flat=True))
+
+
+def test_the_owner_and_reviewers_read_the_trail(as_user: As, alice: User, reviewer: User, case: Case) -> None:
+    as_user(reviewer).get(reverse("cases:case", args=[case.pk]))
+    page = as_user(alice).get(reverse("cases:trail", args=[case.pk])).content.decode()
+    assert "rita" in page and "127.0.0.1" in page
+    rows = as_user(reviewer).get(reverse("cases:trail_export", args=[case.pk, "json"])).json()["events"]
+    assert [row["kind"] for row in rows][-2:] == ["viewed", "exported"]
+
+
+def test_an_event_can_not_be_changed_or_deleted(case: Case, alice: User) -> None:
+    event = audit.record(Kind.VIEWED, case, alice)
+    with pytest.raises(TypeError):
+        event.save()
+    with pytest.raises(TypeError):
+        event.delete()
+
+
+def test_a_whole_trail_verifies(sealed: Seal, case: Case) -> None:
+    audit.record(Kind.EDITED, case)
+    second = audit.seal()
+    assert second is not None and second.previous == sealed.hash
+    assert audit.verify() == audit.verify(expected=sealed.hash) == []
+    assert audit.seal() is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE cases_event SET detail = 'nothing' WHERE id = %s",
+        "UPDATE cases_event SET kind = 'edited' WHERE id = %s",
+        "UPDATE cases_event SET actor_id = NULL WHERE id = %s",
+        "UPDATE cases_event SET at = '2020-01-01 00:00:00' WHERE id = %s",
+        "UPDATE cases_event SET case_id = NULL WHERE id = %s",
+        "DELETE FROM cases_event WHERE id = %s",
+        "UPDATE cases_event SET salt = '' WHERE id = %s",
+    ],
+)
+def test_tampering_shows(change: str, sealed: Seal) -> None:
+    event = sealed.events.order_by("pk")[2]
+    with connection.cursor() as cursor:
+        cursor.execute(change, [event.pk])
+    assert audit.verify()
+
+
+def test_a_rewritten_chain_lacks_the_hash_that_was_noted(sealed: Seal) -> None:
+    noted = sealed.hash
+    event = sealed.events.order_by("pk")[0]
+    Event.objects.filter(pk=event.pk).update(kind=Kind.EDITED)
+    events = list(sealed.events.order_by("pk"))
+    forged = audit._link(audit.GENESIS, (event.line for event in events))
+    Seal.objects.filter(pk=sealed.pk).update(hash=forged)
+    assert audit.verify() == []
+    assert audit.verify(expected=noted)
+
+
+def test_the_chain_can_not_fork(sealed: Seal) -> None:
+    with pytest.raises(IntegrityError), transaction.atomic():
+        Seal.objects.create(previous=audit.GENESIS, hash="f" * 64, count=0)
+
+
+def test_deleting_a_case_leaves_its_trail_without_words(slide: Slide, case: Case) -> None:
+    pk = case.pk
+    audit.seal()
+    services.remove_case(case)
+    audit.seal()
+    events = Event.objects.filter(case=pk)
+    assert Kind.DELETED in kinds(case=pk) and Kind.ADDED in kinds(case=pk)
+    assert not events.exclude(detail="").exists()
+    assert audit.verify() == []
+
+
+def test_erasing_a_person_leaves_the_chain_whole(alice: User, case: Case, sealed: Seal) -> None:
+    key = audit.identity_of(alice).pk
+    audit.erase_person(alice)
+    audit.seal()
+    assert audit.verify() == []
+    assert not Identity.objects.filter(user=alice).exists()
+    assert {row["actor"] for row in audit.rows(Event.objects.filter(case=case))} == {f"erased {key}"}
+
+
+def test_addresses_are_forgotten_after_their_time(alice: User, case: Case) -> None:
+    with audit.coming_from("192.0.2.1"):
+        old = audit.record(Kind.VIEWED, case, alice)
+    with audit.coming_from("192.0.2.2"):
+        audit.record(Kind.VIEWED, case, alice)
+    Event.objects.filter(pk=old.pk).update(at=timezone.now() - timedelta(days=400))
+    assert audit.erase_addresses(timezone.now() - timedelta(days=180)) == 1
+    assert [identity.address for identity in Identity.objects.filter(user=None)] == ["192.0.2.2"]
+
+
+def test_the_commands(sealed: Seal, case: Case, alice: User) -> None:
+    audit.record(Kind.VIEWED, case, alice)
+    out = StringIO()
+    call_command("audit", "seal", stdout=out)
+    call_command("audit", "verify", expect=sealed.hash, stdout=out)
+    assert "Whole: 2 seals over 6 events" in out.getvalue()
+    lines = StringIO()
+    call_command("audit", "export", case=str(case.pk), stdout=lines)
+    assert [json.loads(line)["kind"] for line in lines.getvalue().splitlines()] == ["viewed"] * 6
+    Event.objects.filter(seal=sealed).update(about=uuid.uuid4())
+    with pytest.raises(CommandError):
+        call_command("audit", "verify", stderr=StringIO())
+
+
+def test_the_cluster_seals_by_itself(case: Case, alice: User) -> None:
+    event = audit.record(Kind.VIEWED, case, alice)
+    audit.upkeep(None)
+    assert not Seal.objects.exists()
+    Event.objects.filter(pk=event.pk).update(at=timezone.now() - timedelta(minutes=2))
+    audit.upkeep(None)
+    assert Seal.objects.count() == 1
