@@ -1,0 +1,131 @@
+"""A case on paper: PDF with identification, images, maps, verdicts, readings, model and disclaimer.
+
+What is printed is exactly what :func:`cases.export.case_data` says; the report carries the SHA-256 of
+that, and an address where the number can be compared.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from django.contrib.staticfiles import finders
+from django.template.loader import render_to_string
+from django.utils import timezone
+from PIL import Image
+
+from inference.engine import patchmap
+from inference.models import ModelVersion, PatchTable, Verdict
+
+from . import export, services, wording
+from .models import Case, Event, Report, Slide, User
+
+PAPERS = {"a4": "A4", "letter": "letter"}
+#: Share of the map's colour in the picture with the map.
+OPACITY = 0.45
+
+
+def content_checksum(case: Case, reader: User) -> str:
+    """SHA-256 of the case as this person may read it now."""
+    found = export.with_everything(Case.objects.filter(pk=case.pk)).get()
+    return export.checksum(export.case_data(found, reader))
+
+
+def make(case: Case, author: User, verify_address: str, paper: str = "a4") -> tuple[Report, bytes]:
+    """A report and its PDF. The same content by the same author is the same report.
+
+    ``verify_address`` is the site's own address, without a slash at its end; ``paper`` a key of
+    :data:`PAPERS`.
+    """
+    from weasyprint import CSS, HTML  # slow to import, and only needed here
+    from weasyprint.urls import URLFetcher
+
+    found = export.with_everything(Case.objects.filter(pk=case.pk)).get()
+    checksum = export.checksum(export.case_data(found, author))
+    report, made = Report.objects.get_or_create(case=case, author=author, sha256=checksum)
+    if made:
+        services.record(case, Event.Kind.REPORTED, author, checksum[:12])
+    html = render_to_string("cases/report.html", _context(found, author, report, verify_address))
+    # Pictures are inlined; nothing else is ever fetched, neither from the net nor from the disk.
+    fetcher = URLFetcher(allowed_protocols={"data"})
+    style = CSS(string=_style() + f"@page {{ size: {PAPERS[paper]} }}", url_fetcher=fetcher)
+    pdf = HTML(string=html, url_fetcher=fetcher).write_pdf(
+        stylesheets=[style], pdf_variant="pdf/ua-1", custom_metadata=True
+    )
+    assert pdf is not None
+    return report, pdf
+
+
+def _style() -> str:
+    path = finders.find("css/report.css")
+    assert isinstance(path, str)
+    return Path(path).read_text(encoding="utf-8")
+
+
+def _context(case: Case, author: User, report: Report, address: str) -> dict[str, Any]:
+    slides = list(case.slides.all())
+    model = services.case_model(case)
+    return {
+        "case": case,
+        "author": author,
+        "report": report,
+        "verify_url": address + report.get_absolute_url(),
+        "printed_at": timezone.now(),
+        "model": model,
+        "metrics": _metrics(model),
+        "benign_probability": None if case.probability is None else 1 - case.probability,
+        "statement": wording.statement(case.verdict, case.probability, model, "case"),
+        "cut_points": wording.cut_points(model) if model else "",
+        "disclaimer": wording.DISCLAIMER,
+        "slides": list(_pictures(slides)),
+        "reviews": services.visible_reviews(case, author),
+        "is_blind": services.is_blind(case),
+    }
+
+
+def _metrics(model: ModelVersion | None) -> list[tuple[str, str]]:
+    """The plain figures that the checkpoint states of itself."""
+    if model is None:
+        return []
+    stated = ModelVersion.objects.values_list("metadata", flat=True).get(pk=model.pk).get("metrics", {})
+    plain = [(name, value) for name, value in stated.items() if isinstance(value, int | float | str)]
+    return [(name.replace("_", " "), f"{value:.3f}" if isinstance(value, float) else str(value)) for name, value in plain]
+
+
+def _pictures(slides: list[Slide]) -> Iterator[dict[str, Any]]:
+    """Each slide with its thumbnail and the same under its patch map, as data addresses."""
+    tables = {
+        table.analysis_id: table
+        for table in PatchTable.objects.select_related("analysis").filter(
+            analysis__in=[slide.analysis.pk for slide in slides if slide.analysis]
+        )
+    }
+    for slide in slides:
+        analysis = slide.analysis
+        table = tables.get(analysis.pk) if analysis else None
+        try:
+            with slide.thumbnail.storage.open(slide.thumbnail.name) as opened:
+                picture = Image.open(opened).convert("RGB")
+        except OSError:
+            yield {"slide": slide, "analysis": analysis}
+            continue
+        shown = {"slide": slide, "analysis": analysis, "picture": _address(picture)}
+        if table is not None and analysis and analysis.verdict != Verdict.OUT_OF_DOMAIN:
+            shown["map"] = _address(_with_map(picture, table))
+        yield shown
+
+
+def _with_map(picture: Image.Image, table: PatchTable) -> Image.Image:
+    values = patchmap.surface(table.grid, np.asarray(table.malignant))
+    colours = patchmap.colour_table()[np.clip(np.rint(values * 255), 0, 255).astype(np.uint8)]
+    return Image.blend(picture, Image.fromarray(colours).resize(picture.size, Image.Resampling.NEAREST), OPACITY)
+
+
+def _address(picture: Image.Image) -> str:
+    out = BytesIO()
+    picture.save(out, "JPEG", quality=88)
+    return "data:image/jpeg;base64," + base64.b64encode(out.getvalue()).decode()
