@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import uuid
 from datetime import timedelta
+from typing import TYPE_CHECKING, ClassVar
 
 from django.db import models
 from django.db.models import QuerySet
 from django.utils import timezone
-from knox.models import AbstractAuthToken
+from knox.models import AbstractAuthToken, get_digest_token
+from knox.settings import CONSTANTS
+
+if TYPE_CHECKING:
+    from .models import User
 
 #: Days that a new token may live; 0 means that it does not expire.
 LIFETIMES = [(30, "30 days"), (90, "90 days"), (365, "1 year"), (0, "Until revoked")]
@@ -29,6 +34,8 @@ class ApiToken(AbstractAuthToken):
     name = models.CharField(max_length=80)
     last_used_at = models.DateTimeField("last used", null=True, blank=True, editable=False)
 
+    objects: ClassVar[models.Manager[ApiToken]] = models.Manager()
+
     class Meta:
         ordering = ["-created"]
         verbose_name = "API token"
@@ -46,20 +53,25 @@ class ApiToken(AbstractAuthToken):
         return f"{self.token_key[:8]}…"
 
 
-def create(user: models.Model, name: str, days: int = DEFAULT_DAYS) -> tuple[ApiToken, str]:
+def create(user: User, name: str, days: int = DEFAULT_DAYS) -> tuple[ApiToken, str]:
     """A new token and its plain text, which can't be shown again. ``days`` 0 means no expiry."""
-    token, plain = ApiToken.objects.create(
-        user=user, name=name.strip()[:80] or "unnamed", expiry=timedelta(days=days) if days else None
+    digest, plain = get_digest_token()
+    token = ApiToken.objects.create(
+        user=user,
+        name=name.strip()[:80] or "unnamed",
+        digest=digest,
+        token_key=plain[: CONSTANTS.TOKEN_KEY_LENGTH],
+        expiry=timezone.now() + timedelta(days=days) if days else None,
     )
     return token, plain
 
 
-def of(user: models.Model) -> QuerySet[ApiToken]:
+def of(user: User) -> QuerySet[ApiToken]:
     """A person's tokens, newest first, expired ones included."""
     return ApiToken.objects.filter(user=user)
 
 
-def revoke(user: models.Model, pk: uuid.UUID) -> bool:
+def revoke(user: User, pk: uuid.UUID) -> bool:
     """Delete a token of this person; False where there is none."""
     return bool(of(user).filter(pk=pk).delete()[0])
 

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import UTC, datetime
 
-from django.db import DatabaseError
 from django.http import HttpRequest, JsonResponse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
 from inference import queue, registry
+
+log = logging.getLogger(__name__)
+
+REASONS = {
+    "database_unavailable": "The database does not answer.",
+    "no_worker": "No background worker was heard of lately. Start one: manage.py qcluster.",
+    "no_model": "No model is active. Add and activate one: manage.py model add, manage.py model activate.",
+    "model_unusable": "The active model's file is missing, damaged or not the one that was registered.",
+}
 
 
 @require_safe
@@ -24,19 +33,26 @@ def live(request: HttpRequest) -> JsonResponse:
 def ready(request: HttpRequest) -> JsonResponse:
     """Database, worker and model, each by itself; 503 when an image could not be analysed now."""
     checks = {"database": False, "worker": False, "model": False}
+    codes = []
     try:
         checks["worker"] = queue.worker_alive()
         checks["database"] = True
         checks["model"] = registry.is_usable()
-    except DatabaseError:
-        pass
-    healthy = all(checks.values())
+        if not checks["worker"]:
+            codes.append("no_worker")
+        if not checks["model"]:
+            codes.append("model_unusable" if registry.has_active() else "no_model")
+    except Exception:
+        log.exception("The health check failed.")
+        codes.append("database_unavailable")
+    healthy = not codes
     return JsonResponse(
         {
             "status": "healthy" if healthy else "unhealthy",
             "model_loaded": checks["model"] and checks["worker"],
             "timestamp": datetime.now(UTC).replace(tzinfo=None).isoformat(timespec="seconds"),
             "checks": checks,
+            "problems": [{"code": code, "detail": REASONS[code]} for code in codes],
         },
         status=200 if healthy else 503,
     )

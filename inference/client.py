@@ -10,6 +10,7 @@ analysis. Every error the server answers is an :class:`ApiError` with the ``code
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import mimetypes
@@ -345,11 +346,9 @@ class Client:
             content = json.dumps(body).encode()
             sent["Content-Type"] = "application/json"
         try:
-            try:
+            # The server may answer before it has read the whole upload.
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                 connection.request(method, self._parts.path.rstrip("/") + path, content, sent)
-            except (BrokenPipeError, ConnectionResetError):
-                # The server may have answered before it read the whole upload.
-                pass
             return connection, connection.getresponse()
         except BaseException:
             connection.close()

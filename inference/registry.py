@@ -72,12 +72,24 @@ def register_bundled(**kwargs: Any) -> None:
         activate(found[-1])
 
 
+def has_active() -> bool:
+    """Whether any model version is active, be its file in order or not."""
+    return ModelVersion.objects.filter(is_active=True).exists()
+
+
 def is_usable() -> bool:
-    """Whether a model is active and its file is the registered one; remembered for a minute."""
+    """Whether a model is active and its file is the registered one.
+
+    The file is read whole only where it is new, has changed, or was last read an hour ago.
+    """
     model = ModelVersion.objects.filter(is_active=True).first()
     if model is None:
         return False
-    key = f"model-usable-{model.sha256}"
+    try:
+        stat = Path(model.path).stat()
+    except OSError:
+        return False
+    key = f"model-usable-{model.sha256}-{stat.st_size}-{stat.st_mtime_ns}"
     known = cache.get(key)
     if known is None:
         try:
@@ -85,5 +97,5 @@ def is_usable() -> bool:
             known = True
         except CheckpointError:
             known = False
-        cache.set(key, known, 60)
+        cache.set(key, known, 3600)
     return bool(known)

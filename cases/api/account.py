@@ -24,8 +24,10 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from cases import tokens
-from cases.models import ApiToken, User
+from cases.models import User
+from cases.tokens import ApiToken
 
+from .authentication import person
 from .errors import Problem
 from .resource_serializers import MeOut, NewTokenOut, SignInIn, TokenOut
 from .throttles import SignIn as SignInThrottle
@@ -35,7 +37,7 @@ from .throttles import SignIn as SignInThrottle
 class Me(APIView):
     @extend_schema(operation_id="me", summary="Who am I, and what may I send?", responses=MeOut)
     def get(self, request: Request) -> Response:
-        return Response(MeOut(request.user).data)
+        return Response(MeOut(person(request)).data)
 
 
 @extend_schema(tags=["Account"])
@@ -48,7 +50,7 @@ class Tokens(generics.ListAPIView[ApiToken]):
     def get_queryset(self) -> QuerySet[ApiToken]:
         if getattr(self, "swagger_fake_view", False):
             return ApiToken.objects.none()
-        return tokens.of(self.request.user)
+        return tokens.of(person(self.request))
 
     @extend_schema(
         operation_id="tokens_create",
@@ -63,7 +65,7 @@ class Tokens(generics.ListAPIView[ApiToken]):
         wishes.is_valid(raise_exception=True)
         if not isinstance(request.successful_authenticator, SessionAuthentication):
             raise Problem("permission_denied", "A token can't make tokens. Sign in, or use POST /api/v1/sign-in.")
-        return new_token(request.user, wishes.validated_data["name"], wishes.validated_data["days"])
+        return new_token(person(request), wishes.validated_data["name"], wishes.validated_data["days"])
 
 
 def new_token(user: User, name: str, days: int) -> Response:
@@ -80,7 +82,7 @@ class TokenDetail(APIView):
         responses={204: OpenApiResponse(description="Gone.")},
     )
     def delete(self, request: Request, pk: uuid.UUID) -> Response:
-        if not tokens.revoke(request.user, pk):
+        if not tokens.revoke(person(request), pk):
             raise Http404
         return Response(status=204)
 

@@ -24,7 +24,7 @@ from cases.models import Case, Review, Slide
 from . import answers, errors
 from .authentication import person
 from .filters import CaseFilter
-from .predict import PENDING, check_length, files_of
+from .predict import PENDING, files_of, require_length
 from .resource_serializers import CaseOut, ReviewOut, RunIn, SlideOut, SlidesAddedOut, SlidesIn
 from .serializers import FolderOut
 from .submit import Submitted, analyses_of
@@ -133,7 +133,7 @@ class CaseSlides(generics.ListAPIView[Slide]):
     filter_backends = []
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        check_length(request)
+        require_length(request)
         super().initial(request, *args, **kwargs)
 
     def get_throttles(self) -> list[Any]:

@@ -58,6 +58,7 @@ CODES: dict[str, tuple[int, str]] = {
     "no_worker": (503, "No background worker is running"),
     "no_model": (503, "No model is active"),
     "model_unusable": (503, "The model's file is missing, damaged or not the registered one"),
+    "storage_failed": (503, "The file store is full or away"),
     "database_unavailable": (503, "The database does not answer"),
 }
 _TITLES = {
@@ -102,7 +103,9 @@ class Problem(exceptions.APIException):
 
 
 def invalid_files(rejected: Sequence[Rejected], detail: str | None = None) -> Problem:
-    """400: nothing sent can be used."""
+    """400: nothing sent can be used; 503 where that is the server's fault."""
+    if all(problem.code == "storage" for problem in rejected):
+        return unavailable("storage_failed", "The server could not store the files; try again later.")
     detail = detail or "; ".join(str(problem) for problem in rejected[:3])
     return Problem("invalid_file", detail, errors=[asdict(problem) for problem in rejected])
 
@@ -152,10 +155,8 @@ def _problem_of(exc: Exception) -> Problem | None:
             detail = "; ".join(f"{f['field']}: {f['detail']}" if f["field"] else f["detail"] for f in fields[:3])
             return Problem("invalid", detail, fields=fields)
         case exceptions.Throttled():
-            wait = math.ceil(exc.wait or 1)
-            return Problem(
-                "throttled", f"Too many calls; try again in {wait} s.", headers={"Retry-After": str(wait)}
-            )
+            wait = math.ceil(getattr(exc, "wait", None) or 1)
+            return Problem("throttled", f"Too many calls; try again in {wait} s.", headers={"Retry-After": str(wait)})
         case exceptions.NotAuthenticated() | exceptions.AuthenticationFailed():
             code = str(exc.detail.code)  # type: ignore[union-attr]
             code = code if code in CODES else "token_invalid"
@@ -204,6 +205,11 @@ def is_api_path(path: str) -> bool:
     return any(path == start or path.startswith(f"{start}/") for start in API_PATHS)
 
 
+def _limit(status: int) -> dict[str, Any]:
+    """The limit that a request refused unread has passed."""
+    return {"limit": settings.UPLOAD_MAX_REQUEST_BYTES, "unit": "bytes"} if status == 413 else {}
+
+
 class ProblemMiddleware:
     """Gives the problem format to errors that arise outside the API's views: unknown addresses, wrong
     methods, refused hosts, crashes."""
@@ -214,10 +220,14 @@ class ProblemMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         answer = self.get_response(request)
         kind = answer.get("Content-Type", "")
-        if answer.status_code < 400 or not is_api_path(request.path) or kind.startswith((CONTENT_TYPE, "application/json")):
+        if (
+            answer.status_code < 400
+            or not is_api_path(request.path)
+            or kind.startswith((CONTENT_TYPE, "application/json"))
+        ):
             return answer
         code = _CODE_OF_STATUS.get(answer.status_code, "error" if answer.status_code >= 500 else "malformed")
-        better = response(code, f"{CODES[code][1]}.", answer.status_code)
+        better = response(code, f"{CODES[code][1]}.", answer.status_code, **_limit(answer.status_code))
         for name in ("Allow", "Retry-After", "WWW-Authenticate"):
             if name in answer:
                 better[name] = answer[name]

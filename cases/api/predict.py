@@ -13,10 +13,10 @@ from rest_framework.parsers import MultiPartParser
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from cases.models import User
 from inference.models import Analysis, State
 
 from . import answers, errors, results, streams
+from .authentication import person
 from .serializers import FolderIn, FolderOut, OptionsIn, PendingOut, SingleIn, SingleOut
 from .submit import Options, Submitted, submit
 from .throttles import Anonymous, Predictions
@@ -39,17 +39,10 @@ PREFER = OpenApiParameter(
 PENDING = OpenApiResponse(PendingOut, "Stored and queued. Ask the address in `Location` for the result.")
 
 
-def check_length(request: Request) -> None:
-    """Refuse a body that is too long before any of it is read."""
-    try:
-        length = int(request.META.get("CONTENT_LENGTH") or 0)
-    except ValueError:
-        length = 0
-    if not length and "chunked" in request.META.get("HTTP_TRANSFER_ENCODING", ""):
+def require_length(request: Request) -> None:
+    """Refuse a body of unknown length; one that is too long is refused before any view sees it."""
+    if not request.META.get("CONTENT_LENGTH") and "chunked" in request.META.get("HTTP_TRANSFER_ENCODING", ""):
         raise errors.Problem("length_required", "Send a Content-Length; chunked uploads are not read.")
-    most = settings.UPLOAD_MAX_REQUEST_BYTES
-    if length > most:
-        raise errors.too_large(f"One call may carry {most} bytes; this one has {length}.", most, "bytes")
 
 
 def files_of(request: Request, field: str, most: int) -> list[UploadedFile]:
@@ -72,7 +65,7 @@ class Upload(APIView):
     is_folder = False
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        check_length(request)
+        require_length(request)
         super().initial(request, *args, **kwargs)
 
     def submit(self, request: Request) -> Submitted:
@@ -85,8 +78,7 @@ class Upload(APIView):
         key = request.headers.get("Idempotency-Key", "").strip()
         if len(key) > 255:
             raise errors.Problem("invalid", "An idempotency key has at most 255 characters.")
-        assert isinstance(request.user, User)
-        return submit(request.user, files, Options(*fields.options()), is_folder=self.is_folder, key=key)
+        return submit(person(request), files, Options(*fields.options()), is_folder=self.is_folder, key=key)
 
 
 @extend_schema(tags=["Predict"], parameters=[KEY, PREFER])
@@ -177,5 +169,3 @@ def _end(request: Request, analysis: Analysis, cached: bool) -> streams.Event:
         problem = results.failure(analysis)
         return {"type": "error", "code": problem.code, "message": problem.sentence}
     return {"type": "complete", "result": results.single(request, analysis, cached)}
-
-

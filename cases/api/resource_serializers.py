@@ -12,12 +12,15 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from cases import services, tokens
-from cases.models import ApiToken, Case, Event, Reading, Review, Slide, User
+from cases.models import Case, Reading, Review, Slide, User
+from cases.tokens import ApiToken
+from cases.trail import Event
 from inference.engine.grid import MAX_OVERLAP
 from inference.models import Analysis, ModelVersion, State, Verdict
+from inference.results import probabilities
 
 from . import results
-from .serializers import PROBABILITY, CutPointsOut, FileErrorOut, ProbabilitiesOut, SingleOut
+from .serializers import CutPointsOut, FileErrorOut, ProbabilitiesOut, ProbabilityField, SingleOut
 
 
 class Linked(serializers.Serializer[Any]):
@@ -36,16 +39,21 @@ def overlap_field(**kwargs: Any) -> serializers.FloatField:
     )
 
 
+class TagsField(serializers.ListField):
+    def to_representation(self, data: Any) -> list[str]:
+        return [tag.name for tag in data.all()]
+
+
 class CaseOut(Linked, serializers.ModelSerializer[Case]):
     owner = serializers.CharField(source="owner.username", read_only=True)
     overlap = overlap_field(required=False)
-    tags = serializers.ListField(
+    tags = TagsField(
         child=serializers.CharField(max_length=30), required=False, max_length=20, help_text="Your words for it."
     )
     state = serializers.ChoiceField(["empty", "running", "failed", "done"], read_only=True)
     verdict = serializers.SerializerMethodField()
     probabilities = serializers.SerializerMethodField()
-    confidence = serializers.FloatField(read_only=True, allow_null=True, **PROBABILITY)
+    confidence = ProbabilityField(read_only=True, allow_null=True)
     result_url = serializers.SerializerMethodField()
     slides_url = serializers.SerializerMethodField()
     report_url = serializers.SerializerMethodField()
@@ -67,7 +75,7 @@ class CaseOut(Linked, serializers.ModelSerializer[Case]):
 
     @extend_schema_field(ProbabilitiesOut(allow_null=True))
     def get_probabilities(self, case: Case) -> dict[str, float] | None:
-        return None if case.probability is None else results.probabilities(case.probability)
+        return None if case.probability is None else probabilities(case.probability)
 
     def get_result_url(self, case: Case) -> str:
         return self.link("api:case-result", case.pk)
@@ -77,11 +85,6 @@ class CaseOut(Linked, serializers.ModelSerializer[Case]):
 
     def get_report_url(self, case: Case) -> str:
         return results.report_url(self.context["request"], case.pk)
-
-    def to_representation(self, case: Case) -> dict[str, Any]:
-        shown = super().to_representation(case)
-        shown["tags"] = [tag.name for tag in case.tags.all()]
-        return shown
 
     def create(self, validated_data: dict[str, Any]) -> Case:
         names = validated_data.pop("tags", [])
@@ -198,7 +201,7 @@ class SlidesIn(serializers.Serializer[Any]):
 
 class SlidesAddedOut(serializers.Serializer[Any]):
     slides = SlideOut(many=True)
-    errors = FileErrorOut(many=True, help_text="Files that were not taken, and why.")
+    errors = FileErrorOut(many=True, help_text="Files that were not taken, and why.")  # type: ignore[assignment]
 
 
 class RunIn(serializers.Serializer[Any]):
@@ -212,7 +215,7 @@ class PatchOut(serializers.Serializer[Any]):
     index = serializers.IntegerField()
     x = serializers.IntegerField(help_text="Left edge in pixels of the slide.")
     y = serializers.IntegerField(help_text="Top edge in pixels of the slide.")
-    malignant = serializers.FloatField(help_text="Raw probability.", **PROBABILITY)
+    malignant = ProbabilityField(help_text="Raw probability.")
 
 
 class PatchesOut(serializers.Serializer[Any]):
@@ -230,7 +233,7 @@ class ReviewOut(serializers.ModelSerializer[Review]):
     author = serializers.CharField(source="author.username", read_only=True)
     reading = serializers.ChoiceField(Reading.choices)
     verdict = serializers.SerializerMethodField(help_text="What the model said when the reading was signed.")
-    probability = serializers.FloatField(read_only=True, allow_null=True, **PROBABILITY)
+    probability = ProbabilityField(read_only=True, allow_null=True)
     agrees = serializers.BooleanField(read_only=True, allow_null=True)
 
     class Meta:
@@ -263,7 +266,7 @@ class ModelVersionDetailOut(ModelVersionOut):
 
     class Meta(ModelVersionOut.Meta):
         fields = (*ModelVersionOut.Meta.fields, "metadata")  # type: ignore[assignment]
-        read_only_fields = fields
+        read_only_fields = fields  # type: ignore[assignment]
 
 
 class TokenOut(serializers.ModelSerializer[ApiToken]):

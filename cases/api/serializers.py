@@ -5,14 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from django.conf import settings
-from drf_spectacular.utils import extend_schema_field, inline_serializer
 from rest_framework import serializers
 
 from cases.models import Magnification
 from inference.engine.grid import MAX_OVERLAP
 from inference.models import Verdict
 
-PROBABILITY = {"min_value": 0.0, "max_value": 1.0}
+
+class ProbabilityField(serializers.FloatField):
+    """0 to 1."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(min_value=0.0, max_value=1.0, **kwargs)
 
 
 class OptionsIn(serializers.Serializer[Any]):
@@ -50,13 +54,13 @@ class FolderIn(OptionsIn):
 
 
 class ProbabilitiesOut(serializers.Serializer[Any]):
-    benign = serializers.FloatField(**PROBABILITY)
-    malignant = serializers.FloatField(**PROBABILITY)
+    benign = ProbabilityField()
+    malignant = ProbabilityField()
 
 
 class CutPointsOut(serializers.Serializer[Any]):
-    low = serializers.FloatField(help_text="Below it: benign.", **PROBABILITY)
-    high = serializers.FloatField(help_text="Above it: malignant. Between the two: indeterminate.", **PROBABILITY)
+    low = ProbabilityField(help_text="Below it: benign.")
+    high = ProbabilityField(help_text="Above it: malignant. Between the two: indeterminate.")
 
 
 class PatchBreakdownOut(serializers.Serializer[Any]):
@@ -89,8 +93,8 @@ class SingleOut(serializers.Serializer[Any]):
     """The result of one image. The first six fields are upstream's."""
 
     prediction = serializers.ChoiceField(Verdict.choices, help_text="The same as `verdict`.")
-    confidence = serializers.FloatField(
-        help_text="The larger of the two probabilities; 0 where the verdict is out_of_domain.", **PROBABILITY
+    confidence = ProbabilityField(
+        help_text="The larger of the two probabilities; 0 where the verdict is out_of_domain."
     )
     probabilities = ProbabilitiesOut(help_text="Calibrated; they sum to 1. 0.5 each where out_of_domain.")
     num_patches = serializers.IntegerField(min_value=1)
@@ -103,10 +107,9 @@ class SingleOut(serializers.Serializer[Any]):
     slide = serializers.UUIDField()
     filename = serializers.CharField()
     verdict = serializers.ChoiceField(Verdict.choices)
-    raw_probability = serializers.FloatField(
+    raw_probability = ProbabilityField(
         allow_null=True,
         help_text="Mean malignant probability of the patches before calibration; null where out_of_domain.",
-        **PROBABILITY,
     )
     cut_points = CutPointsOut()
     warnings = serializers.ListField(child=serializers.CharField())
@@ -122,7 +125,7 @@ class AggregateOut(serializers.Serializer[Any]):
     """Mean of the calibrated probabilities of the images in domain, judged by the same cut points."""
 
     prediction = serializers.ChoiceField(Verdict.choices)
-    confidence = serializers.FloatField(**PROBABILITY)
+    confidence = ProbabilityField()
     probabilities = ProbabilitiesOut()
     verdict = serializers.ChoiceField(Verdict.choices)
     cut_points = CutPointsOut()
@@ -145,7 +148,7 @@ class FolderOut(serializers.Serializer[Any]):
     processing_time_seconds = serializers.FloatField(
         help_text="From the first image started to the last image done.", min_value=0
     )
-    errors = FileErrorOut(many=True, help_text="Files without a result, and why. The others are not affected.")
+    errors = FileErrorOut(many=True, help_text="Files without a result, and why. The others are not affected.")  # type: ignore[assignment]
     id = serializers.UUIDField(help_text="Of the case: `/api/v1/cases/{id}`.")
     case = serializers.UUIDField()
     verdict = serializers.ChoiceField(Verdict.choices)
@@ -166,4 +169,4 @@ class PendingOut(serializers.Serializer[Any]):
     percentage = serializers.FloatField(min_value=0, max_value=100)
     ahead = serializers.IntegerField(min_value=0, help_text="Analyses waiting before this one.")
     result_url = serializers.URLField()
-    errors = FileErrorOut(many=True, help_text="Files that were not taken.")
+    errors = FileErrorOut(many=True, help_text="Files that were not taken.")  # type: ignore[assignment]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 from django.conf import settings
@@ -63,7 +63,7 @@ class Stream:
         start: Event,
         progress: Callable[[Analysis], Event],
         end: Callable[[Analysis], Event],
-    ) -> Iterator[bytes]:
+    ) -> Generator[bytes, None, None]:
         yield encode(start)
         until = time.monotonic() + settings.API_STREAM_SECONDS
         said, said_at = start, time.monotonic()

@@ -15,7 +15,9 @@ from django.db import IntegrityError, models, transaction
 from django.utils import timezone
 
 from cases import services
-from cases.models import Case, Event, Slide, Submission, User
+from cases.models import Case, Slide, User
+from cases.submissions import Submission
+from cases.trail import Event
 from cases.uploads import Rejected, clean_name
 from inference import queue
 from inference.models import Analysis, State
@@ -57,9 +59,7 @@ class _Named:
     sha256: str
 
 
-def submit(
-    user: User, files: Sequence[UploadedFile], options: Options, *, is_folder: bool, key: str = ""
-) -> Submitted:
+def submit(user: User, files: Sequence[UploadedFile], options: Options, *, is_folder: bool, key: str = "") -> Submitted:
     """Take the files of one call.
 
     Raises :class:`errors.Problem`: the key was used for other content, or its first call is still
@@ -127,9 +127,7 @@ def _reserve(
 ) -> Submission:
     try:
         with transaction.atomic():
-            return Submission.objects.create(
-                user=user, key=key, fingerprint=fingerprint, case=case, analysis=analysis
-            )
+            return Submission.objects.create(user=user, key=key, fingerprint=fingerprint, case=case, analysis=analysis)
     except IntegrityError as error:
         raise errors.Problem(
             "conflict",
@@ -138,9 +136,7 @@ def _reserve(
         ) from error
 
 
-def _store(
-    user: User, submission: Submission, named: Sequence[_Named], options: Options, is_folder: bool
-) -> Submitted:
+def _store(user: User, submission: Submission, named: Sequence[_Named], options: Options, is_folder: bool) -> Submitted:
     case = Case.objects.create(
         owner=user,
         title=_title(named),

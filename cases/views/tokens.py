@@ -19,9 +19,7 @@ from .access import SignedInRequest
 
 class TokenForm(forms.Form):
     name = forms.CharField(max_length=80, label="Name", help_text="What it is for, for example the program’s name.")
-    days = forms.TypedChoiceField(
-        choices=kept.LIFETIMES, coerce=int, initial=kept.DEFAULT_DAYS, label="Valid for"
-    )
+    days = forms.TypedChoiceField(choices=kept.LIFETIMES, coerce=int, initial=kept.DEFAULT_DAYS, label="Valid for")
 
 
 @login_required

@@ -49,7 +49,9 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--folder", metavar="DIR", help="A folder of images; - reads paths from standard input.")
     what.add_argument("--recursive", action="store_true", help="With the folders inside the folder.")
     how = parser.add_argument_group("how")
-    how.add_argument("--overlap", type=overlap, default=0.0, metavar="SHARE", help="Of neighbouring patches, 0 to 0.75.")
+    how.add_argument(
+        "--overlap", type=overlap, default=0.0, metavar="SHARE", help="Of neighbouring patches, 0 to 0.75."
+    )
     how.add_argument("--model", type=Path, metavar="FILE", help="Checkpoint; default: the newest in MODEL_DIR.")
     how.add_argument("--device", choices=DEVICES, default="auto")
     how.add_argument("--threads", type=int, metavar="N", help="Default: all cores.")

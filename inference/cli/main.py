@@ -20,10 +20,7 @@ def run(options: dict[str, object], model_dir: Path, out: TextIO, err: TextIO) -
         return 2
     bar = show.Bar(err)
     try:
-        if task.server:
-            result = remote.predict(task, _whole(bar))
-        else:
-            result = local.predict(task, model_dir, bar)
+        result = remote.predict(task, bar) if task.server else local.predict(task, model_dir, bar)
     except (CheckpointError, ApiError, OSError, ValueError) as error:
         print(error, file=err)
         return 1
@@ -34,8 +31,3 @@ def run(options: dict[str, object], model_dir: Path, out: TextIO, err: TextIO) -
     for problem in failed:
         print(f"{problem['filename']} {problem['reason']}", file=err)
     return 1 if failed else 0
-
-
-def _whole(bar: show.Bar) -> local.Progress:
-    """A server counts the patches of all images together."""
-    return lambda images_done, images, done, total: bar(0, 1, done, total)

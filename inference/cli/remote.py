@@ -19,13 +19,12 @@ def predict(task: Task, progress: Progress) -> dict[str, Any]:
     client = Client(task.server, task.token)
 
     def report(pending: Pending) -> None:
-        progress(0, len(task.images), pending["current"], pending["total"])
+        # A server counts the patches of all images together.
+        progress(0, 1, pending["current"], pending["total"])
 
     try:
         if task.is_folder:
-            return cast(
-                dict[str, Any], client.predict_folder(list(task.images), overlap=task.overlap, progress=report)
-            )
+            return cast(dict[str, Any], client.predict_folder(list(task.images), overlap=task.overlap, progress=report))
         single = client.predict(task.images[0], overlap=task.overlap, progress=report)
     except ApiError as error:
         if error.code == "invalid_file" and error.problem.get("errors"):

@@ -124,9 +124,11 @@ class Bar:
         if not self._active:
             return
         part = (images_done + (done / total if total else 0)) / images
-        full = round(BAR * min(part, 1.0))
-        text = f"\r[{'#' * full}{'.' * (BAR - full)}] {min(part, 1.0):4.0%}  image {min(images_done + 1, images)} of {images}"
-        self._stream.write(f"{text}, patch {done} of {total} ")
+        part = min(part, 1.0)
+        full = round(BAR * part)
+        bar = "#" * full + "." * (BAR - full)
+        image = f"image {min(images_done + 1, images)} of {images}, " if images > 1 else ""
+        self._stream.write(f"\r[{bar}] {part:4.0%}  {image}patch {done} of {total}\033[K")
         self._stream.flush()
         self._drawn = True
 

@@ -13,7 +13,6 @@ from cases.models import Case, Slide, Submission, User
 from inference.engine import runtime
 from inference.engine.image import decode
 from inference.engine.predictor import Predictor
-
 from inference.models import Analysis, Cluster, ModelVersion, State
 
 from .conftest import Api, file, png, problem_of
@@ -91,13 +90,11 @@ def test_bad_options_are_named(api: Api, works: None, bad: dict[str, str]) -> No
     assert not Case.objects.exists()
 
 
-def test_out_of_domain_is_never_a_model_probability(
-    api: Api, works: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_out_of_domain_is_never_a_model_probability(api: Api, works: None, monkeypatch: pytest.MonkeyPatch) -> None:
     from inference.engine import domain
 
     reason = "The colours are not those of haematoxylin and eosin."
-    monkeypatch.setattr(domain, "check", lambda rgb, metadata: domain.DomainResult(False, reason, "colour"))
+    monkeypatch.setattr(domain, "check", lambda *_: domain.DomainResult(False, reason, "colour"))
     body = single(api).json()
     assert body["prediction"] == body["verdict"] == "out_of_domain"
     assert (body["confidence"], body["probabilities"]) == (0.0, {"benign": 0.5, "malignant": 0.5})
@@ -134,7 +131,9 @@ def test_folder_with_good_and_bad_files_names_the_bad_ones(api: Api, works: None
 
 
 def test_folder_of_bad_files_is_400_and_leaves_nothing(api: Api, works: None) -> None:
-    problem = api.problem("post", "/predict/folder", {"files": [file("a.png", content=b"x"), file("b.png", content=b"y")]})
+    problem = api.problem(
+        "post", "/predict/folder", {"files": [file("a.png", content=b"x"), file("b.png", content=b"y")]}
+    )
     assert (problem["status"], problem["code"]) == (400, "invalid_file")
     assert [one["filename"] for one in problem["errors"]] == ["a.png", "b.png"]
     assert not Case.objects.exists()
@@ -233,9 +232,7 @@ def test_the_same_bytes_are_answered_from_the_record(api: Api, works: None, stra
     assert single(stranger).json()["id"] != first["id"]
 
 
-def test_another_runtime_or_model_is_not_answered_from_the_record(
-    api: Api, works: None, network: ModelVersion
-) -> None:
+def test_another_runtime_or_model_is_not_answered_from_the_record(api: Api, works: None, network: ModelVersion) -> None:
     single(api)
     Analysis.objects.update(runtime="other")
     fresh = file(seed=9)
