@@ -67,7 +67,7 @@ def _style() -> str:
 
 
 def _context(case: Case, author: User, report: Report, address: str) -> dict[str, Any]:
-    slides = list(case.slides.all())
+    slides = sorted(case.slides.all(), key=services.natural)
     model = services.case_model(case)
     return {
         "case": case,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
@@ -189,6 +190,12 @@ def refresh(case: Case) -> None:
         open_count=current.filter(state__in=(State.QUEUED, State.RUNNING)).count(),
         failed_count=current.filter(state=State.FAILED).count(),
     )
+
+
+def natural(slide: Slide) -> list[tuple[int, int, str]]:
+    """Sorts file names as people count: 2 before 10."""
+    parts = re.split(r"(\d+)", slide.original_name.lower())
+    return [(1, int(part), "") if part.isdecimal() else (0, 0, part) for part in parts]
 
 
 def verdict_counts(slides: Iterable[Slide]) -> Counter[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import uuid
 from datetime import timedelta
 from typing import Any
@@ -130,13 +129,7 @@ def order_slides(slides: list[Slide], order: str) -> list[Slide]:
             return (p is None, sign * (p or 0.0))
 
         return sorted(slides, key=key)
-    return sorted(slides, key=natural)
-
-
-def natural(slide: Slide) -> list[tuple[int, int, str]]:
-    """Sorts file names as people count: 2 before 10."""
-    parts = re.split(r"(\d+)", slide.original_name.lower())
-    return [(1, int(part), "") if part.isdecimal() else (0, 0, part) for part in parts]
+    return sorted(slides, key=services.natural)
 
 
 @login_required

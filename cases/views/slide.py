@@ -22,7 +22,6 @@ from inference.models import PatchTable
 from inference.registry import NoModel
 
 from .access import SignedInRequest, get_own_slide, get_slide
-from .case import natural
 
 private = cache_control(private=True, no_store=True)
 
@@ -32,7 +31,7 @@ private = cache_control(private=True, no_store=True)
 def slide(request: SignedInRequest, pk: uuid.UUID) -> HttpResponse:
     """What the model says of a slide, and where it sees it."""
     found = get_slide(request.user, pk)
-    siblings = [other.pk for other in sorted(found.case.slides.only("original_name"), key=natural)]
+    siblings = [other.pk for other in sorted(found.case.slides.only("original_name"), key=services.natural)]
     at = siblings.index(found.pk)
     analysis = found.analysis
     model = analysis.model_version if analysis else None

@@ -12,6 +12,7 @@ if (form) {
     all.checked = ticked > 0 && ticked === boxes.length;
     all.indeterminate = ticked > 0 && ticked < boxes.length;
     for (const button of buttons) button.disabled = !ticked;
+    form.querySelector("[data-bulk-bar]").classList.toggle("idle", !ticked);
   };
   all.hidden = false;
   all.addEventListener("change", () => { for (const box of boxes) box.checked = all.checked; show(); });

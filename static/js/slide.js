@@ -30,6 +30,7 @@ async function start() {
     find("loading").textContent = "The image could not be loaded.";
     return;
   }
+  find("stage").style.setProperty("--shape", `${data.width} / ${data.height}`);
   canvas.hidden = false;
   box.classList.add("ready");
   find("zoom").hidden = false;
