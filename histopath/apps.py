@@ -1,4 +1,5 @@
 from django.apps import AppConfig
+from django.contrib.staticfiles.apps import StaticFilesConfig
 
 
 class HistopathConfig(AppConfig):
@@ -6,3 +7,9 @@ class HistopathConfig(AppConfig):
 
     def ready(self) -> None:
         from . import checks  # noqa: F401  registers the system checks
+
+
+class StaticFiles(StaticFilesConfig):
+    """Leaves out what packages bring and no page here uses: collecting and compressing it takes a minute."""
+
+    ignore_patterns = [*StaticFilesConfig.ignore_patterns, "redoc", "rest_framework"]
