@@ -54,7 +54,7 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.humanize",
     "whitenoise.runserver_nostatic",
-    "django.contrib.staticfiles",
+    "histopath.apps.StaticFiles",
     "allauth",
     "allauth.account",
     "allauth.mfa",
@@ -131,6 +131,8 @@ STORAGES = {
         else "whitenoise.storage.CompressedManifestStaticFilesStorage"
     },
 }
+WHITENOISE_KEEP_ONLY_HASHED_FILES = True
+WHITENOISE_SKIP_COMPRESS_EXTENSIONS = ["jpg", "jpeg", "png", "gz", "br", "woff", "woff2", "map", "txt"]
 FILE_UPLOAD_PERMISSIONS = 0o600
 FILE_UPLOAD_DIRECTORY_PERMISSIONS = 0o700
 
@@ -154,6 +156,11 @@ DISK_RESERVE = env.int("DISK_RESERVE", default=256 * 2**20)
 DECODERS = env.int("DECODERS", default=2)
 DECODER_MEMORY = env.int("DECODER_MEMORY", default=3 * 2**30)
 DECODER_SECONDS = env.int("DECODER_SECONDS", default=60)
+
+#: Days after the last change until a case is deleted; 0 keeps cases for ever.
+RETENTION_DAYS = env.int("RETENTION_DAYS", default=0)
+#: Days that the audit trail remembers network addresses; 0 keeps them for ever.
+ADDRESS_DAYS = env.int("ADDRESS_DAYS", default=180)
 
 # Analysis
 MODEL_DIR = Path(env.str("MODEL_DIR", default=str(BASE_DIR / "inference" / "weights")))
