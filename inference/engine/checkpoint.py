@@ -168,9 +168,9 @@ def _could_be_ours(path: Path) -> bool:
 
 
 def read_metadata(path: Path | str, expected_sha256: str | None = None) -> tuple[Metadata, str]:
-    """Metadata and SHA-256 of a checkpoint; reads the file once and loads no array.
+    """Metadata and SHA-256 of a checkpoint; loads no array.
 
-    Raises CheckpointError: ``missing``, ``corrupt``, ``foreign``, or ``checksum`` where the file is not the expected one.
+    Raises CheckpointError: ``missing``, ``corrupt``, ``foreign``, or ``checksum`` for another file than expected.
     """
     path = Path(path)
     header = _header(path)

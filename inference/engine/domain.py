@@ -137,7 +137,11 @@ def check(rgb: NDArray[np.uint8], metadata: Metadata) -> DomainResult:
     gate = metadata.domain
     if gate is None:
         return DomainResult(True)
-    values = statistics(rgb)
+    return judge_statistics(statistics(rgb), gate)
+
+
+def judge_statistics(values: NDArray[np.float64], gate: dict) -> DomainResult:
+    """The gate's answer for the values of :func:`statistics`."""
     by_name = dict(zip(STATISTICS, values.tolist(), strict=True))
     code = _rule(by_name, gate) or ("unlike" if distance(values, gate) > gate["limit"] else None)
     if code:

@@ -92,7 +92,7 @@ def load_state(network: PatchNetwork, arrays: dict[str, np.ndarray], *, partial:
     shapes = sorted(name for name in set(state) & set(own) if state[name].shape != own[name].shape)
     if unknown or shapes or (missing and not partial):
         names = ", ".join((unknown + shapes + ([] if partial else missing))[:3])
-        raise CheckpointError("foreign", f"The checkpoint does not fit a two-class ResNet50 (first differences: {names}).")
+        raise CheckpointError("foreign", f"The checkpoint is no two-class ResNet50 (first differences: {names}).")
     network.load_state_dict(state, strict=False)
 
 

@@ -68,7 +68,7 @@ def calibrate(raw: float, metadata: Metadata) -> float:
 
 
 def judge(p: float, cut_low: float, cut_high: float) -> Verdict:
-    """Verdict of a calibrated probability: below ``cut_low`` benign, above ``cut_high`` malignant, else indeterminate."""
+    """Below ``cut_low`` benign, above ``cut_high`` malignant, else indeterminate."""
     if p < cut_low:
         return "benign"
     return "malignant" if p > cut_high else "indeterminate"

@@ -48,7 +48,7 @@ def stain_jitter(pixels: np.ndarray, random: np.random.Generator, strength: Stre
 def random_patch(pixels: np.ndarray, random: np.random.Generator, strength: Strength, size: int = 224) -> np.ndarray:
     """A random square of an image uint8 (H, W, 3), zoomed, turned, flipped and restained: uint8 (size, size, 3)."""
     height, width = pixels.shape[:2]
-    side = int(round(size * np.exp(random.uniform(-strength.scale, strength.scale))))
+    side = round(size * float(np.exp(random.uniform(-strength.scale, strength.scale))))
     side = min(side, height, width)
     y, x = random.integers(0, height - side + 1), random.integers(0, width - side + 1)
     patch = pixels[y : y + side, x : x + side]

@@ -11,7 +11,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from inference.learning.dataset import CLASSES, DEMO_GROUPS, Sample
+import numpy as np
+
+from inference.learning.calibration import apply_platt
+from inference.learning.crossval import Patches, choose, predict
+from inference.learning.dataset import CLASSES, DEMO_GROUPS, Sample, assert_disjoint
 
 #: SOB_B_TA-14-4659-40-001.png: procedure _ class _ type - year - slide - magnification - number.
 NAME = re.compile(r"^SOB_([BM])_([A-Z]+)-(\d+)-(\d+)([A-Z]*)-(40|100|200|400)-(\d+)\.png$")
@@ -103,6 +107,26 @@ def split(
     if not training or not test:
         raise TreeError("the fold leaves no training or no test image")
     return training, test
+
+
+def on_official_folds(
+    samples: Sequence[Sample],
+    files: Sequence[Path],
+    training: Patches,
+    grid: Patches,
+    say: Callable[[str], None] = print,
+) -> list[list[dict[str, object]]]:
+    """The published table of every fold file: the frozen recipe fitted to its training images, tested on the others."""
+    tables = []
+    for file in files:
+        known, held = split(samples, read_fold(file), say)
+        assert_disjoint([samples[i] for i in known], [samples[i] for i in held])
+        chosen = choose(samples, training.of(np.array(known)), grid.of(np.array(known)))
+        images, raw = predict(chosen.head, grid.of(np.array(held)))
+        p = apply_platt(raw, chosen.calibration)
+        own = [samples[i] for i in images]
+        tables.append(published_table([one.label for one in own], p.tolist(), own))
+    return tables
 
 
 def published_table(label: Sequence[int], p: Sequence[float], samples: Sequence[Sample]) -> list[dict[str, object]]:

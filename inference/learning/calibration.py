@@ -10,7 +10,7 @@ from inference.engine.verdict import EDGE
 
 Array = NDArray[np.float64]
 MAX_ERROR = 0.05
-MAX_SIDE_ERROR = 0.10
+MIN_DECIDED = 0.70
 
 
 def logit(p: Array) -> Array:
@@ -38,26 +38,34 @@ def decided(p: Array, label: Array, weight: Array, low: float, high: float) -> t
 
 
 def cut_points(
-    p: Array, label: Array, weight: Array, max_error: float = MAX_ERROR, max_side_error: float = MAX_SIDE_ERROR
+    p: Array, label: Array, weight: Array, max_error: float = MAX_ERROR, min_decided: float = MIN_DECIDED
 ) -> tuple[float, float]:
-    """The cut points low <= 0.5 <= high that decide most slides within the limits of weighted error.
+    """Cut points low <= 0.5 <= high for calibrated probabilities (N,).
 
-    ``max_error`` holds for all decided slides, ``max_side_error`` for each verdict by itself, so that a rare verdict
-    does not hide behind the common one. Where nothing fits, the band is as wide as can be.
+    Of the pairs whose weighted error among the decided slides is at most ``max_error`` and which decide at least the
+    share ``min_decided``: the one that decides most. Where there is none, the pair of the lowest error among those
+    that decide that share: the caller reports that error, which is then above the limit.
     """
     grid = np.round(np.arange(0.02, 0.981, 0.01), 2)
-    best, chosen = -1.0, (float(grid[0]), float(grid[-1]))
     above = {high: _side(p > high, label == 0, weight) for high in grid[grid >= 0.5].tolist()}
+    total = float(weight.sum())
+    candidates = []
     for low in grid[grid <= 0.5].tolist():
         share_low, wrong_low = _side(p < low, label == 1, weight)
-        if wrong_low > max_side_error * share_low:
-            continue
         for high, (share_high, wrong_high) in above.items():
-            share, wrong = share_low + share_high, wrong_low + wrong_high
-            if wrong_high <= max_side_error * share_high and wrong <= max_error * share and share > best:
-                best, chosen = share, (low, high)
-    return chosen
+            share = (share_low + share_high) / total
+            if share >= min_decided:
+                candidates.append((low, high, share, (wrong_low + wrong_high) / (share * total)))
+    good = [one for one in candidates if one[3] <= max_error]
+    if good:
+        low, high, *_ = max(good, key=lambda one: one[2])
+    elif candidates:
+        low, high, *_ = min(candidates, key=lambda one: (one[3], -one[2]))
+    else:
+        low = high = 0.5
+    return low, high
 
 
 def _side(decided: NDArray[np.bool_], opposite: NDArray[np.bool_], weight: Array) -> tuple[float, float]:
+    """Weight of the slides of one verdict, and of the wrong ones among them."""
     return float(weight[decided].sum()), float(weight[decided & opposite].sum())

@@ -14,7 +14,7 @@ from inference.learning.head import Head, fit_head, slide_means
 from inference.learning.metrics import equal_group_weight, figures
 
 INNER_FOLDS = 4
-STRENGTHS = (0.2, 0.6, 2.0, 6.0)
+STRENGTHS = (0.2, 0.6, 2.0)
 
 
 @dataclass(frozen=True)
@@ -107,17 +107,23 @@ def out_of_fold(
     grid: Patches,
     folds: dict[str, int],
     progress: Callable[[str], None] = print,
+    only: int | None = None,
 ) -> list[Prediction]:
-    """Predictions of all images of ``grid``, each by the model of the fold in which its group was held out."""
+    """Predictions of all images of ``grid``, each by the model of the fold in which its group was held out.
+
+    ``only`` makes one fold alone.
+    """
     fold_of = np.array([folds[sample.group] for sample in samples])
     predictions = []
-    for fold in sorted(set(folds.values())):
+    for fold in sorted(set(folds.values())) if only is None else [only]:
         known, held = np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)
         assert_disjoint([samples[i] for i in known], [samples[i] for i in held])
         chosen = choose(samples, training.of(known), grid.of(known))
         images, raw = predict(chosen.head, grid.of(held))
         p = apply_platt(raw, chosen.calibration)
-        progress(f"fold {fold}: strength {chosen.strength}, {chosen.calibration}, cuts {chosen.cut_low} {chosen.cut_high}")
+        progress(
+            f"fold {fold}: strength {chosen.strength}, {chosen.calibration}, cuts {chosen.cut_low} {chosen.cut_high}"
+        )
         for i, r, q in zip(images, raw, p, strict=True):
             s = samples[i]
             predictions.append(

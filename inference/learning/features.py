@@ -25,7 +25,9 @@ TRUNK_FILE = "resnet50-imagenet-layers1to3.safetensors"
 BATCH = 16
 
 
-def imagenet_network(weights: Path, name: str = "histopath-resnet50", version: str = "0") -> tuple[PatchNetwork, Metadata]:
+def imagenet_network(
+    weights: Path, name: str = "histopath-resnet50", version: str = "0"
+) -> tuple[PatchNetwork, Metadata]:
     """A network with the ImageNet trunk (He et al., CVPR 2016; strides in ``conv1``); layer 4 and head are fresh."""
     from safetensors.numpy import load_file
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +34,7 @@ class Upstream:
     patches: int = 4
     balanced: bool = True
     seed: int = 0
-    strength: Strength = Strength()
+    strength: Strength = field(default_factory=Strength)
     workers: int = 0
 
 
@@ -76,7 +76,7 @@ def predict(network: PatchNetwork, samples: Sequence[Sample], device: str, batch
 def fit(
     network: PatchNetwork, samples: Sequence[Sample], out: Path, recipe: Upstream, say: Say = print
 ) -> list[dict[str, float]]:
-    """Train in place; keeps the weights of the best epoch on a fifth of the groups held back, and resumes from ``out``.
+    """Train in place, resuming from ``out``; keeps the weights of the epoch that does best on a fifth of the groups.
 
     Returns the learning curve: epoch, training loss, validation loss and weighted validation AUC.
     """
@@ -108,7 +108,9 @@ def fit(
         started, total, seen = time.monotonic(), 0.0, 0
         data = RandomPatches(training, recipe, epoch)
         drawn = WeightedRandomSampler(
-            torch.from_numpy(np.repeat(weights, recipe.patches)), len(data), generator=torch.Generator().manual_seed(epoch)
+            torch.from_numpy(np.repeat(weights, recipe.patches)),
+            len(data),
+            generator=torch.Generator().manual_seed(epoch),
         )
         loader = DataLoader(data, recipe.batch, sampler=drawn if recipe.balanced else None,
                             shuffle=not recipe.balanced, num_workers=recipe.workers, drop_last=True)  # fmt: skip

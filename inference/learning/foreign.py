@@ -57,7 +57,9 @@ def blank_slide(random: Random, tissue: np.ndarray) -> np.ndarray:
     y, x = np.mgrid[0 : SIZE[0], 0 : SIZE[1]] / SIZE[1]
     light = random.uniform(225, 250) - random.uniform(0, 15) * ((x - 0.5) ** 2 + (y - 0.3) ** 2)
     tint = random.uniform(-5, 5, 3)
-    return np.clip(light[..., None] + tint + random.normal(0, random.uniform(0.5, 3), (*SIZE, 3)), 0, 255).astype(np.uint8)
+    return np.clip(light[..., None] + tint + random.normal(0, random.uniform(0.5, 3), (*SIZE, 3)), 0, 255).astype(
+        np.uint8
+    )
 
 
 def noise(random: Random, tissue: np.ndarray) -> np.ndarray:

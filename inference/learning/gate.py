@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageFilter
 
-from inference.engine.domain import STATISTICS, distance, reduced, statistics
+from inference.engine.checkpoint import Metadata
+from inference.engine.domain import STATISTICS, check, distance, judge_statistics, reduced, statistics
 from inference.learning.augment import Strength, stain_jitter
 from inference.learning.dataset import Sample, read_rgb
 
@@ -72,3 +73,62 @@ def fit_gate(plain: np.ndarray, varied: np.ndarray, weight: np.ndarray) -> dict[
     }
     gate["limit"] = round(SLACK * float(np.quantile([distance(values, gate) for values in known], QUANTILE)), 4)
     return gate
+
+
+def measure(
+    samples: Sequence[Sample],
+    folds: dict[str, int],
+    plain: np.ndarray,
+    varied: np.ndarray,
+    weight: np.ndarray,
+    each: int = 24,
+) -> list[dict[str, Any]]:
+    """False alarms on real fields, each by the gate that did not know its group, and recall on foreign kinds.
+
+    Foreign images that are made of tissue use fields of fold 0, and all kinds are judged by that fold's gate. Returns
+    rows of kind, images, flagged and the codes given.
+    """
+    from inference.learning.foreign import KINDS, foreign_images
+
+    fold_of = np.array([folds[sample.group] for sample in samples])
+    gates = {
+        k: fit_gate(plain[fold_of != k], varied[fold_of != k], weight[fold_of != k]) for k in set(fold_of.tolist())
+    }
+    table = []
+    for dataset in sorted({sample.dataset for sample in samples}):
+        own = [i for i, sample in enumerate(samples) if sample.dataset == dataset]
+        table.append(_row(f"real: {dataset}", [judge_statistics(plain[i], gates[fold_of[i]]).code for i in own]))
+    for column, name in enumerate(("restained", "restained again", "out of focus", "dark")):
+        codes = [judge_statistics(varied[i, column], gates[fold_of[i]]).code for i in range(len(samples))]
+        table.append(_row(f"real, {name}", codes))
+    fields = [
+        read_rgb(s.path) for s, fold in zip(samples, fold_of, strict=True) if fold == 0 and s.dataset == "breakhis"
+    ]
+    fields = [field for field in fields if field.shape[:2] == (460, 700)][::3]
+    metadata = Metadata("gate", "0", domain=gates[0])
+    for kind in KINDS:
+        codes = [check(image, metadata).code for image in foreign_images(kind, fields, each)]
+        table.append(_row(kind, codes))
+    return table
+
+
+def _row(kind: str, codes: Sequence[str | None]) -> dict[str, Any]:
+    given = sorted({code for code in codes if code})
+    return {"kind": kind, "images": len(codes), "flagged": sum(code is not None for code in codes),
+            "codes": {code: codes.count(code) for code in given}}  # fmt: skip
+
+
+def gate_markdown(table: Sequence[dict[str, Any]]) -> str:
+    """The rows of :func:`measure` as a Markdown table, with the totals of real and of foreign images."""
+    lines = ["| images | number | called out of domain | reasons |", "|---|---|---|---|"]
+    real = [row for row in table if row["kind"].startswith("real:")]
+    foreign = [row for row in table if not row["kind"].startswith("real")]
+    for name, part in (("**all real fields**", real), ("**all foreign images**", foreign)):
+        lines.append(_line({"kind": name, "images": sum(r["images"] for r in part),
+                            "flagged": sum(r["flagged"] for r in part), "codes": {}}))  # fmt: skip
+    return "\n".join(lines[:2] + [_line(row) for row in table] + lines[2:])
+
+
+def _line(row: dict[str, Any]) -> str:
+    reasons = ", ".join(f"{code} {count}" for code, count in row["codes"].items())
+    return f"| {row['kind']} | {row['images']} | {row['flagged'] / row['images']:.1%} | {reasons} |"

@@ -34,7 +34,8 @@ def patch_weights(samples: Sequence[Sample], rows: np.ndarray) -> np.ndarray:
 def fit_head(samples: Sequence[Sample], rows: np.ndarray, features: np.ndarray, strength: float) -> Head:
     """Fit on patches: features (N, K), image index of each ``rows`` (N,), inverse regularisation ``strength``.
 
-    ``strength`` weighs the mean loss against half the squared norm, whatever the number of patches. The features are standardised for the fit; the result is folded back to the features as they are.
+    ``strength`` weighs the mean loss against half the squared norm, whatever the number of patches.
+    The features are standardised for the fit; the result is folded back to the features as they are.
     """
     mean, scale = features.mean(0), features.std(0) + 1e-3
     labels = np.array([samples[i].label for i in rows])

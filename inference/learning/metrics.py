@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import roc_auc_score
 
 Array = NDArray[np.float64]
 NAMES = (
@@ -26,6 +25,16 @@ def expected_calibration_error(label: Array, p: Array, weight: Array, bins: int 
     return float(gap[total > 0].sum() / total.sum())
 
 
+def weighted_auc(label: Array, p: Array, weight: Array) -> float:
+    """Area under the ROC curve: the weighted share of pairs in the right order, ties counting half (Mann-Whitney)."""
+    values, index = np.unique(p, return_inverse=True)
+    positive = np.bincount(index, weight * (label == 1), len(values))
+    negative = np.bincount(index, weight * (label == 0), len(values))
+    pairs = positive.sum() * negative.sum()
+    below = np.cumsum(negative) - negative / 2
+    return float((positive * below).sum() / pairs) if pairs > 0 else float("nan")
+
+
 def figures(label: Array, p: Array, weight: Array | None = None) -> dict[str, float]:
     """All of NAMES for labels 0/1 and malignant probabilities (N,), decided at p >= 0.5; NaN where undefined."""
     weight = np.ones(len(p)) if weight is None else weight
@@ -36,7 +45,6 @@ def figures(label: Array, p: Array, weight: Array | None = None) -> dict[str, fl
     def ratio(part: float, whole: float) -> float:
         return float(part / whole) if whole > 0 else float("nan")
 
-    both = tp + fn > 0 and tn + fp > 0
     sensitivity, specificity = ratio(tp, tp + fn), ratio(tn, tn + fp)
     return {
         "accuracy": ratio(tp + tn, weight.sum()),
@@ -45,7 +53,7 @@ def figures(label: Array, p: Array, weight: Array | None = None) -> dict[str, fl
         "sensitivity": sensitivity,
         "specificity": specificity,
         "f1": ratio(2 * tp, 2 * tp + fp + fn),
-        "auc": float(roc_auc_score(label, p, sample_weight=weight)) if both else float("nan"),
+        "auc": weighted_auc(label, p, weight),
         "brier": float(np.average((p - label) ** 2, weights=weight)),
         "ece": expected_calibration_error(label, p, weight),
     }
@@ -53,14 +61,16 @@ def figures(label: Array, p: Array, weight: Array | None = None) -> dict[str, fl
 
 def equal_group_weight(label: Array, group: NDArray[np.str_]) -> Array:
     """Weight of each image such that every (group, label) weighs 1."""
-    _, index, count = np.unique(np.char.add(group, label.astype(int).astype(str)), return_inverse=True, return_counts=True)
+    _, index, count = np.unique(
+        np.char.add(group, label.astype(int).astype(str)), return_inverse=True, return_counts=True
+    )
     return 1.0 / count[index]
 
 
 def per_patient(label: Array, p: Array, group: NDArray[np.str_]) -> tuple[Array, Array, NDArray[np.str_]]:
     """Label, mean probability and group of every (group, label)."""
     key = np.char.add(np.char.add(group, "|"), label.astype(int).astype(str))
-    names, first, index = np.unique(key, return_index=True, return_inverse=True)
+    _, first, index = np.unique(key, return_index=True, return_inverse=True)
     mean = np.bincount(index, p) / np.bincount(index)
     return label[first], mean, group[first]
 

@@ -7,15 +7,14 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields, replace
-from datetime import date
+from dataclasses import asdict, dataclass, field, fields, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from inference.engine.checkpoint import Metadata, save
-from inference.engine.network import PatchNetwork
 from inference.learning.augment import Strength
 from inference.learning.calibration import apply_platt, cut_points, decided, fit_platt
 from inference.learning.crossval import Patches, Prediction, choose, out_of_fold, slides, summary
@@ -23,7 +22,6 @@ from inference.learning.dataset import Sample, assert_no_demo
 from inference.learning.features import PooledTrunk, cache_view, fused, grid_patches, imagenet_network, random_patches
 from inference.learning.folds import FOLDS, assign_folds
 from inference.learning.gate import fit_gate, real_statistics
-from inference.learning.head import fit_head
 from inference.learning.layer4 import hand_on, set_head
 from inference.learning.metrics import equal_group_weight
 
@@ -40,7 +38,7 @@ class Recipe:
     per_group: int = 24
     folds: int = FOLDS
     seed: int = 0
-    strength: Strength = Strength()
+    strength: Strength = field(default_factory=Strength)
 
 
 def capped(samples: Sequence[Sample], per_group: int, seed: int) -> list[int]:
@@ -53,10 +51,10 @@ def capped(samples: Sequence[Sample], per_group: int, seed: int) -> list[int]:
 
 
 def cached_views(
-    samples: Sequence[Sample], network: PatchNetwork, cache: Path, recipe: Recipe, say: Say
+    samples: Sequence[Sample], weights: Path, cache: Path, recipe: Recipe, say: Say
 ) -> tuple[Patches, Patches]:
     """Features of the augmented patches to learn from, and of the patches as the product reads them."""
-    trunk = fused(PooledTrunk(network))
+    trunk = fused(PooledTrunk(imagenet_network(weights)[0]))
     chosen = capped(samples, recipe.per_group, recipe.seed)
     views = []
     for view in range(1, recipe.views + 1):
@@ -75,7 +73,7 @@ def train(samples: Sequence[Sample], weights: Path, out: Path, recipe: Recipe, v
     started = time.monotonic()
     out.mkdir(parents=True, exist_ok=True)
     network, metadata = imagenet_network(weights, version=version)
-    training, grid = cached_views(samples, network, out / "cache", recipe, say)
+    training, grid = cached_views(samples, weights, out / "cache", recipe, say)
     folds = assign_folds(samples, recipe.folds, recipe.seed)
     predictions = out_of_fold(samples, training, grid, folds, say)
     write_predictions(out / "predictions.csv", predictions)
@@ -84,9 +82,8 @@ def train(samples: Sequence[Sample], weights: Path, out: Path, recipe: Recipe, v
         say(f"{dataset}: " + " ".join(f"{k} {v:.3f}" for k, v in summary(predictions, dataset).items()))
 
     chosen = choose(samples, training, grid, recipe.seed)
-    head = fit_head(samples, training.rows, training.features, chosen.strength)
     hand_on(network)
-    set_head(network, head.weight, head.bias)
+    set_head(network, chosen.head.weight, chosen.head.bias)
     say("domain gate")
     plain, varied = real_statistics(samples, recipe.seed)
     weight = slides(samples, np.arange(len(samples)))[2]
@@ -131,7 +128,7 @@ def record(samples: Sequence[Sample], recipe: Any, seconds: float) -> dict[str, 
         "groups": sorted({sample.group for sample in samples}),
         "recipe": asdict(recipe),
         "start": "ResNet-50, ImageNet, stem and layers 1 to 3 (He et al. 2016, MIT)",
-        "date": date.today().isoformat(),
+        "date": datetime.now(UTC).date().isoformat(),
         "minutes": round(seconds / 60, 1),
     }
 

@@ -1,0 +1,103 @@
+"""The model card and its pictures, written from the shipped artefacts alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from inference.engine.checkpoint import Metadata
+from inference.learning.crossval import Prediction
+from inference.learning.evaluation import by_group, decisions, failures, markdown, rows
+from inference.learning.metrics import BINS, equal_group_weight
+
+TARGETS = (
+    ("BreakHis, image AUC, groups equal", "breakhis", "image, groups equal", "auc", 0.92, ">="),
+    ("BreakHis, patient AUC", "breakhis", "patient", "auc", 0.95, ">="),
+    ("BreakHis, sensitivity at p = 0.5, groups equal", "breakhis", "image, groups equal", "sensitivity", 0.92, ">="),
+    ("BreakHis, specificity at p = 0.5, groups equal", "breakhis", "image, groups equal", "specificity", 0.70, ">="),
+    ("UCSB, image AUC", "ucsb", "image", "auc", 0.97, ">="),
+    ("BreakHis, expected calibration error, groups equal", "breakhis", "image, groups equal", "ece", 0.06, "<="),
+)
+
+
+def write_pictures(predictions: Sequence[Prediction], folder: Path) -> None:
+    """ROC and precision-recall curves, reliability diagram and the price of deciding, as ``figures.png``."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+    from sklearn.metrics import precision_recall_curve, roc_curve
+
+    figure, ((roc, recall), (reliability, risk)) = plt.subplots(2, 2, figsize=(9, 8), layout="constrained")
+    for dataset in ("breakhis", "ucsb"):
+        own = [one for one in predictions if one.dataset == dataset]
+        label, p = np.array([one.label for one in own], dtype=float), np.array([one.p for one in own])
+        weight = equal_group_weight(label, np.array([one.group for one in own]))
+        false, true, _ = roc_curve(label, p, sample_weight=weight)
+        roc.plot(false, true, label=dataset)
+        precision, sensitivity, _ = precision_recall_curve(label, p, sample_weight=weight)
+        recall.plot(sensitivity, precision, label=dataset)
+        index = np.minimum((p * BINS).astype(int), BINS - 1)
+        total = np.bincount(index, weight, BINS)
+        filled = total > 0
+        reliability.plot(
+            np.bincount(index, weight * p, BINS)[filled] / total[filled],
+            np.bincount(index, weight * label, BINS)[filled] / total[filled], "o-", label=dataset,
+        )  # fmt: skip
+        sure = np.argsort(-np.abs(p - 0.5))
+        wrong = np.cumsum((weight * ((p >= 0.5) != (label == 1)))[sure])
+        risk.plot(np.cumsum(weight[sure]) / weight.sum(), wrong / np.cumsum(weight[sure]), label=dataset)
+    reliability.plot([0, 1], [0, 1], ":", color="grey")
+    for axes, title, x, y in (
+        (roc, "ROC", "1 - specificity", "sensitivity"),
+        (recall, "Precision and recall", "recall", "precision"),
+        (reliability, "Reliability", "calibrated probability", "frequency of malignant"),
+        (risk, "Error among the surest", "share of images decided", "error"),
+    ):
+        axes.set(title=title, xlabel=x, ylabel=y)
+        axes.legend()
+    figure.savefig(folder / "figures.png", dpi=80, metadata={"Software": None})
+    plt.close(figure)
+
+
+def card(predictions: Sequence[Prediction], metadata: Metadata, sha256: str, gate: str, replicates: int = 1000) -> str:
+    """The card's text in Markdown; ``gate`` is the measured table of the domain gate."""
+    table = rows(predictions, replicates)
+    found = {(row.dataset, row.level): row for row in table}
+    targets = []
+    for title, dataset, level, name, limit, sign in TARGETS:
+        row = found[dataset, level]
+        value, (low, high) = row.values[name], row.bounds[name]
+        met = value >= limit if sign == ">=" else value <= limit
+        targets.append(
+            f"| {title} | {sign} {limit} | {value:.3f} ({low:.2f}–{high:.2f}) | {'yes' if met else '**no**'} |"
+        )
+    confusion = []
+    for dataset in ("breakhis", "breakhis-tile", "ucsb"):
+        own = [one for one in predictions if one.dataset == dataset]
+        cells = [sum(o.label == a and (o.p >= 0.5) == b for o in own) for a in (0, 1) for b in (False, True)]
+        confusion.append(f"| {dataset} | " + " | ".join(map(str, cells)) + " |")
+    decided = [
+        f"| {d.dataset} | {d.decided:.2f} | {d.error:.3f} | {d.benign_error:.3f} | {d.malignant_error:.3f} |"
+        for d in decisions(predictions)
+    ]
+    worst = [
+        f"| `{o.name}` | {o.group} | {'malignant' if o.label else 'benign'} | {o.p:.2f} |"
+        for o in failures(predictions)
+    ]
+    groups = [f"| {d} | {g} | {c} | {n} | {p:.2f} |" for d, g, c, n, p in by_group(predictions)[:20]]
+    training = metadata.training
+    return TEMPLATE.format(
+        name=metadata.name, version=metadata.version, sha256=sha256, date=training.get("date"),
+        minutes=training.get("minutes"), data=", ".join(f"{n} {d}" for d, n in training["data"].items()),
+        groups=len(training["groups"]), strength=training.get("head_strength"),
+        cut_low=metadata.cut_low, cut_high=metadata.cut_high, calibration=metadata.calibration,
+        share=metadata.metrics["decided_share"], error=metadata.metrics["decided_error"],
+        targets="\n".join(targets), table=markdown(table), confusion="\n".join(confusion),
+        decided="\n".join(decided), worst="\n".join(worst), by_group="\n".join(groups), gate=gate,
+    )  # fmt: skip
+
+
+TEMPLATE = (Path(__file__).parent / "card_template.md").read_text(encoding="utf-8")

@@ -1,0 +1,141 @@
+"""The tables of the model card, from stored out-of-fold predictions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from inference.learning.calibration import decided
+from inference.learning.crossval import Prediction
+from inference.learning.dataset import DEMO_GROUPS, LeakError
+from inference.learning.metrics import NAMES, equal_group_weight, figures, intervals, per_patient
+
+#: A stratum with fewer images of a class gets no score, only its numbers.
+FEWEST = 20
+
+
+@dataclass(frozen=True)
+class Row:
+    """Figures of one stratum; ``values`` and ``bounds`` are empty where it has too few images for a score."""
+
+    dataset: str
+    level: str
+    benign: int
+    malignant: int
+    groups: int
+    values: dict[str, float]
+    bounds: dict[str, tuple[float, float]]
+
+
+def check_record(predictions: Sequence[Prediction], folds: dict[str, int]) -> None:
+    """Raises LeakError for a prediction that is not of its group's fold, or is of a demonstration group."""
+    for one in predictions:
+        if one.group in DEMO_GROUPS:
+            raise LeakError(f"{one.name} is of demonstration group {one.group}")
+        if folds.get(one.group) != one.fold:
+            raise LeakError(f"{one.name} of group {one.group} was predicted in fold {one.fold}, not in its own")
+
+
+def read_folds(path: Path) -> dict[str, int]:
+    return {str(group): int(fold) for group, fold in json.loads(path.read_text(encoding="utf-8")).items()}
+
+
+def _arrays(own: Sequence[Prediction]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    return (
+        np.array([one.label for one in own], dtype=float),
+        np.array([one.p for one in own]),
+        np.array([one.group for one in own]),
+    )
+
+
+def _row(dataset: str, level: str, own: Sequence[Prediction], kind: str, replicates: int) -> Row:
+    label, p, group = _arrays(own)
+    counts = (int((label == 0).sum()), int((label == 1).sum()), len(set(group)))
+    if kind == "stratum" and min(counts[:2]) < FEWEST:
+        return Row(dataset, level, *counts, {}, {})
+    weight = equal_group_weight(label, group) if kind == "group" else None
+    if kind == "patient":
+        label, p, group = per_patient(label, p, group)
+        counts = (int((label == 0).sum()), int((label == 1).sum()), len(set(group)))
+    return Row(dataset, level, *counts, figures(label, p, weight), intervals(label, p, group, weight, replicates))
+
+
+def rows(predictions: Sequence[Prediction], replicates: int = 1000) -> list[Row]:
+    """Per dataset: per image, per image with every group weighing the same, per patient, and per magnification."""
+    table = []
+    for dataset in sorted({one.dataset for one in predictions}):
+        own = [one for one in predictions if one.dataset == dataset]
+        table.append(_row(dataset, "image", own, "image", replicates))
+        table.append(_row(dataset, "image, groups equal", own, "group", replicates))
+        table.append(_row(dataset, "patient", own, "patient", replicates))
+        if dataset == "breakhis":
+            for magnification in ("40X", "100X", "200X", "400X"):
+                part = [one for one in own if one.magnification == magnification]
+                if part:
+                    table.append(_row(dataset, f"image, {magnification}", part, "stratum", replicates))
+    return table
+
+
+def markdown(table: Sequence[Row]) -> str:
+    """The rows as a Markdown table, each figure with its interval."""
+    head = ["dataset", "level", "benign / malignant (groups)", *(name.replace("_", " ") for name in NAMES)]
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    for row in table:
+        cells = [row.dataset, row.level, f"{row.benign} / {row.malignant} ({row.groups})"]
+        for name in NAMES:
+            if not row.values:
+                cells.append("too few")
+            else:
+                low, high = row.bounds[name]
+                cells.append(f"{row.values[name]:.3f} ({low:.2f}–{high:.2f})")
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """What the cut points do to one dataset, group-weighted: shares of images, and error among the decided."""
+
+    dataset: str
+    decided: float
+    error: float
+    benign_error: float
+    malignant_error: float
+
+
+def decisions(predictions: Sequence[Prediction]) -> list[Decisions]:
+    """With each fold's own cut points, which its training part chose."""
+    out = []
+    for dataset in sorted({one.dataset for one in predictions}):
+        own = [one for one in predictions if one.dataset == dataset]
+        label, p, group = _arrays(own)
+        weight = equal_group_weight(label, group)
+        low, high = np.array([one.cut_low for one in own]), np.array([one.cut_high for one in own])
+        # Shift every image to common cut points of 1/3 and 2/3, keeping only on which side it lies.
+        side = np.where(p < low, 0.0, np.where(p > high, 1.0, 0.5))
+        share, error = decided(side, label, weight, 1 / 3, 2 / 3)
+
+        def wrong(chosen: np.ndarray, opposite: np.ndarray, weight: np.ndarray = weight) -> float:
+            total = weight[chosen].sum()
+            return float(weight[chosen & opposite].sum() / total) if total else float("nan")
+
+        out.append(Decisions(dataset, share, error, wrong(side == 0, label == 1), wrong(side == 1, label == 0)))
+    return out
+
+
+def failures(predictions: Sequence[Prediction], count: int = 25) -> list[Prediction]:
+    """The images whose probability is farthest from their label."""
+    return sorted(predictions, key=lambda one: -abs(one.p - one.label))[:count]
+
+
+def by_group(predictions: Sequence[Prediction]) -> list[tuple[str, str, str, int, float]]:
+    """Dataset, group, label, number of images and mean probability of every group, worst first."""
+    cells: dict[tuple[str, str, int], list[float]] = {}
+    for one in predictions:
+        cells.setdefault((one.dataset, one.group, one.label), []).append(one.p)
+    table = [(d, g, ("benign", "malignant")[c], len(v), float(np.mean(v))) for (d, g, c), v in cells.items()]
+    return sorted(table, key=lambda row: -abs(row[4] - (row[2] == "malignant")))

@@ -1,0 +1,133 @@
+"""manage.py evaluate: the model card's tables from the shipped artefacts, or figures of a checkpoint on BreakHis."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+RECORD = Path(__file__).resolve().parents[3] / "docs" / "model"
+
+
+class Command(BaseCommand):
+    help = (
+        "Print the model card's tables from stored out-of-fold predictions. --card writes the card; --fold "
+        "retrains one fold and compares; --gate measures the domain gate again; --breakhis evaluates on the official tree."
+    )
+    requires_system_checks = []
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        from inference.learning.dataset import default_data, default_weights
+
+        parser.add_argument("--record", type=Path, default=RECORD, help="folder of predictions.csv and folds.json")
+        parser.add_argument("--checkpoint", type=Path, help="default: the bundled one")
+        parser.add_argument("--card", action="store_true", help="write card.md and figures.png into --record")
+        parser.add_argument("--gate", action="store_true", help="measure the domain gate again (minutes)")
+        parser.add_argument("--fold", type=int, help="train this fold again and compare with the record")
+        parser.add_argument("--replicates", type=int, default=1000, help="bootstrap replicates (%(default)s)")
+        parser.add_argument("--data", type=Path, default=default_data())
+        parser.add_argument("--weights", type=Path, default=default_weights())
+        parser.add_argument("--out", type=Path, default=Path("var/training"), help="feature cache for --fold")
+        parser.add_argument("--breakhis", type=Path, help="the official BreakHis tree")
+        parser.add_argument("--folds", type=Path, help="folder of dsfold1.txt ... dsfold5.txt")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        from inference.engine.checkpoint import CheckpointError
+        from inference.learning.breakhis import TreeError
+        from inference.learning.dataset import LeakError
+
+        try:
+            if options["breakhis"]:
+                self.on_breakhis(options)
+            elif options["fold"] is not None:
+                self.again(options)
+            else:
+                self.from_record(options)
+        except (FileNotFoundError, CheckpointError, TreeError, LeakError) as error:
+            raise CommandError(str(error)) from error
+
+    def checkpoint(self, options: dict[str, Any]) -> Path:
+        if options["checkpoint"]:
+            return Path(options["checkpoint"])
+        bundled = sorted(Path(settings.BASE_DIR, "inference", "weights").glob("*.safetensors"))
+        if not bundled:
+            raise CommandError("There is no bundled checkpoint; give one with --checkpoint.")
+        return bundled[-1]
+
+    def from_record(self, options: dict[str, Any]) -> None:
+        from inference.engine.checkpoint import read_metadata
+        from inference.learning import card, evaluation, gate, training
+
+        record = options["record"]
+        predictions = training.read_predictions(record / "predictions.csv")
+        evaluation.check_record(predictions, evaluation.read_folds(record / "folds.json"))
+        if options["gate"]:
+            self.measure_gate(options)
+        metadata, digest = read_metadata(self.checkpoint(options))
+        measured = gate.gate_markdown(json.loads((record / "gate.json").read_text(encoding="utf-8")))
+        text = card.card(predictions, metadata, digest, measured, options["replicates"])
+        if options["card"]:
+            (record / "card.md").write_text(text, encoding="utf-8")
+            card.write_pictures(predictions, record)
+            self.stdout.write(f"written: {record / 'card.md'}, {record / 'figures.png'}")
+        else:
+            self.stdout.write(text)
+
+    def measure_gate(self, options: dict[str, Any]) -> None:
+        import numpy as np
+
+        from inference.learning import crossval, dataset, evaluation, gate
+
+        samples = dataset.read_index(options["data"])
+        plain, varied = gate.real_statistics(samples)
+        weight = crossval.slides(samples, np.arange(len(samples)))[2]
+        folds = evaluation.read_folds(options["record"] / "folds.json")
+        table = gate.measure(samples, folds, plain, varied, weight)
+        (options["record"] / "gate.json").write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
+
+    def again(self, options: dict[str, Any]) -> None:
+        from inference.learning import crossval, dataset, evaluation, training
+
+        samples = dataset.read_index(options["data"])
+        folds = evaluation.read_folds(options["record"] / "folds.json")
+        stored = {o.name: o for o in training.read_predictions(options["record"] / "predictions.csv")}
+        recipe = training.Recipe()
+        learn, grid = training.cached_views(
+            samples, options["weights"], options["out"] / "cache", recipe, self.stdout.write
+        )
+        fresh = crossval.out_of_fold(samples, learn, grid, folds, self.stdout.write, only=options["fold"])
+        worst = max(abs(one.p - stored[one.name].p) for one in fresh)
+        self.stdout.write(f"{len(fresh)} images, largest difference from the record {worst:.4f}")
+
+    def on_breakhis(self, options: dict[str, Any]) -> None:
+        from inference.engine.network import from_checkpoint
+        from inference.learning import breakhis, finetune, training
+
+        samples = breakhis.read_tree(options["breakhis"])
+        if options["folds"]:
+            files = sorted(options["folds"].glob("dsfold*.txt"))
+            if not files:
+                raise CommandError(f"no dsfold*.txt in {options['folds']}")
+            cache = options["out"] / "cache-breakhis"
+            views = training.cached_views(samples, options["weights"], cache, training.Recipe(), self.stdout.write)
+            for file, table in zip(
+                files, breakhis.on_official_folds(samples, files, *views, self.stdout.write), strict=True
+            ):
+                self.print_table(file.stem, table)
+            return
+        network, metadata = from_checkpoint(self.checkpoint(options))
+        known = set(metadata.training.get("groups", []))
+        rest = [sample for sample in samples if sample.group not in known]
+        self.stdout.write(f"{len(samples) - len(rest)} images left out: the model was trained on their patients")
+        if rest:
+            p = finetune.predict(network, rest, "cpu")
+            self.print_table("images", breakhis.published_table([s.label for s in rest], p.tolist(), rest))
+
+    def print_table(self, name: str, table: list[dict[str, Any]]) -> None:
+        self.stdout.write(f"{name}\nmagnification  images  patients  image rate  patient rate")
+        for row in table:
+            rates = [f"{row[k]:.3f}" if row[k] is not None else "-" for k in ("image_rate", "patient_rate")]
+            self.stdout.write(f"{row['magnification']}  {row['images']}  {row['patients']}  {rates[0]}  {rates[1]}")
