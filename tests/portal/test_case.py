@@ -1,0 +1,142 @@
+"""The page of a case."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from django.test import Client
+from django.urls import reverse
+
+from cases import services
+from cases.models import Case, Event, User
+from inference import queue
+from inference.models import Analysis, ModelVersion
+
+from .conftest import Finish
+
+
+def test_it_shows_the_aggregate_with_all_that_belongs_to_a_verdict(client: Client, case: Case, finish: Finish) -> None:
+    finish(0.2, "a.png")
+    finish(0.9, "b.png")
+    page = client.get(case.get_absolute_url()).content.decode()
+    assert "Aggregated diagnosis" in page
+    assert "55.0 %" in page  # the mean of 0.2 and 0.9
+    assert "uncalibrated" in page
+    assert "Below 50 % reads benign, above 50 % malignant." in page
+    assert "test 1" in page
+    assert "not a medical device" in page
+    assert "By image: 1 benign, 0 indeterminate, 1 malignant" in page
+
+
+def test_it_leaves_out_of_domain_images_out(client: Client, case: Case, finish: Finish) -> None:
+    finish(0.2, "a.png")
+    finish(0.9, "cat.png", outside="This is no H&E.")
+    page = client.get(case.get_absolute_url()).content.decode()
+    assert "20.0 %" in page
+    assert "1 out of domain left out" in page
+    assert "This is no H&amp;E." in page
+
+
+def test_it_never_rounds_up_to_certainty(client: Client, case: Case, finish: Finish) -> None:
+    finish(0.99999)
+    page = client.get(case.get_absolute_url()).content.decode()
+    assert "&gt; 99.9 %" in page
+    assert "100.0 %" not in page
+
+
+def test_it_sorts_by_name_as_people_count(client: Client, case: Case, finish: Finish) -> None:
+    for name in ("field-10.png", "field-9.png", "field-1.png"):
+        finish(0.5, name)
+    shown = [slide.original_name for slide in client.get(case.get_absolute_url()).context["slides"]]
+    assert shown == ["field-1.png", "field-9.png", "field-10.png"]
+
+
+def test_it_sorts_by_probability_with_undecided_last(client: Client, case: Case, finish: Finish) -> None:
+    finish(0.2, "low.png")
+    finish(0.9, "high.png")
+    finish(0.5, "cat.png", outside="No H&E.")
+    shown = client.get(case.get_absolute_url() + "?order=high").context["slides"]
+    assert [slide.original_name for slide in shown] == ["high.png", "low.png", "cat.png"]
+
+
+def test_it_says_when_no_worker_runs(client: Client, case: Case, slide: object) -> None:
+    assert "No worker is running" in client.get(case.get_absolute_url()).content.decode()
+
+
+def test_it_folds_what_was_added_in_one_go(client: Client, case: Case, finish: Finish) -> None:
+    for number in range(3):
+        services.add_slides(case, [])
+        services.record(case, Event.Kind.ADDED, case.owner, f"{number}.png")
+    lines = client.get(case.get_absolute_url()).context["events"]
+    assert [line["count"] for line in lines if line["event"].kind == Event.Kind.ADDED] == [3]
+
+
+def test_a_reviewer_may_look_and_is_noted(case: Case, reviewer: User, done: object, client_of: Callable) -> None:
+    page = client_of(reviewer).get(case.get_absolute_url())
+    assert page.status_code == 200
+    assert "Delete the case" not in page.content.decode()
+    assert case.events.filter(kind=Event.Kind.VIEWED).exists()
+
+
+def test_an_outsider_gets_the_same_as_for_nothing(case: Case, charlie: User, client_of: Callable) -> None:
+    assert client_of(charlie).get(case.get_absolute_url()).status_code == 404
+
+
+def test_it_takes_a_constant_number_of_queries(
+    client: Client, case: Case, finish: Finish, django_assert_max_num_queries: Callable
+) -> None:
+    for number in range(6):
+        finish(0.1 * number, f"{number}.png")
+    with django_assert_max_num_queries(30):
+        client.get(case.get_absolute_url())
+
+
+def test_progress_tells_how_far_each_slide_is(client: Client, case: Case, slide: object) -> None:
+    analysis = Analysis.objects.get()
+    Analysis.objects.update(state="running", patches_done=3, patches_total=12)
+    data = client.get(reverse("cases:progress", args=[case.pk])).json()
+    assert data["open"] == 1
+    assert data["percent"] == 25
+    assert data["slides"][0] == {
+        "id": str(analysis.slide_id), "state": "running", "patches_done": 3, "patches_total": 12,
+        "percent": 25, "verdict": "", "error": "",
+    }  # fmt: skip
+
+
+def test_the_stream_ends_with_the_last_result(client: Client, case: Case, done: object) -> None:
+    answer = client.get(reverse("cases:progress_stream", args=[case.pk]))
+    events = b"".join(answer.streaming_content)  # type: ignore[arg-type]
+    answer.close()
+    assert answer["Content-Type"] == "text/event-stream"
+    assert events.count(b"data: ") == 1
+    assert b'"open": 0' in events
+
+
+def test_streams_take_half_the_threads_at_most(client: Client, case: Case, done: object, settings: object) -> None:
+    from cases.api import waiting
+
+    settings.WEB_THREADS = 2  # type: ignore[attr-defined]
+    waiting._slots.cache_clear()
+    try:
+        with waiting.Slot():
+            assert client.get(reverse("cases:progress_stream", args=[case.pk])).status_code == 204
+        answer = client.get(reverse("cases:progress_stream", args=[case.pk]))
+        assert answer.status_code == 200
+        answer.close()
+    finally:
+        waiting._slots.cache_clear()
+
+
+def test_rerun_queues_every_slide_once(client: Client, case: Case, done: object, model: ModelVersion) -> None:
+    for _ in range(2):
+        client.post(reverse("cases:rerun", args=[case.pk]))
+    assert Analysis.objects.filter(is_current=True, state="queued").count() == 1
+    assert Analysis.objects.count() == 2
+    assert queue.position(Analysis.objects.get(is_current=True)) == 0
+
+
+def test_delete_asks_first(client: Client, case: Case, done: object) -> None:
+    assert "can’t be undone" in client.get(reverse("cases:delete", args=[case.pk])).content.decode()
+    assert Case.objects.filter(pk=case.pk).exists()
+    client.post(reverse("cases:delete", args=[case.pk]))
+    assert not Case.objects.filter(pk=case.pk).exists()

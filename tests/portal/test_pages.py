@@ -1,0 +1,146 @@
+"""Pages beside the cases: help, status, preferences, accounts, errors, administration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from django.contrib.auth.models import Permission
+from django.core import mail
+from django.template.loader import render_to_string
+from django.test import Client
+from django.urls import reverse
+
+from cases.models import Case, User
+from inference.models import Analysis, ModelVersion
+from tests.factories import PASSWORD
+
+from .conftest import Finish
+
+
+@pytest.mark.django_db
+def test_help_explains_without_an_account() -> None:
+    page = Client().get(reverse("cases:help")).content.decode()
+    assert "Out of domain" in page
+    assert "not a medical device" in page
+
+
+def test_status_tells_people_and_scripts(client: Client, model: ModelVersion) -> None:
+    assert "No worker is running" in client.get(reverse("cases:status")).content.decode()
+    data = client.get(reverse("cases:status"), headers={"accept": "application/json"}).json()
+    assert (data["state"], data["worker"]) == ("down", False)
+
+
+def test_the_theme_can_be_switched_and_leads_back(client: Client, alice: User) -> None:
+    answer = client.post(reverse("cases:theme"), {"theme": "dark", "next": "/help/"})
+    assert answer.headers["Location"] == "/help/"
+    assert 'data-theme="dark"' in client.get("/help/").content.decode()
+    client.post(reverse("cases:theme"), {"theme": "pink", "next": "https://evil.example"})
+    alice.refresh_from_db()
+    assert alice.theme == "dark"
+
+
+def test_preferences_are_kept_and_checked(client: Client, alice: User) -> None:
+    values = {"theme": "light", "default_magnification": "100X", "time_zone": "Europe/Berlin"}
+    client.post(reverse("cases:preferences"), values)
+    alice.refresh_from_db()
+    assert alice.time_zone == "Europe/Berlin"
+    answer = client.post(reverse("cases:preferences"), {**values, "time_zone": "Mars/Olympus"})
+    assert answer.status_code == 400
+    assert "is no time zone" in answer.content.decode()
+
+
+@pytest.mark.django_db
+def test_sign_up_sign_out_sign_in() -> None:
+    client = Client()
+    values = {"username": "dana", "email": "dana@example.org", "password1": PASSWORD, "password2": PASSWORD}
+    assert client.post("/accounts/signup/", values).headers["Location"] == "/cases/"
+    client.post("/accounts/logout/")
+    assert client.get("/cases/").status_code == 302
+    assert client.post("/accounts/login/", {"login": "dana@example.org", "password": PASSWORD}).status_code == 302
+    assert client.get("/cases/").status_code == 200
+
+
+@pytest.mark.django_db
+def test_sign_up_can_be_closed(settings: object) -> None:
+    settings.SIGNUP_OPEN = False  # type: ignore[attr-defined]
+    page = Client().get("/accounts/signup/").content.decode()
+    assert "password1" not in page
+
+
+def test_a_forgotten_password_can_be_set_anew(alice: User) -> None:
+    client = Client()
+    client.post("/accounts/password/reset/", {"email": alice.email})
+    address = next(word for word in str(mail.outbox[0].body).split() if "/password/reset/key/" in word)
+    page = client.get(address.replace("http://testserver", ""), follow=True)
+    new = "another long password 77"
+    client.post(page.redirect_chain[-1][0], {"password1": new, "password2": new})
+    assert client.login(username="alice", password=new)
+
+
+@pytest.mark.django_db
+def test_a_missing_page_wears_the_design() -> None:
+    answer = Client().get("/nowhere/")
+    assert answer.status_code == 404
+    assert "There is nothing here" in answer.content.decode()
+
+
+@pytest.mark.parametrize("code", [400, 403, 404, 413, 429, 500])
+def test_error_pages_need_nothing(code: int) -> None:
+    assert str(code) in render_to_string(f"{code}.html")
+
+
+def test_an_expired_form_is_explained(alice: User) -> None:
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(alice)
+    answer = client.post("/cases/new/", {"title": "x"})
+    assert answer.status_code == 403
+    assert "This page had expired" in answer.content.decode()
+
+
+def test_pages_allow_no_inline_code(client: Client, case: Case, done: object) -> None:
+    for address in ("/cases/", "/cases/new/", case.get_absolute_url(), "/help/", "/accounts/sessions/"):
+        answer = client.get(address)
+        assert "script-src 'self'" in answer["Content-Security-Policy"]
+        page = answer.content.decode()
+        assert " style=" not in page
+        assert " onclick=" not in page
+
+
+def test_admin_pages_open_for_staff(reviewer: User, case: Case, done: object, client_of: Callable) -> None:
+    rita = client_of(reviewer)
+    pages = ["index", "cases_case_changelist", "cases_slide_changelist", "cases_review_changelist"]
+    pages += ["inference_analysis_changelist", "inference_modelversion_changelist"]
+    for page in pages:
+        assert rita.get(reverse(f"admin:{page}")).status_code == 200
+    page = rita.get(reverse("admin:cases_case_change", args=[case.pk])).content.decode()
+    assert "slides with maps" in page.lower()
+
+
+def test_the_case_list_of_the_admin_takes_few_queries(
+    reviewer: User, case: Case, finish: Finish, client_of: Callable, django_assert_max_num_queries: Callable
+) -> None:
+    for number in range(5):
+        finish(0.1, f"{number}.png")
+    with django_assert_max_num_queries(20):
+        client_of(reviewer).get(reverse("admin:cases_case_changelist"))
+
+
+def test_staff_assign_and_mark_many_at_once(reviewer: User, case: Case, client_of: Callable) -> None:
+    rita = client_of(reviewer)
+    address = reverse("admin:cases_case_changelist")
+    chosen = {"_selected_action": [str(case.pk)]}
+    assert "Reviewer" in rita.post(address, {**chosen, "action": "assign"}).content.decode()
+    rita.post(address, {**chosen, "action": "assign", "reviewer": str(reviewer.pk)})
+    rita.post(address, {**chosen, "action": "mark_for_teaching"})
+    case.refresh_from_db()
+    assert case.assigned_to == reviewer
+    assert case.is_teaching
+
+
+def test_results_cant_be_changed_in_the_admin(reviewer: User, done: object, client_of: Callable) -> None:
+    reviewer.user_permissions.set(Permission.objects.filter(content_type__app_label__in=["cases", "inference"]))
+    analysis = Analysis.objects.get()
+    rita = client_of(User.objects.get(pk=reviewer.pk))
+    assert rita.post(reverse("admin:inference_analysis_change", args=[analysis.pk]), {}).status_code == 403
+    assert rita.post(reverse("admin:inference_analysis_delete", args=[analysis.pk]), {}).status_code == 403

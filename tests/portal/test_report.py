@@ -1,0 +1,51 @@
+"""Reports on paper, and checking them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from django.test import Client
+from django.urls import reverse
+
+from cases import services
+from cases.models import Case, Report, User
+
+from .conftest import Finish
+
+
+def test_it_is_a_pdf_with_a_number_that_stays(client: Client, case: Case, finish: Finish) -> None:
+    finish(0.3, "a.png")
+    finish(0.6, "b.png", outside="No H&E.")
+    address = reverse("cases:report", args=[case.pk])
+    answer = client.get(address)
+    assert answer["Content-Type"] == "application/pdf"
+    assert answer.content.startswith(b"%PDF-1.")
+    client.get(address + "?paper=letter")
+    report = Report.objects.get()
+    assert report.sha256[:8] in answer["Content-Disposition"]
+
+
+def test_it_works_without_any_result(client: Client, case: Case) -> None:
+    assert client.get(reverse("cases:report", args=[case.pk])).content.startswith(b"%PDF")
+
+
+def test_it_fetches_nothing_that_a_title_may_ask_for(client: Client, case: Case) -> None:
+    Case.objects.filter(pk=case.pk).update(title='<img src="file:///etc/passwd">', notes="<link rel=stylesheet href=x>")
+    assert client.get(reverse("cases:report", args=[case.pk])).status_code == 200
+
+
+def test_whoever_holds_it_can_check_it(client: Client, case: Case, done: object, alice: User) -> None:
+    client.get(reverse("cases:report", args=[case.pk]))
+    report = Report.objects.get()
+    page = Client().get(report.get_absolute_url()).content.decode()
+    assert report.sha256 in page
+    assert "still reads as it did" in page
+    assert case.title not in page
+    assert "Open the case" in client.get(report.get_absolute_url()).content.decode()
+    services.sign_review(case, alice, "benign")
+    assert "has changed since" in Client().get(report.get_absolute_url()).content.decode()
+
+
+def test_strangers_get_none(case: Case, charlie: User, client_of: Callable) -> None:
+    assert client_of(charlie).get(reverse("cases:report", args=[case.pk])).status_code == 404
+    assert not Report.objects.exists()

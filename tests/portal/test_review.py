@@ -1,0 +1,91 @@
+"""Readings: signed, blinded, counted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from django.test import Client
+from django.urls import reverse
+
+from cases import services, statistics
+from cases.models import Case, Review, User
+from cases.statistics import cohen_kappa
+
+from .conftest import Finish
+
+
+def sign(client: Client, case: Case, **values: str) -> None:
+    client.post(reverse("cases:review", args=[case.pk]), {"reading": "malignant", **values})
+
+
+def test_it_records_what_the_model_said_at_that_moment(client: Client, case: Case, finish: Finish) -> None:
+    finish(0.2)
+    sign(client, case, subtype="Ductal carcinoma")
+    finish(0.99, "b.png")
+    review = Review.objects.get()
+    assert (review.verdict, review.probability) == ("benign", pytest.approx(0.2))
+    assert str(review.model_version) == "test 1"
+    assert review.agrees is False
+    assert "differs from the model" in client.get(case.get_absolute_url()).content.decode()
+
+
+def test_it_never_overwrites(client: Client, case: Case) -> None:
+    sign(client, case)
+    sign(client, case, reading="benign")
+    assert Review.objects.count() == 2
+
+
+def test_it_needs_a_reading(client: Client, case: Case) -> None:
+    page = client.post(reverse("cases:review", args=[case.pk]), {"reading": "maybe"}, follow=True)
+    assert "nothing was recorded" in page.content.decode()
+    assert not Review.objects.exists()
+
+
+def test_a_blinded_reading_stays_hidden_until_two_have_read(
+    client: Client, case: Case, reviewer: User, client_of: Callable
+) -> None:
+    Case.objects.filter(pk=case.pk).update(is_blinded=True)
+    rita = client_of(reviewer)
+    sign(client, case, comment="first opinion")
+    sign(client, case, comment="first opinion again")
+    for address in (case.get_absolute_url(), reverse("cases:export", args=[case.pk, "json"])):
+        assert "first opinion" not in rita.get(address).content.decode()
+        assert "first opinion" in client.get(address).content.decode()
+    sign(rita, case, comment="second opinion")
+    assert "first opinion" in rita.get(case.get_absolute_url()).content.decode()
+    assert "second opinion" in client.get(case.get_absolute_url()).content.decode()
+
+
+def test_kappa_against_a_textbook_table() -> None:
+    # 20 yes/yes, 5 yes/no, 10 no/yes, 15 no/no: observed 0.7, expected 0.5, kappa 0.4.
+    pairs = [("y", "y")] * 20 + [("y", "n")] * 5 + [("n", "y")] * 10 + [("n", "n")] * 15
+    assert cohen_kappa(pairs) == pytest.approx(0.4)
+    assert cohen_kappa([]) is None
+    assert cohen_kappa([("y", "y")] * 3) is None
+
+
+def test_statistics_count_the_latest_reading_of_each_reader(alice: User, reviewer: User, finish: Finish) -> None:
+    case = finish(0.9).case
+    case.refresh_from_db()
+    services.sign_review(case, alice, "benign")
+    services.sign_review(case, alice, "malignant")
+    services.sign_review(case, reviewer, "benign")
+    found = statistics.compute(statistics.latest_reviews(reviewer))
+    assert found.readings == 2
+    assert found.overall.n == 2
+    assert found.overall.share == 0.5
+    assert [(row[0], row[2]) for row in found.confusion][:2] == [("benign", [0, 1, 0, 0]), ("malignant", [0, 1, 0, 0])]
+    assert found.bins[-1].n == 2
+    assert found.bins[-1].share == 0.5
+
+
+def test_the_page_shows_them_and_warns_of_small_numbers(client: Client, case: Case, done: object) -> None:
+    sign(client, case)
+    page = client.get(reverse("cases:statistics")).content.decode()
+    assert "Fewer than 20 cases" in page
+    assert "Cohen" in page
+
+
+def test_it_is_empty_before_any_reading(client: Client) -> None:
+    assert "No reading yet" in client.get(reverse("cases:statistics")).content.decode()

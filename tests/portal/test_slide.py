@@ -1,0 +1,120 @@
+"""The page of a slide, and its pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from io import BytesIO
+
+import numpy as np
+import pytest
+from django.test import Client
+from django.urls import reverse
+from PIL import Image
+
+from cases.models import Slide, User
+from inference import queue
+from inference.models import Analysis
+
+from .conftest import Finish
+
+
+def picture(answer: object) -> Image.Image:
+    content = b"".join(answer.streaming_content) if answer.streaming else answer.content  # type: ignore[attr-defined]
+    return Image.open(BytesIO(content))
+
+
+def test_it_shows_a_verdict_with_all_that_belongs_to_it(client: Client, done: Slide) -> None:
+    page = client.get(done.get_absolute_url()).content.decode()
+    for expected in ("Benign", "80.0 %", "20.0 %", "12 benign", "0 malignant", "uncalibrated", "Below 50 %", "test 1"):
+        assert expected in page
+    assert "not a medical device" in page
+
+
+def test_an_undecided_probability_is_explained(client: Client, done: Slide) -> None:
+    Analysis.objects.update(verdict="indeterminate", probability=0.5)
+    assert "The model does not decide" in client.get(done.get_absolute_url()).content.decode()
+
+
+def test_out_of_domain_shows_no_probability(client: Client, finish: Finish) -> None:
+    slide = finish(0.9, outside="No H&E at all.")
+    page = client.get(slide.get_absolute_url()).content.decode()
+    assert "No H&amp;E at all." in page
+    assert "P(malignant)" not in page
+    assert "the right answer" in page
+
+
+def test_a_failed_analysis_says_why_and_offers_another_try(client: Client, slide: Slide) -> None:
+    Analysis.objects.update(state="failed", error="The stored image is damaged.")
+    page = client.get(slide.get_absolute_url()).content.decode()
+    assert "The stored image is damaged." in page
+    assert "Try again" in page
+
+
+def test_the_viewer_gets_every_patch(client: Client, done: Slide) -> None:
+    viewer = client.get(done.get_absolute_url()).context["viewer"]
+    assert (viewer["width"], viewer["height"]) == (700, 460)
+    assert len(viewer["patches"]) == 12
+    assert viewer["patches"][0] == [0, 0, pytest.approx(0.2, abs=1e-4)]
+
+
+def test_neighbours_are_in_the_order_of_names(client: Client, finish: Finish) -> None:
+    ten, nine = finish(0.1, "10.png"), finish(0.1, "9.png")
+    context = client.get(nine.get_absolute_url()).context
+    assert (context["number"], context["next"], context["previous"]) == (1, ten.pk, None)
+
+
+def test_the_pictures_have_the_right_size(client: Client, done: Slide) -> None:
+    assert picture(client.get(reverse("cases:image", args=[done.pk]))).size == (700, 460)
+    assert picture(client.get(reverse("cases:view", args=[done.pk]))).size == (700, 460)
+    assert picture(client.get(reverse("cases:map", args=[done.pk]))).size == (700, 460)
+    assert picture(client.get(reverse("cases:patch", args=[done.pk, 3]))).size == (224, 224)
+    assert client.get(reverse("cases:patch", args=[done.pk, 12])).status_code == 404
+
+
+def test_no_evidence_is_the_middle_of_the_activation_map(client: Client, done: Slide) -> None:
+    values = np.asarray(picture(client.get(reverse("cases:activation", args=[done.pk]))))
+    assert values.shape == (14, 22)
+    assert set(np.unique(values)) == {128}
+
+
+def test_there_is_no_map_before_a_result(client: Client, slide: Slide) -> None:
+    assert client.get(reverse("cases:map", args=[slide.pk])).status_code == 404
+    assert client.get(reverse("cases:activation", args=[slide.pk])).status_code == 404
+
+
+def test_very_large_slides_are_shown_reduced(client: Client, done: Slide, monkeypatch: pytest.MonkeyPatch) -> None:
+    from cases import previews
+
+    monkeypatch.setattr(previews, "LARGE", 1000)
+    answer = client.get(reverse("cases:view", args=[done.pk]))
+    assert answer["Content-Type"] == "image/jpeg"
+    assert picture(answer).size == (700, 460)
+
+
+def test_pictures_are_nobody_elses(done: Slide, charlie: User, reviewer: User, client_of: Callable) -> None:
+    for name in ("image", "view", "thumbnail", "map", "activation"):
+        address = reverse(f"cases:{name}", args=[done.pk])
+        assert client_of(charlie).get(address).status_code == 404
+        assert Client().get(address).status_code == 302
+        answer = client_of(reviewer).get(address)
+        assert answer.status_code == 200
+        assert "no-store" in answer["Cache-Control"]
+        answer.close()
+
+
+def test_rerun_keeps_the_old_result_in_sight(client: Client, done: Slide) -> None:
+    client.post(reverse("cases:slide_rerun", args=[done.pk]))
+    page = client.get(done.get_absolute_url()).content.decode()
+    assert "Queued" in page
+    assert "Earlier analyses" in page
+    assert queue.claim_next(done.pk) is not None
+
+
+def test_remove_takes_the_files_along(client: Client, done: Slide) -> None:
+    storage, names = done.file.storage, (done.file.name, done.thumbnail.name)
+    client.post(reverse("cases:slide_delete", args=[done.pk]))
+    assert not Slide.objects.filter(pk=done.pk).exists()
+    done.case.refresh_from_db()
+    assert done.case.verdict == ""
+    # Files go when the transaction commits; a test's never does.
+    assert all(storage.exists(name) for name in names)
