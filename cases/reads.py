@@ -29,6 +29,7 @@ READS = {
     "cases:view": ("slide", "Image"),
     "api:case": ("case", "Case, by API"),
     "api:case-result": ("case", "Result, by API"),
+    "api:case-report": ("case", "Report, by API"),
     "api:case-slides": ("case", "Slides, by API"),
     "api:case-reviews": ("case", "Readings, by API"),
     "api:slide": ("slide", "Slide, by API"),
@@ -124,8 +125,9 @@ def _on_token_saved(sender: Any, instance: ApiToken, created: bool, **kwargs: An
         audit.record(Event.Kind.ACCOUNT, actor=instance.user, detail="API token made", about=instance.pk)
 
 
-def _on_token_deleted(sender: Any, instance: ApiToken, **kwargs: Any) -> None:
-    if User.objects.filter(pk=instance.user_id).exists():
+def _on_token_deleted(sender: Any, instance: ApiToken, origin: Any = None, **kwargs: Any) -> None:
+    # Not where the account goes and takes its tokens with it.
+    if isinstance(origin, ApiToken) or getattr(origin, "model", None) is ApiToken:
         audit.record(Event.Kind.ACCOUNT, actor=instance.user, detail="API token revoked", about=instance.pk)
 
 

@@ -142,8 +142,14 @@ def store_all(
     return slides, rejected
 
 
+def files_of(slide: Slide) -> list[str]:
+    """Names in the store of all that belongs to a slide; the reduced copy is made on first use only."""
+    return [name for name in (slide.file.name, slide.thumbnail.name) if name] + (
+        [previews.name(slide)] if slide.file.name else []
+    )
+
+
 def delete_files(slide: Slide) -> None:
     """Remove a slide's files from the store; missing ones are no error."""
-    for file in (slide.file, slide.thumbnail):
-        if file.name:
-            file.storage.delete(file.name)
+    for name in files_of(slide):
+        slide.file.storage.delete(name)

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from .views import account, case, history, pages, report, slide, statistics, tokens, trail
+from .views import account, case, data, history, pages, report, slide, statistics, tokens, trail
 
 app_name = "cases"
 urlpatterns = [
@@ -40,5 +40,7 @@ urlpatterns = [
     path("accounts/theme/", pages.theme, name="theme"),
     path("accounts/tokens/", tokens.tokens, name="tokens"),
     path("accounts/tokens/<uuid:pk>/revoke/", tokens.revoke, name="token_revoke"),
+    path("accounts/data/", data.data, name="data"),
+    path("accounts/data/export/", data.export, name="data_export"),
     path("accounts/preferences/", account.preferences, name="preferences"),
 ]

@@ -301,6 +301,7 @@ SPECTACULAR_SETTINGS = {
     },
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",
+        "cases.api.schema.add_health",
         "cases.api.schema.add_problems",
     ],
 }

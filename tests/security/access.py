@@ -54,11 +54,15 @@ PORTAL: dict[str, Row | tuple[Row, ...]] = {
     "cases:delete": (Row(CONFIRM, target="case"), Row(CHANGE, "post", "case")),
     "cases:add_slides": Row(CHANGE, "post", "case"),
     "cases:progress": _read("case"),
+    "cases:progress_stream": _read("case"),
     "cases:rerun": Row(CHANGE, "post", "case"),
     "cases:review": Row((302, 404, 302, 302, 404, 302, 302), "post", "case", data={"reading": "benign"}),
     "cases:export": _read("case", form="json"),
     "cases:trail": _read("case"),
     "cases:trail_export": _read("case", form="csv"),
+    "cases:report": _read("case"),
+    # Whoever holds a print-out may check it; the page tells nothing of the case.
+    "cases:verify": Row(EVERYBODY, target="report"),
     "cases:slide": _read("slide"),
     "cases:image": _read("slide"),
     "cases:thumbnail": _read("slide"),
@@ -73,6 +77,8 @@ PORTAL: dict[str, Row | tuple[Row, ...]] = {
     "cases:status": Row(SIGNED_IN),
     "cases:theme": Row(REDIRECT, "post", data={"theme": "dark"}),
     "cases:preferences": Row(SIGNED_IN),
+    "cases:data": Row(SIGNED_IN),
+    "cases:data_export": Row(SIGNED_IN),
     "cases:tokens": (Row(SIGNED_IN), Row(SIGNED_IN, "post", data={"name": "script", "days": "30"})),
     "cases:token_revoke": Row((302, 404, 302, 404, 404, 302, 302), "post", "api_token"),
 }
@@ -141,6 +147,7 @@ API: dict[str, Row | tuple[Row, ...]] = {
         _api(204, "case", "delete"),
     ),
     "api:case-result": Row(_API_READ, target="case"),
+    "api:case-report": Row(_API_READ, target="case"),
     "api:case-analyses": _api(202, "case"),
     "api:case-slides": (Row(_API_READ, target="case"), _api(400, "case")),
     "api:case-reviews": (

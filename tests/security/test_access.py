@@ -15,7 +15,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from cases import services, tokens
-from cases.models import Case, Slide, User
+from cases.models import Case, Report, Slide, User
 from inference.engine.grid import Grid
 from inference.models import Analysis, ModelVersion, PatchTable, State, Verdict
 from tests.factories import UserFactory
@@ -70,6 +70,7 @@ def targets(case: Case, finished: Slide, alice: User, model: ModelVersion) -> di
         "slide": {"pk": finished.pk},
         "analysis": {"pk": Analysis.objects.get(slide=finished).pk},
         "model": {"pk": model.pk},
+        "report": {"pk": Report.objects.create(case=case, author=alice, sha256="0" * 64).pk},
         "api_token": {"pk": tokens.create(alice, "to be revoked")[0].pk},
     }
 

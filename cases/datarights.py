@@ -1,0 +1,138 @@
+"""What a person may ask of their data: all of it as a file, or that it be gone. And what goes by itself in time."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import time
+import zipfile
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import IO, Any
+
+from django.conf import settings
+from django.contrib.sessions.models import Session
+from django.core.files.storage import Storage, default_storage
+from django.core.management import call_command
+from django.db import transaction
+from django.utils import timezone
+
+from . import audit, export, services, uploads
+from .models import Case, Event, Review, Slide, User
+
+log = logging.getLogger(__name__)
+
+#: The account that signs the readings of people who were erased: they are part of others' records.
+NOBODY = "former-user"
+#: Seconds after which a file of the store that no row knows, or an upload half received, counts as left behind.
+ABANDONED = 24 * 3600
+FOLDERS = ("slides", "thumbnails", "previews")
+
+
+def write_export(user: User, out: IO[bytes]) -> None:
+    """Everything that is kept of a person, as ZIP: ``data.json`` and their images."""
+    cases = export.with_everything(Case.objects.filter(owner=user))
+    identity = audit.identity_of(user)
+    data = {
+        "exported_at": timezone.now().isoformat(),
+        "account": {
+            "username": user.username,
+            "name": user.get_full_name(),
+            "email": user.email,
+            "joined": user.date_joined.isoformat(),
+            "last_sign_in": user.last_login.isoformat() if user.last_login else None,
+            "preferences": {
+                "theme": user.theme,
+                "time_zone": user.time_zone,
+                "default_magnification": user.default_magnification,
+            },
+        },
+        "api_tokens": [
+            {"name": token.name, "created": token.created.isoformat()}
+            for token in user.auth_token_set.all()  # knox's name
+        ],
+        "cases": [export.case_data(case, user) for case in cases],
+        "readings": [
+            {"case": str(review.case_id), **export.review_data(review)}
+            for review in Review.objects.filter(author=user).select_related("author")
+        ],
+        "trail": list(audit.rows(Event.objects.filter(actor=identity))),
+    }
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
+        archive.writestr("data.json", json.dumps(data, indent=1))
+        for slide in Slide.objects.filter(case__owner=user):
+            if not slide.file.storage.exists(slide.file.name):
+                continue
+            with slide.file.open() as source, archive.open(f"images/{slide.pk}.png", "w") as copy:
+                shutil.copyfileobj(source, copy)
+
+
+def erase(user: User) -> None:
+    """Delete a person for good: cases, files, tokens, sessions, and who they were in the trail.
+
+    Readings that they signed in others' cases stay, under the name of :data:`NOBODY`.
+    """
+    for case in Case.objects.filter(owner=user):
+        services.remove_case(case)
+    with transaction.atomic():
+        nobody, _ = User.objects.get_or_create(
+            username=NOBODY, defaults={"is_active": False, "password": "!", "email": ""}
+        )
+        Review.objects.filter(author=user).update(author=nobody)
+        keys = list(user.usersession_set.values_list("session_key", flat=True))
+        Session.objects.filter(session_key__in=keys).delete()
+        audit.erase_person(user)
+        user.delete()
+
+
+def orphans(storage: Storage = default_storage, older_than: float = 0) -> Iterator[str]:
+    """Files of the store that belong to no slide, and are older than so many seconds."""
+    known = {name for slide in Slide.objects.iterator() for name in uploads.files_of(slide)}
+    before = timezone.now() - timedelta(seconds=older_than)
+    for folder in FOLDERS:
+        for name in _walk(storage, folder):
+            if name not in known and storage.get_modified_time(name) <= before:
+                yield name
+
+
+def _walk(storage: Storage, folder: str) -> Iterator[str]:
+    try:
+        folders, files = storage.listdir(folder)
+    except FileNotFoundError:
+        return
+    yield from (f"{folder}/{file}" for file in files)
+    for inner in folders:
+        yield from _walk(storage, f"{folder}/{inner}")
+
+
+def purge() -> dict[str, int]:
+    """What goes by itself: cases past their retention, addresses, ended sessions, files left behind."""
+    counted = {"cases": 0, "addresses": 0, "files": 0, "uploads": 0}
+    now = timezone.now()
+    if settings.RETENTION_DAYS:
+        for case in Case.objects.filter(updated_at__lt=now - timedelta(days=settings.RETENTION_DAYS), open_count=0):
+            services.remove_case(case)
+            counted["cases"] += 1
+    if settings.ADDRESS_DAYS:
+        counted["addresses"] = audit.erase_addresses(now - timedelta(days=settings.ADDRESS_DAYS))
+    for name in list(orphans(older_than=ABANDONED)):
+        default_storage.delete(name)
+        counted["files"] += 1
+    for path in Path(settings.FILE_UPLOAD_TEMP_DIR).iterdir():
+        if time.time() - path.stat().st_mtime > ABANDONED:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+            counted["uploads"] += 1
+    call_command("clearsessions")
+    log.info("Purged: %s", counted)
+    return counted
+
+
+def upkeep(sender: Any, **kwargs: Any) -> None:
+    """Have a worker purge once a day; called by every running cluster every few seconds."""
+    from django.core.cache import cache
+    from django_q.tasks import async_task
+
+    if cache.add("purged", True, 24 * 3600):
+        async_task("cases.datarights.purge", task_name="purge", save=False)

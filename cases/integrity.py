@@ -1,0 +1,36 @@
+"""Whether every file that the database speaks of is there and unchanged, and no other."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+
+from inference import registry
+from inference.engine.checkpoint import CheckpointError
+from inference.models import ModelVersion
+
+from . import datarights
+from .models import Slide
+
+
+def problems() -> Iterator[str]:
+    """A sentence for each thing that is not as it should be."""
+    for slide in Slide.objects.iterator():
+        storage = slide.file.storage
+        try:
+            with storage.open(slide.file.name) as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+        except FileNotFoundError:
+            yield f"Slide {slide.pk}: its file {slide.file.name} is missing."
+        else:
+            if slide.stored_sha256 and found != slide.stored_sha256:
+                yield f"Slide {slide.pk}: its file {slide.file.name} was changed."
+        if not storage.exists(slide.thumbnail.name):
+            yield f"Slide {slide.pk}: its thumbnail is missing."
+    for model in ModelVersion.objects.all():
+        try:
+            registry.verify(model)
+        except CheckpointError as error:
+            yield f"Model {model}: {error}"
+    for name in datarights.orphans(older_than=datarights.ABANDONED):
+        yield f"{name} belongs to no slide."

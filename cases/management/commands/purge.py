@@ -1,0 +1,17 @@
+"""Delete what is past its time, now instead of at night."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.management.base import BaseCommand
+
+from cases import datarights
+
+
+class Command(BaseCommand):
+    help = "Delete cases past RETENTION_DAYS, addresses past ADDRESS_DAYS, ended sessions and files left behind."
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        counted = datarights.purge()
+        self.stdout.write(", ".join(f"{number} {what}" for what, number in counted.items()) + " deleted")

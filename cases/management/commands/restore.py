@@ -1,0 +1,32 @@
+"""Everything back from one file."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from pathlib import Path
+from typing import Any
+
+from django.core.management import call_command
+from django.core.management.base import BaseCommand, CommandError
+
+from cases import backups
+
+
+class Command(BaseCommand):
+    help = "Replace database, images and models by those of a backup. Stop web server and workers first."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("file", type=Path)
+        parser.add_argument("--yes", action="store_true", help="do not ask")
+
+    def handle(self, *args: Any, file: Path, yes: bool, **options: Any) -> None:
+        if not yes and input("What is there now will be replaced. Type yes: ") != "yes":
+            raise CommandError("Nothing was done.")
+        try:
+            count = backups.restore(file)
+        except backups.BackupError as error:
+            raise CommandError(str(error)) from error
+        call_command("migrate", interactive=False, verbosity=0)
+        self.stdout.write(f"{count} files restored. Checking …")
+        call_command("verify", stdout=self.stdout, stderr=self.stderr)
+        call_command("audit", "verify", stdout=self.stdout, stderr=self.stderr)

@@ -1,0 +1,68 @@
+"""A person's own data: take it along, or have it deleted for good."""
+
+from __future__ import annotations
+
+import tempfile
+
+from django import forms
+from django.conf import settings
+from django.contrib import messages
+from django.contrib.auth import logout
+from django.contrib.auth.decorators import login_required
+from django.http import FileResponse, HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.cache import cache_control
+from django.views.decorators.debug import sensitive_post_parameters
+from django.views.decorators.http import require_GET
+
+from cases import audit, datarights
+from cases.models import Event, User
+
+from .access import SignedInRequest
+
+
+class EraseForm(forms.Form):
+    """Asks for the password, since nothing brings the data back."""
+
+    password = forms.CharField(
+        label="Your password", widget=forms.PasswordInput(attrs={"autocomplete": "current-password"}), strip=False
+    )
+
+    def __init__(self, user: User, *args: object) -> None:
+        super().__init__(*args)  # type: ignore[arg-type]
+        self.user = user
+
+    def clean_password(self) -> str:
+        password: str = self.cleaned_data["password"]
+        if not self.user.check_password(password):
+            raise forms.ValidationError("That is not your password.")
+        others = User.objects.filter(is_superuser=True, is_active=True).exclude(pk=self.user.pk)
+        if self.user.is_superuser and not others.exists():
+            raise forms.ValidationError("You are the only administrator; appoint another one first.")
+        return password
+
+
+@sensitive_post_parameters()
+@login_required
+def data(request: SignedInRequest) -> HttpResponse:
+    """The two buttons."""
+    form = EraseForm(request.user, request.POST or None)
+    if request.method == "POST" and form.is_valid():
+        user = User.objects.get(pk=request.user.pk)
+        logout(request)
+        datarights.erase(user)
+        messages.success(request, "Your account and everything in it were deleted.")
+        return redirect("cases:home")
+    return render(request, "cases/data.html", {"form": form}, status=400 if form.errors else 200)
+
+
+@login_required
+@require_GET
+@cache_control(private=True, no_store=True)
+def export(request: SignedInRequest) -> FileResponse:
+    """Everything that is kept of this person, as ZIP."""
+    audit.record(Event.Kind.EXPORTED, actor=request.user, detail="All of one's own data")
+    out = tempfile.TemporaryFile(dir=settings.FILE_UPLOAD_TEMP_DIR)
+    datarights.write_export(request.user, out)
+    out.seek(0)
+    return FileResponse(out, as_attachment=True, filename="my-data.zip", content_type="application/zip")

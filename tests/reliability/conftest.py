@@ -1,0 +1,118 @@
+"""Databases and queues that belong to the tests: Debian's PostgreSQL and Redis, on free ports in throw-away folders."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from functools import partial
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.live.conftest import free_port
+
+from .stack import Stack, running
+
+Start = Callable[..., AbstractContextManager[Stack]]
+
+
+class Postgres:
+    """A PostgreSQL server of one's own. It refuses to run as root, so there another user runs it."""
+
+    def __init__(self) -> None:
+        found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+        if not found:
+            pytest.skip("PostgreSQL is not installed (Debian: apt-get install postgresql)")
+        self.bin = found[-1].parent
+        self.folder = Path(tempfile.mkdtemp(prefix="histopath-pg-"))
+        self.port = free_port()
+        self._as = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
+        if self._as:
+            shutil.chown(self.folder, "postgres")
+        self._run("initdb", "-D", self.folder / "data", "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync")
+        self.start()
+
+    def _run(self, program: str, *arguments: object) -> None:
+        command = [*self._as, str(self.bin / program), *map(str, arguments)]
+        subprocess.run(command, check=True, cwd=self.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def start(self) -> None:
+        options = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={self.folder}"
+        self._run("pg_ctl", "-D", self.folder / "data", "-o", options, "-l", self.folder / "log", "-w", "start")
+
+    def kill(self) -> None:
+        """As a crash does it: every server process at once, nothing flushed."""
+        pid = int((self.folder / "data" / "postmaster.pid").read_text().split()[0])
+        os.kill(pid, signal.SIGQUIT)
+        while Path(f"/proc/{pid}").exists():
+            time.sleep(0.05)
+
+    def database(self) -> str:
+        name = f"d{time.monotonic_ns()}"
+        self._run("createdb", "-h", "127.0.0.1", "-p", self.port, "-U", "postgres", name)
+        return f"postgres://postgres@127.0.0.1:{self.port}/{name}"
+
+    def close(self) -> None:
+        self._run("pg_ctl", "-D", self.folder / "data", "-m", "immediate", "stop")
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    server = Postgres()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[Callable[[], subprocess.Popen[bytes]]]:
+    """Starts Redis, again and again if need be, on one port; ``url`` is its address."""
+    program = shutil.which("redis-server")
+    if program is None:
+        pytest.skip("Redis is not installed (Debian: apt-get install redis-server)")
+    port = free_port()
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start() -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(
+            [program, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(tmp_path), "--save", ""],
+            stdout=subprocess.DEVNULL,
+        )
+        started.append(process)
+        return process
+
+    start.url = f"redis://127.0.0.1:{port}/0"  # type: ignore[attr-defined]
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture
+def start(tmp_path: Path, random_checkpoint: Path) -> Start:
+    """Run the application on SQLite, or on what the arguments say."""
+    var = tmp_path / "var"
+    var.mkdir()
+    return partial(running, var, MODEL_DIR=str(random_checkpoint.parent))
+
+
+@pytest.fixture(scope="session")
+def images() -> list[bytes]:
+    """Small fields of noise in the colours of H&E, none like another."""
+    found = []
+    for number in range(40):
+        noise = np.random.default_rng(number).normal(0, 30, (260, 300, 3))
+        pixels = np.clip(np.array([200, 140, 190]) + noise, 0, 255).astype(np.uint8)
+        out = BytesIO()
+        Image.fromarray(pixels).save(out, "PNG")
+        found.append(out.getvalue())
+    return found

@@ -1,0 +1,188 @@
+"""Whatever is killed whenever: every slide that was accepted ends done, once, or as a failure that can be tried again."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import socket
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from .conftest import Postgres, Start
+from .stack import LEASE, Stack, children, until
+
+pytestmark = [pytest.mark.slow, pytest.mark.live]
+
+#: Random kills in the run over everything; 50 for the full figures (see docs/reliability.md).
+KILLS = int(os.environ.get("RELIABILITY_KILLS", "8"))
+SEED = int(os.environ.get("RELIABILITY_SEED", "20"))
+
+
+def running_one(stack: Stack) -> Any:
+    return until(60, lambda: [s for s in stack.states().values() if s["state"] == "running"], "one runs")
+
+
+def assert_all_done(stack: Stack, slides: set[str]) -> None:
+    rows = {row["slide"]: row for row in stack.rows()}
+    assert slides <= rows.keys(), "lost"
+    for row in rows.values():
+        assert (row["current"], row["state"], row["tables"], row["file"]) == (1, "done", 1, True), row
+
+
+def worker_pids(stack: Stack) -> list[int]:
+    return children(stack.processes["worker"].pid)
+
+
+def test_a_worker_killed_in_the_middle_of_a_slide(start: Start, images: list[bytes]) -> None:
+    with start() as stack:
+        accepted = {slide["id"] for n in range(4) for slide in stack.upload(images[n]).json()["slides"]}
+        running_one(stack)
+        for pid in worker_pids(stack)[1:]:
+            stack.kill("worker", pid)
+        until(LEASE + 120, stack.settled, "all settled")
+        assert_all_done(stack, accepted)
+
+
+def test_the_whole_cluster_killed_leaves_no_process_and_no_stuck_slide(start: Start, images: list[bytes]) -> None:
+    with start() as stack:
+        accepted = {slide["id"] for n in range(4) for slide in stack.upload(images[n]).json()["slides"]}
+        running_one(stack)
+        below = worker_pids(stack)
+        assert below
+        stack.kill("worker")
+        until(10, lambda: not [pid for pid in below if Path(f"/proc/{pid}/cwd").exists()], "its children are gone too")
+        stack.start("worker")
+        until(LEASE + 120, stack.settled, "all settled")
+        assert_all_done(stack, accepted)
+
+
+def test_gunicorn_killed_in_the_middle_of_an_upload(start: Start, images: list[bytes]) -> None:
+    with start() as stack:
+        body = (
+            b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n'
+            b"Content-Type: image/png\r\n\r\n" + images[0] + bytes(4_000_000)
+        )
+        head = (
+            f"POST /api/v1/cases/{stack.case}/slides HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+            f"Authorization: {stack.headers['Authorization']}\r\n"
+            f"Content-Type: multipart/form-data; boundary=x\r\nContent-Length: {len(body) + 100}\r\n\r\n"
+        ).encode()
+        with socket.create_connection(("127.0.0.1", stack.port)) as connection:
+            connection.sendall(head + body)
+            time.sleep(0.5)
+            web = stack.processes["web"]
+            below = children(web.pid)
+            stack.kill("web")
+            for pid in below:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        stack.start("web")
+        stack.wait_ready()
+        assert stack.rows() == []
+        assert not [path for path in (stack.var / "media").rglob("*") if path.is_file()]
+        assert stack.upload(images[1]).status_code == 201
+        until(120, stack.settled, "settled")
+        stack.manage("purge")
+        left = [path for path in (stack.var / "incoming").rglob("*") if path.is_file()]
+        assert not [path for path in left if time.time() - path.stat().st_mtime > 3600]
+
+
+def test_a_worker_that_is_asked_to_stop_hands_back(start: Start, images: list[bytes]) -> None:
+    with start() as stack:
+        accepted = {slide["id"] for n in range(6) for slide in stack.upload(images[n]).json()["slides"]}
+        running_one(stack)
+        assert stack.stop("worker") == 0
+        states = Counter(row["state"] for row in stack.rows())
+        assert states["running"] == 0 and states["queued"] >= 1 and states["failed"] == 0
+        stack.start("worker")
+        until(120, stack.settled, "all settled")
+        assert_all_done(stack, accepted)
+
+
+def random_kills(stack: Stack, images: list[bytes], kills: int, seed: int) -> dict[str, int]:
+    """Upload all the time while something dies every few seconds; then let it end. Returns what was counted."""
+    chance = random.Random(seed)
+    accepted: set[str] = set()
+    refused = 0
+    for _ in range(kills):
+        end = time.monotonic() + chance.uniform(0.5, 4)
+        while time.monotonic() < end:
+            try:
+                answer = stack.upload(chance.choice(images), timeout=10)
+                if answer.status_code == 201:
+                    accepted |= {slide["id"] for slide in answer.json()["slides"]}
+                else:
+                    refused += 1
+            except requests.RequestException:
+                refused += 1
+            time.sleep(chance.uniform(0.2, 0.8))
+        stack.kill_one_of(chance)
+        time.sleep(chance.uniform(0.1, 1))
+        stack.supervise()
+    stack.supervise()
+    stack.wait_ready()
+    until(LEASE + 600, stack.settled, "all settled after the kills")
+    rows = stack.rows()
+    failed = [row for row in rows if row["state"] == "failed"]
+    assert all(row["error"] for row in failed), "each failure says why"
+    if failed:
+        again = requests.post(
+            f"{stack.url}/api/v1/cases/{stack.case}/analyses", headers=stack.headers, json={}, timeout=60
+        )
+        assert again.status_code == 202, again.text
+        until(600, stack.settled, "all settled after trying again")
+    assert_all_done(stack, accepted)
+    return {"kills": kills, "accepted": len(accepted), "unanswered": refused, "failed_then_retried": len(failed)}
+
+
+def test_random_kills(start: Start, images: list[bytes], capsys: pytest.CaptureFixture[str]) -> None:
+    with start() as stack:
+        counted = random_kills(stack, images, KILLS, SEED)
+    with capsys.disabled():
+        print(f"\nrandom kills, SQLite: {counted}")
+
+
+def test_random_kills_on_postgresql_and_redis(
+    start: Start, images: list[bytes], postgres: Postgres, redis: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    redis()
+    with start(DATABASE_URL=postgres.database(), REDIS_URL=redis.url) as stack:
+        counted = random_kills(stack, images, KILLS, SEED + 1)
+    with capsys.disabled():
+        print(f"\nrandom kills, PostgreSQL and Redis: {counted}")
+
+
+def test_postgresql_killed_in_the_middle_of_an_analysis(start: Start, images: list[bytes], postgres: Postgres) -> None:
+    with start(DATABASE_URL=postgres.database()) as stack:
+        accepted = {slide["id"] for n in range(3) for slide in stack.upload(images[n]).json()["slides"]}
+        running_one(stack)
+        postgres.kill()
+        answer = requests.get(f"{stack.url}/health", timeout=10)
+        assert (answer.status_code, answer.json()["checks"]["database"]) == (503, False)
+        time.sleep(3)
+        postgres.start()
+        stack.supervise()
+        until(90, lambda: requests.get(f"{stack.url}/health", timeout=5).status_code == 200, "healthy by itself")
+        until(LEASE + 120, stack.settled, "all settled")
+        assert_all_done(stack, accepted)
+
+
+def test_redis_away_loses_nothing(start: Start, images: list[bytes], redis: Any) -> None:
+    process = redis()
+    with start(REDIS_URL=redis.url) as stack:
+        process.kill()
+        process.wait()
+        answer = stack.upload(images[0])
+        assert answer.status_code == 201, "the row is the queue; the message is only a wake-up"
+        time.sleep(2)
+        redis()
+        stack.supervise()
+        until(120, stack.settled, "found by the sweep")
+        assert_all_done(stack, {slide["id"] for slide in answer.json()["slides"]})

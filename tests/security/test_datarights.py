@@ -1,0 +1,208 @@
+"""A person's data as a file, gone for good, gone in time; and everything backed up and checked."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import sqlite3
+import zipfile
+from collections.abc import Callable
+from datetime import timedelta
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.contrib.sessions.models import Session
+from django.core.files.base import ContentFile
+from django.core.files.storage import default_storage
+from django.core.management import CommandError, call_command
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+
+from cases import audit, backups, datarights, services, tokens
+from cases.models import Case, Event, Review, Slide, User
+from inference.models import Analysis, ModelVersion
+from tests.factories import PASSWORD, CaseFactory, add_slide
+
+# Files go once the transaction is over.
+pytestmark = pytest.mark.django_db(transaction=True)
+
+As = Callable[[User], Client]
+
+
+def stored(media: Path) -> list[Path]:
+    return [path for path in media.rglob("*") if path.is_file()]
+
+
+def test_the_export_holds_everything_of_one_person(slide: Slide, alice: User, charlie: User) -> None:
+    CaseFactory(owner=charlie, title="Not Alice's")
+    tokens.create(alice, "laboratory")
+    services.sign_review(slide.case, alice, "benign", comment="quiet")
+    out = io.BytesIO()
+    datarights.write_export(alice, out)
+    with zipfile.ZipFile(out) as archive:
+        data = json.loads(archive.read("data.json"))
+        assert sorted(archive.namelist()) == ["data.json", f"images/{slide.pk}.png"]
+        with slide.file.open() as file:
+            assert archive.read(f"images/{slide.pk}.png") == file.read()
+    assert data["account"]["email"] == alice.email
+    assert [case["title"] for case in data["cases"]] == [slide.case.title]
+    assert data["readings"][0]["comment"] == "quiet"
+    assert data["api_tokens"][0]["name"] == "laboratory"
+    assert {row["kind"] for row in data["trail"]} >= {"added", "reviewed"}
+    assert "Not Alice's" not in json.dumps(data)
+
+
+def test_erasing_leaves_nothing_but_a_whole_chain(
+    slide: Slide, alice: User, charlie: User, media: Path, as_user: As
+) -> None:
+    client = as_user(alice)
+    client.get(reverse("cases:history"))
+    tokens.create(alice, "laboratory")
+    foreign = CaseFactory(owner=charlie)
+    services.sign_review(foreign, alice, "malignant")
+    audit.seal()
+    datarights.erase(alice)
+    audit.seal()
+    assert not User.objects.filter(username="alice").exists()
+    assert not Slide.objects.exists() and not Analysis.objects.exists() and not stored(media)
+    assert not tokens.ApiToken.objects.exists()
+    assert client.get(reverse("cases:history")).status_code == 302
+    assert Review.objects.get().author.username == datarights.NOBODY
+    assert not Review.objects.get().author.is_active
+    assert audit.verify() == []
+    assert "alice" not in json.dumps(list(audit.rows(Event.objects.all())))
+
+
+def test_a_person_downloads_and_deletes_their_data_on_a_page(
+    slide: Slide, alice: User, media: Path, as_user: As
+) -> None:
+    client = as_user(alice)
+    page = reverse("cases:data")
+    assert client.get(page).status_code == 200
+    answer = client.get(reverse("cases:data_export"))
+    with zipfile.ZipFile(io.BytesIO(b"".join(answer))) as archive:
+        assert "data.json" in archive.namelist()
+    assert answer["Cache-Control"] == "private, no-store"
+    assert client.post(page, {"password": "wrong wrong wrong"}).status_code == 400
+    assert User.objects.filter(pk=alice.pk).exists()
+    assert client.post(page, {"password": PASSWORD}).status_code == 302
+    assert not User.objects.filter(pk=alice.pk).exists() and not stored(media)
+
+
+def test_the_last_administrator_can_not_erase_themselves(db: None, as_user: As) -> None:
+    admin = User.objects.create_superuser("root", password=PASSWORD)
+    assert as_user(admin).post(reverse("cases:data"), {"password": PASSWORD}).status_code == 400
+    assert User.objects.filter(pk=admin.pk).exists()
+
+
+def test_old_cases_go_when_their_time_is_over(slide: Slide, alice: User, media: Path, settings: Any) -> None:
+    young = CaseFactory(owner=alice)
+    Case.objects.filter(pk=slide.case_id).update(updated_at=timezone.now() - timedelta(days=31), open_count=0)
+    assert datarights.purge()["cases"] == 0, "kept for ever unless told otherwise"
+    settings.RETENTION_DAYS = 30
+    assert datarights.purge()["cases"] == 1
+    assert list(Case.objects.all()) == [young] and not stored(media)
+
+
+def test_what_was_left_behind_goes(slide: Slide, media: Path, settings: Any, tmp_path: Path) -> None:
+    settings.FILE_UPLOAD_TEMP_DIR = tmp_path
+    old = tmp_path / "tmpold.upload"
+    old.write_bytes(b"x")
+    (tmp_path / "young").write_bytes(b"x")
+    name = default_storage.save("slides/aa/orphan.png", ContentFile(b"x"))
+    long_ago = timezone.now().timestamp() - 2 * datarights.ABANDONED
+    for path in (old, Path(default_storage.path(name))):
+        os.utime(path, (long_ago, long_ago))
+    counted = datarights.purge()
+    assert (counted["files"], counted["uploads"]) == (1, 1)
+    assert len(stored(media)) == 2 and not old.exists() and (tmp_path / "young").exists()
+
+
+def test_ended_sessions_are_cleared(client: Client, alice: User) -> None:
+    client.force_login(alice)
+    Session.objects.update(expire_date=timezone.now() - timedelta(days=1))
+    datarights.purge()
+    assert not Session.objects.exists()
+
+
+@pytest.fixture
+def real_model(settings: Any, random_checkpoint: Path, transactional_db: None, tmp_path: Path) -> ModelVersion:
+    from inference.registry import activate, add
+
+    ModelVersion.objects.all().delete()
+    settings.MODEL_DIR = tmp_path / "models"
+    settings.MODEL_DIR.mkdir()
+    shutil.copyfile(random_checkpoint, settings.MODEL_DIR / "random.safetensors")
+    model = add(settings.MODEL_DIR / "random.safetensors")
+    activate(model)
+    return model
+
+
+def test_verify_names_what_is_wrong(alice: User, media: Path, real_model: ModelVersion) -> None:
+    case = CaseFactory(owner=alice)
+    whole, changed, missing = (add_slide(case, name) for name in ("a.png", "b.png", "c.png"))
+    out, said = StringIO(), StringIO()
+    call_command("verify", stdout=out, stderr=out)
+    assert "3 slides" in out.getvalue()
+    with changed.file.storage.open(changed.file.name, "ab") as file:
+        file.write(b"x")
+    missing.file.storage.delete(missing.file.name)
+    Path(real_model.path).write_bytes(b"x")
+    with pytest.raises(CommandError):
+        call_command("verify", stderr=said)
+    assert str(changed.pk) in said.getvalue() and str(missing.pk) in said.getvalue()
+    assert "Model" in said.getvalue() and str(whole.pk) not in said.getvalue()
+
+
+def test_a_backup_brings_everything_back(alice: User, media: Path, real_model: ModelVersion, tmp_path: Path) -> None:
+    case = CaseFactory(owner=alice, title="Before")
+    slide = add_slide(case)
+    with slide.file.open() as file:
+        pixels = file.read()
+    audit.seal()
+    noted = Event.objects.count()
+    target = tmp_path / "backup.tar"
+    call_command("backup", target, stdout=StringIO())
+    assert target.stat().st_mode & 0o777 == 0o600
+
+    services.remove_case(case)
+    CaseFactory(owner=alice, title="After")
+    Path(real_model.path).unlink()
+    assert not stored(media)
+
+    call_command("restore", target, "--yes", stdout=StringIO(), stderr=StringIO())
+    assert [case.title for case in Case.objects.all()] == ["Before"]
+    with Slide.objects.get().file.open() as file:
+        assert file.read() == pixels
+    assert Analysis.objects.count() == 1 and Event.objects.count() == noted and audit.verify() == []
+
+
+def test_a_damaged_backup_restores_nothing(alice: User, media: Path, real_model: ModelVersion, tmp_path: Path) -> None:
+    add_slide(CaseFactory(owner=alice, title="Before"))
+    target = tmp_path / "backup.tar"
+    backups.make(target)
+    whole = target.read_bytes()
+    Case.objects.update(title="Now")
+    at = whole.index(b"IDAT") + 40
+    for damaged in (whole[: len(whole) // 2], whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :], b""):
+        target.write_bytes(damaged)
+        with pytest.raises(backups.BackupError):
+            backups.restore(target)
+    assert Case.objects.get().title == "Now"
+
+
+def test_a_backup_that_fails_leaves_no_file(
+    slide: Slide, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(path: Path) -> None:
+        raise sqlite3.OperationalError("disk full")
+
+    monkeypatch.setattr(backups, "_dump", broken)
+    with pytest.raises(sqlite3.OperationalError):
+        backups.make(tmp_path / "backup.tar")
+    assert not list(tmp_path.glob("backup*"))
