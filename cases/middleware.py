@@ -10,6 +10,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils import timezone
 
+from . import pressure
 from .models import User
 
 
@@ -39,3 +40,16 @@ class TooLargeMiddleware:
         if length.isdigit() and int(length) > settings.UPLOAD_MAX_REQUEST_BYTES:
             return render(request, "413.html", status=413)
         return self.get_response(request)
+
+
+class BusyMiddleware:
+    """Answers 429 where too much waits already; the API's views answer in their own format."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        return self.get_response(request)
+
+    def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
+        return pressure.answer(request, error) if isinstance(error, pressure.Busy) else None

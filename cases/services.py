@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -14,7 +13,6 @@ from django.core.files.uploadedfile import UploadedFile
 from django.db import transaction
 from django.db.models import QuerySet
 from django.forms import ModelForm
-from django.utils import timezone
 
 from inference.engine import verdict as engine_verdict
 from inference.models import Analysis, ModelVersion, State, Verdict
@@ -23,6 +21,7 @@ from inference.registry import active_model
 
 from . import audit, uploads
 from .models import Case, Event, Review, Slide, Tag, User
+from .pressure import require_room
 
 
 def record(case: Case, kind: Event.Kind, actor: User | None = None, detail: str = "") -> Event:
@@ -40,9 +39,11 @@ def set_tags(case: Case, names: Iterable[str]) -> None:
 def add_slides(case: Case, files: Iterable[UploadedFile]) -> tuple[list[Slide], list[uploads.Rejected]]:
     """Store uploads as slides of the case and queue their analyses. Bad files don't stop good ones.
 
-    Raises :class:`inference.registry.NoModel` before anything is stored.
+    Raises :class:`inference.registry.NoModel` or :class:`cases.pressure.Busy` before anything is stored.
     """
     active_model()
+    files = list(files)
+    require_room(case.owner, len(files))
 
     def keep(slide: Slide) -> None:
         # Row and analysis together: what was accepted is queued, whatever becomes of this process.
@@ -82,7 +83,12 @@ def request_again(
     overlap: float | None = None,
     model_version: ModelVersion | None = None,
 ) -> list[Analysis]:
-    """Analyse slides once more, with the active model unless told otherwise, and note who asked."""
+    """Analyse slides once more, with the active model unless told otherwise, and note who asked.
+
+    Raises :class:`cases.pressure.Busy`.
+    """
+    still_open = Analysis.objects.filter(slide__in=slides, is_current=True, state__in=(State.QUEUED, State.RUNNING))
+    require_room(case.owner, len(slides) - still_open.count())
     analyses = analyse(case, slides, overlap, model_version)
     if analyses:
         detail = slides[0].original_name if len(slides) == 1 else f"{len(slides)} images"

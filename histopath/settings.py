@@ -14,7 +14,7 @@ import environ
 from csp.constants import NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
 
-from histopath import __version__
+from histopath import __version__, logging
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = environ.Env()
@@ -69,6 +69,8 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "histopath.logging.RequestMiddleware",
+    "histopath.metrics.MetricsMiddleware",
     "cases.api.errors.ProblemMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -84,6 +86,7 @@ MIDDLEWARE = [
     "allauth.usersessions.middleware.UserSessionsMiddleware",
     "cases.middleware.TimeZoneMiddleware",
     "cases.reads.TrailMiddleware",
+    "cases.middleware.BusyMiddleware",
 ]
 
 TEMPLATES = [
@@ -172,6 +175,10 @@ ANALYSIS_LEASE = env.int("ANALYSIS_LEASE", default=30)
 ANALYSIS_MAX_ATTEMPTS = 3
 #: A cluster that was not heard of for so many seconds counts as gone.
 WORKER_TIMEOUT = env.int("WORKER_TIMEOUT", default=20)
+
+# How many analyses may wait or run, in all and for one person; what is over it is answered with 429
+QUEUE_MAX = env.int("QUEUE_MAX", default=5000)
+USER_OPEN_MAX = env.int("USER_OPEN_MAX", default=1000)
 
 REDIS_URL = env.str("REDIS_URL", default="")
 Q_CLUSTER = {
@@ -321,11 +328,19 @@ TIME_ZONE = env.str("TIME_ZONE", default="UTC")
 USE_I18N = True
 USE_TZ = True
 
-LOGGING = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "formatters": {"plain": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "plain"}},
-    "root": {"handlers": ["console"], "level": env.str("LOG_LEVEL", default="INFO")},
-    "loggers": {"django-q": {"handlers": ["console"], "level": "WARNING", "propagate": False}},
-}
+#: Bearer token with which Prometheus may read /metrics; without one there is no such address.
+METRICS_TOKEN = env.str("METRICS_TOKEN", default="")
+LOGGING = logging.configuration(env.str("LOG_FORMAT", default="plain"), env.str("LOG_LEVEL", default="INFO"))
+
+# Errors are reported to Sentry only where this is set; never with names, addresses, cookies or bodies
+SENTRY_DSN = env.str("SENTRY_DSN", default="")
+if SENTRY_DSN:
+    import sentry_sdk
+
+    sentry_sdk.init(
+        SENTRY_DSN,
+        release=__version__,
+        send_default_pii=False,
+        max_request_body_size="never",
+        include_local_variables=False,
+    )

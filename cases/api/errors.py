@@ -23,6 +23,7 @@ from django.http.response import HttpResponseBase
 from rest_framework import exceptions
 from rest_framework.views import set_rollback
 
+from cases.pressure import Busy
 from cases.uploads import Rejected
 from inference.registry import NoModel
 
@@ -52,6 +53,7 @@ CODES: dict[str, tuple[int, str]] = {
     "too_large": (413, "More files or bytes than one call may carry; `limit` says how many"),
     "unsupported_media_type": (415, "The body is of a type that this address does not read"),
     "idempotency_mismatch": (422, "The idempotency key was used before with other content"),
+    "busy": (429, "Too many images wait already; `Retry-After` says how many seconds to wait"),
     "throttled": (429, "Too many calls; `Retry-After` says how many seconds to wait"),
     "error": (500, "The server failed; the log has the cause"),
     "analysis_failed": (500, "The image was stored but could not be analysed; `detail` says why"),
@@ -108,6 +110,11 @@ def invalid_files(rejected: Sequence[Rejected], detail: str | None = None) -> Pr
         return unavailable("storage_failed", "The server could not store the files; try again later.")
     detail = detail or "; ".join(str(problem) for problem in rejected[:3])
     return Problem("invalid_file", detail, errors=[asdict(problem) for problem in rejected])
+
+
+def invalid(field: str, detail: str) -> Problem:
+    """400: one value is out of range."""
+    return Problem("invalid", detail, fields=[{"field": field, "code": "invalid", "detail": detail}])
 
 
 def too_large(detail: str, limit: int, unit: str) -> Problem:
@@ -180,6 +187,8 @@ def _problem_of(exc: Exception) -> Problem | None:
             return too_large(f"The fields beside the files are larger than {most} bytes.", most, "bytes")
         case SuspiciousOperation():
             return Problem("malformed", "The request can't be read.")
+        case Busy():
+            return Problem("busy", str(exc), headers={"Retry-After": str(exc.retry_after)})
         case NoModel():
             return unavailable("no_model", str(exc))
         case DatabaseError():

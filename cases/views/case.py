@@ -20,6 +20,7 @@ from cases import export, services, synthetic, wording
 from cases.api.waiting import Slot
 from cases.forms import EditCaseForm, ImagesForm, NewCaseForm, ReviewForm
 from cases.models import Case, Event, Magnification, Slide
+from cases.pressure import require_room
 from cases.progress import case_progress
 from cases.streams import CaseStream
 from inference.models import Verdict
@@ -55,6 +56,8 @@ def new(request: SignedInRequest) -> HttpResponse:
     initial = {"magnification": request.user.default_magnification}
     form = NewCaseForm(request.POST or None, request.FILES or None, initial=initial)
     if request.method == "POST" and form.is_valid():
+        # Asked before the case is made, so that a refusal leaves no empty one.
+        require_room(request.user, len(form.cleaned_data["images"]))
         created = services.save_case(form, request.user)
         if form.cleaned_data["images"]:
             _add(request, created, form.cleaned_data["images"])
@@ -253,6 +256,7 @@ def export_case(request: SignedInRequest, pk: uuid.UUID, form: str) -> HttpRespo
 @require_POST
 def try_it(request: SignedInRequest) -> HttpResponse:
     """A case of images that the application draws itself."""
+    require_room(request.user, len(synthetic.uploads()))
     with transaction.atomic():
         found = Case.objects.create(
             owner=request.user,

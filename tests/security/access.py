@@ -117,6 +117,8 @@ OPERATIONS: dict[str, Row | tuple[Row, ...]] = {
     # No worker runs beside these tests.
     "health": Row((503, 503, 503, 503, 503, 503, 503)),
     "health-live": Row(EVERYBODY),
+    # Opened by a token of its own, which is not set here.
+    "metrics": Row((404, 404, 404, 404, 404, 404, 404)),
 }
 
 # The API: the session of a signed-in browser or a token opens it.

@@ -1,0 +1,57 @@
+"""How much may wait: what is over it is refused at the door, with a time to come back, and nothing is stored."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import render
+
+from inference.models import Analysis, State
+
+from .models import User
+
+#: Seconds that one waiting analysis is reckoned with in ``Retry-After``, and the bounds of that.
+SECONDS_EACH = 2
+SOONEST, LATEST = 10, 600
+
+
+class Busy(Exception):
+    """Too much waits already; ``retry_after`` is in seconds."""
+
+    def __init__(self, message: str, too_many: int) -> None:
+        super().__init__(message)
+        self.retry_after = min(max(SECONDS_EACH * too_many, SOONEST), LATEST)
+
+
+def require_room(owner: User, wanted: int) -> None:
+    """Raise :class:`Busy` where so many more analyses are too many, for this person or for all.
+
+    A person who has nothing open is let in up to the limit of all, however large the upload is.
+    """
+    if wanted <= 0:
+        return
+    waiting = Analysis.objects.filter(state__in=(State.QUEUED, State.RUNNING))
+    everybody = waiting.count()
+    if everybody + wanted > settings.QUEUE_MAX:
+        raise Busy(
+            f"{everybody} images are waiting to be analysed, as many as the server takes. Try again later.",
+            everybody + wanted - settings.QUEUE_MAX,
+        )
+    own = waiting.filter(slide__case__owner=owner).count()
+    if own and own + wanted > settings.USER_OPEN_MAX:
+        raise Busy(
+            f"{own} of your images are still waiting; at most {settings.USER_OPEN_MAX} may at a time. "
+            "Try again when some are done.",
+            own + wanted - settings.USER_OPEN_MAX,
+        )
+
+
+def answer(request: HttpRequest, error: Busy) -> HttpResponse:
+    """429 as a page, or as JSON for the page's script."""
+    headers = {"Retry-After": str(error.retry_after)}
+    if request.accepts("text/html"):
+        found = render(request, "429.html", {"reason": str(error)}, status=429)
+        found["Retry-After"] = headers["Retry-After"]
+        return found
+    problem = {"filename": "", "code": "busy", "reason": str(error)}
+    return JsonResponse({"slides": [], "errors": [problem]}, status=429, headers=headers)

@@ -1,0 +1,29 @@
+"""What a person reads when something underneath is away: 503 and when to try again, not a crash."""
+
+from __future__ import annotations
+
+import errno
+import sys
+
+from django.db import DatabaseError
+from django.http import HttpRequest, HttpResponse
+from django.views.defaults import server_error
+
+RETRY_SECONDS = 10
+#: The disk is full, read-only or failing.
+STORAGE = {errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EIO}
+#: No template: rendering one asks for the user, and so for the database.
+PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Not available</title>
+<h1>Not available at the moment</h1>
+<p>The {what} can’t be reached. Nothing that was accepted is lost. Try again in a few seconds.</p></html>"""
+
+
+def failed(request: HttpRequest) -> HttpResponse:
+    """Django's handler for whatever a view or middleware raises and nobody catches."""
+    error = sys.exc_info()[1]
+    what = "database" if isinstance(error, DatabaseError) else ""
+    if isinstance(error, OSError) and error.errno in STORAGE:
+        what = "file store"
+    if not what:
+        return server_error(request)
+    return HttpResponse(PAGE.format(what=what), status=503, headers={"Retry-After": str(RETRY_SECONDS)})

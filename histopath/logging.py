@@ -1,0 +1,93 @@
+"""Logs that a machine can read: one JSON object a line, each with the request or analysis it belongs to."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+import uuid
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Any
+
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+
+#: The request that this thread is answering; empty elsewhere.
+request_id: ContextVar[str] = ContextVar("request_id", default="")
+
+#: A proxy's own number for the request is taken over where it looks like one.
+FROM_PROXY = re.compile(r"[A-Za-z0-9-]{8,64}")
+#: Asked every few seconds by machines; not worth a line.
+QUIET = ("/health", "/metrics", "/static/")
+
+log = logging.getLogger("histopath.request")
+
+
+class Context(logging.Filter):
+    """Adds ``request_id`` to every record."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.request_id = request_id.get()
+        return True
+
+
+class RequestMiddleware:
+    """Numbers each request, tells the number in the answer, and logs what came of it.
+
+    Neither query nor body, cookie or token is ever written: they may hold names or secrets.
+    """
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        given = request.headers.get("X-Request-ID", "")
+        number = given if FROM_PROXY.fullmatch(given) else uuid.uuid4().hex
+        token = request_id.set(number)
+        started = time.monotonic()
+        try:
+            answer = self.get_response(request)
+            answer["X-Request-ID"] = number
+            if not request.path.startswith(QUIET):
+                log.info("%s %s %d", request.method, request.path, answer.status_code, extra=_facts(request, answer, started))
+            return answer
+        finally:
+            request_id.reset(token)
+
+
+def _facts(request: HttpRequest, answer: HttpResponseBase, started: float) -> dict[str, Any]:
+    # Not ``request.user``: that may ask the database, which may be what is failing.
+    user = request.__dict__.get("_cached_user")
+    return {
+        "method": request.method,
+        "path": request.path,
+        "status": answer.status_code,
+        "milliseconds": round((time.monotonic() - started) * 1000, 1),
+        "user_id": getattr(user, "pk", None),
+    }
+
+
+def configuration(form: str, level: str) -> dict[str, Any]:
+    """Django's LOGGING: ``form`` is ``plain`` for people or ``json`` for machines."""
+    formatters = {
+        "plain": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"},
+        "json": {
+            "()": "pythonjsonlogger.json.JsonFormatter",
+            "format": "%(asctime)s %(levelname)s %(name)s %(message)s %(request_id)s",
+            "rename_fields": {"asctime": "time", "levelname": "level", "name": "logger"},
+        },
+    }
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "filters": {"context": {"()": "histopath.logging.Context"}},
+        "formatters": formatters,
+        "handlers": {"console": {"class": "logging.StreamHandler", "formatter": form, "filters": ["context"]}},
+        "root": {"handlers": ["console"], "level": level},
+        "loggers": {
+            "django-q": {"handlers": ["console"], "level": "WARNING", "propagate": False},
+            # A line a request is for machines; a person at the terminal wants to see what matters.
+            "histopath.request": {"level": "INFO" if form == "json" else "WARNING"},
+        },
+    }

@@ -1,0 +1,75 @@
+"""Too much at once is refused with a time to come back, and leaves nothing behind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.test import Client
+from django.urls import reverse
+
+from cases import services, tokens
+from cases.models import Case, Slide, User
+from cases.pressure import Busy
+from inference.models import Analysis, ModelVersion, State
+from tests.factories import add_slide, upload
+
+As = Callable[[User], Client]
+
+
+def test_a_person_may_not_fill_the_queue(case: Case, media: Path, model: ModelVersion, settings: Any) -> None:
+    settings.USER_OPEN_MAX = 2
+    services.add_slides(case, [upload(), upload("b.png"), upload("c.png")])
+    assert Slide.objects.count() == 3, "the first upload is taken whole"
+    with pytest.raises(Busy) as busy:
+        services.add_slides(case, [upload()])
+    assert busy.value.retry_after >= 10
+    assert Slide.objects.count() == 3
+    services.request_again(case, list(case.slides.all()), case.owner)  # all wait already
+    done = case.slides.first()
+    assert done is not None
+    Analysis.objects.filter(slide=done).update(state=State.DONE)
+    with pytest.raises(Busy):
+        services.request_again(case, [done], case.owner)
+
+
+def test_others_are_let_in(case: Case, charlie: User, media: Path, model: ModelVersion, settings: Any) -> None:
+    settings.USER_OPEN_MAX = 1
+    add_slide(case)
+    assert add_slide(Case.objects.create(owner=charlie, title="Another's"))
+
+
+def test_the_queue_has_an_end(case: Case, charlie: User, media: Path, model: ModelVersion, settings: Any) -> None:
+    settings.QUEUE_MAX = 1
+    add_slide(case)
+    with pytest.raises(Busy):
+        add_slide(Case.objects.create(owner=charlie, title="Another's"))
+
+
+def test_pages_answer_429(alice: User, slide: Slide, as_user: As, settings: Any) -> None:
+    settings.QUEUE_MAX = 1
+    client = as_user(alice)
+    cases = Case.objects.count()
+    for name, data in (("cases:new", {"title": "New", "overlap": "0.0", "magnification": "unknown"}), ("cases:try", {})):
+        files = {"images": [upload()]} if name == "cases:new" else {}
+        answer = client.post(reverse(name), {**data, **files})
+        assert answer.status_code == 429, (name, answer.status_code)
+        assert int(answer["Retry-After"]) >= 10
+        assert "Nothing was stored" in answer.content.decode()
+    assert Case.objects.count() == cases and Slide.objects.count() == 1
+    answer = client.post(
+        reverse("cases:add_slides", args=[slide.case_id]), {"images": [upload()]}, headers={"Accept": "application/json"}
+    )
+    assert (answer.status_code, answer.json()["errors"][0]["code"]) == (429, "busy")
+
+
+def test_the_api_answers_429(alice: User, slide: Slide, settings: Any) -> None:
+    settings.QUEUE_MAX = 1
+    _, plain = tokens.create(alice, "laboratory")
+    answer = Client().post(
+        reverse("api:case-slides", args=[slide.case_id]), {"files": [upload()]}, headers={"Authorization": f"Token {plain}"}
+    )
+    assert (answer.status_code, answer.json()["code"]) == (429, "busy")
+    assert int(answer["Retry-After"]) >= 10
