@@ -17,7 +17,7 @@ from django.http import Http404, HttpRequest
 from drf_spectacular.utils import OpenApiResponse, extend_schema, extend_schema_view
 from rest_framework import generics
 from rest_framework.authentication import SessionAuthentication
-from rest_framework.parsers import FormParser, JSONParser, MultiPartParser
+from rest_framework.parsers import JSONParser
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -44,7 +44,7 @@ class Me(APIView):
 @extend_schema_view(get=extend_schema(operation_id="tokens_list", summary="List your tokens"))
 class Tokens(generics.ListAPIView[ApiToken]):
     serializer_class = TokenOut
-    parser_classes = [JSONParser, FormParser, MultiPartParser]
+    parser_classes = [JSONParser]
     filter_backends = []
 
     def get_queryset(self) -> QuerySet[ApiToken]:
@@ -92,7 +92,7 @@ class SignIn(APIView):
     authentication_classes = []
     permission_classes = [AllowAny]
     throttle_classes = [SignInThrottle]
-    parser_classes = [JSONParser, FormParser, MultiPartParser]
+    parser_classes = [JSONParser]
 
     @extend_schema(
         operation_id="sign_in",

@@ -14,6 +14,7 @@ from django.http import HttpResponse
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema, extend_schema_view
 from rest_framework import generics
+from rest_framework.parsers import JSONParser
 from rest_framework.renderers import BaseRenderer, JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -109,7 +110,8 @@ class PatchCSV(BaseRenderer):
         out = io.StringIO()
         writer = csv.DictWriter(out, ["index", "x", "y", "malignant"], lineterminator="\r\n")
         writer.writeheader()
-        writer.writerows(data["patches"])
+        # The answer to OPTIONS has none.
+        writer.writerows(data.get("patches", []))
         return out.getvalue()
 
 
@@ -156,6 +158,7 @@ class AnalysisMap(APIView):
 @extend_schema(tags=["Analyses"])
 class SlideAnalyses(generics.ListAPIView[Analysis]):
     serializer_class = AnalysisOut
+    parser_classes = [JSONParser]
     filter_backends = []
 
     def get_queryset(self) -> QuerySet[Analysis]:
@@ -181,7 +184,7 @@ class SlideAnalyses(generics.ListAPIView[Analysis]):
         slide = generics.get_object_or_404(slides, pk=pk)
         wishes = RunIn(data=request.data)
         wishes.is_valid(raise_exception=True)
-        analyses = services.request_again(slide.case, [slide], slide.case.owner, **wishes.validated_data)
+        analyses = services.request_again(slide.case, [slide], slide.case.owner, **wishes.values())
         analysis = answers.load(analyses[0].pk)
         return answers.pending(request, Submitted(slide.case, [analysis], []), is_folder=False)
 

@@ -7,17 +7,18 @@ from typing import Any
 
 from django.conf import settings
 from django.db.models import QuerySet
-from django.http import FileResponse, Http404
+from django.http import FileResponse, Http404, HttpResponse
 from django.http.response import HttpResponseBase
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiResponse, extend_schema, extend_schema_view
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema, extend_schema_view
 from rest_framework import generics
-from rest_framework.parsers import FormParser, JSONParser, MultiPartParser
+from rest_framework.parsers import JSONParser, MultiPartParser
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer
 from rest_framework.views import APIView
 
+from cases import report as reports
 from cases import services
 from cases.models import Case, Review, Slide
 
@@ -31,7 +32,6 @@ from .submit import Submitted, analyses_of
 from .throttles import Anonymous, Predictions, User
 
 UPLOAD_THROTTLES = [Anonymous, User, Predictions]
-BODIES = [JSONParser, FormParser, MultiPartParser]
 
 
 def readable_case(request: Request, pk: uuid.UUID) -> Case:
@@ -53,7 +53,7 @@ def own_case(request: Request, pk: uuid.UUID) -> Case:
 )
 class Cases(generics.ListCreateAPIView[Case]):
     serializer_class = CaseOut
-    parser_classes = BODIES
+    parser_classes = [JSONParser]
     filterset_class = CaseFilter
 
     def get_queryset(self) -> QuerySet[Case]:
@@ -75,7 +75,7 @@ class Cases(generics.ListCreateAPIView[Case]):
 )
 class CaseDetail(generics.RetrieveUpdateDestroyAPIView[Case]):
     serializer_class = CaseOut
-    parser_classes = BODIES
+    parser_classes = [JSONParser]
     http_method_names = ["get", "head", "options", "patch", "delete"]
     lookup_url_kwarg = "pk"
 
@@ -108,6 +108,8 @@ class CaseResult(APIView):
 
 @extend_schema(tags=["Cases"])
 class CaseAnalyses(APIView):
+    parser_classes = [JSONParser]
+
     @extend_schema(
         operation_id="cases_analyse",
         summary="Analyse all slides of a case again",
@@ -122,8 +124,29 @@ class CaseAnalyses(APIView):
         slides = list(case.slides.all())
         if not slides:
             raise errors.Problem("not_finished", "The case has no slides yet.")
-        services.request_again(case, slides, case.owner, **wishes.validated_data)
+        services.request_again(case, slides, case.owner, **wishes.values())
         return answers.pending(request, Submitted(case, analyses_of(case), []), is_folder=True)
+
+
+@extend_schema(tags=["Cases"])
+class CaseReport(APIView):
+    throttle_classes = [Anonymous, User, Predictions]
+
+    @extend_schema(
+        operation_id="cases_report",
+        summary="Report of a case",
+        description="PDF with diagnosis, maps, readings and what the model does not know. Each call makes a report "
+        "of its own, with a number by which a print-out can be checked.",
+        parameters=[OpenApiParameter("paper", str, enum=sorted(reports.PAPERS), default="a4")],
+        responses={(200, "application/pdf"): OpenApiResponse(OpenApiTypes.BINARY, "The report.")},
+    )
+    def get(self, request: Request, pk: uuid.UUID) -> HttpResponse:
+        case = readable_case(request, pk)
+        paper = request.query_params.get("paper", "a4")
+        if paper not in reports.PAPERS:
+            raise errors.invalid("paper", f"One of {', '.join(sorted(reports.PAPERS))}.")
+        _, pdf = reports.make(case, person(request), request.build_absolute_uri("/").rstrip("/"), paper)
+        return HttpResponse(pdf, content_type="application/pdf", headers={"Cache-Control": "private, no-store"})
 
 
 @extend_schema(tags=["Slides"])
@@ -220,7 +243,7 @@ class SlideImage(APIView):
 )
 class CaseReviews(generics.ListCreateAPIView[Review]):
     serializer_class = ReviewOut
-    parser_classes = BODIES
+    parser_classes = [JSONParser]
     filter_backends = []
 
     def get_queryset(self) -> QuerySet[Review]:

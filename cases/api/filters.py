@@ -57,8 +57,13 @@ class AnalysisFilter(django_filters.FilterSet):
     case = django_filters.UUIDFilter(field_name="slide__case")
     slide = django_filters.UUIDFilter()
     model_version = django_filters.UUIDFilter()
-    is_current = django_filters.BooleanFilter()
+    is_current = django_filters.ChoiceFilter(
+        choices=[("true", "true"), ("false", "false")], method="current", label="false: runs that a later one replaced."
+    )
 
     class Meta:
         model = Analysis
         fields: list[str] = []
+
+    def current(self, analyses: QuerySet[Analysis], name: str, value: str) -> QuerySet[Analysis]:
+        return analyses.filter(is_current=value == "true")

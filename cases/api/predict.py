@@ -36,6 +36,7 @@ PREFER = OpenApiParameter(
     OpenApiParameter.HEADER,
     description="`respond-async` answers 202 at once; `wait=N` waits at most N seconds (RFC 7240).",
 )
+EVENT = {"type": "object", "required": ["data"], "properties": {"data": {"type": "string", "description": "JSON."}}}
 PENDING = OpenApiResponse(PendingOut, "Stored and queued. Ask the address in `Location` for the result.")
 
 
@@ -77,7 +78,7 @@ class Upload(APIView):
         fields.is_valid(raise_exception=True)
         key = request.headers.get("Idempotency-Key", "").strip()
         if len(key) > 255:
-            raise errors.Problem("invalid", "An idempotency key has at most 255 characters.")
+            raise errors.invalid("Idempotency-Key", "An idempotency key has at most 255 characters.")
         return submit(person(request), files, Options(*fields.options()), is_folder=self.is_folder, key=key)
 
 
@@ -128,7 +129,7 @@ class SingleStream(Upload):
         "the answer is 202 and the result is asked for at `Location`.",
         request={"multipart/form-data": SingleIn},
         responses={
-            (200, "text/event-stream"): OpenApiResponse(OpenApiTypes.STR, "Events until the result is there."),
+            (200, "text/event-stream"): OpenApiResponse(EVENT, "Events until the result is there."),
             (202, "application/json"): PENDING,
         },
     )

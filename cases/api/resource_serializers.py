@@ -20,6 +20,7 @@ from inference.models import Analysis, ModelVersion, State, Verdict
 from inference.results import probabilities
 
 from . import results
+from .errors import Problem
 from .serializers import CutPointsOut, FileErrorOut, ProbabilitiesOut, ProbabilityField, SingleOut
 
 
@@ -195,7 +196,10 @@ class SlideOut(Linked, serializers.ModelSerializer[Slide]):
 
 class SlidesIn(serializers.Serializer[Any]):
     files = serializers.ListField(
-        child=serializers.FileField(), allow_empty=False, help_text="Images; repeat the field for each."
+        child=serializers.FileField(),
+        min_length=1,
+        max_length=settings.UPLOAD_MAX_FILES,
+        help_text="Images; repeat the field for each.",
     )
 
 
@@ -205,10 +209,17 @@ class SlidesAddedOut(serializers.Serializer[Any]):
 
 
 class RunIn(serializers.Serializer[Any]):
-    model_version = serializers.PrimaryKeyRelatedField(
-        queryset=ModelVersion.objects.all(), required=False, help_text="Default: the active one."
-    )
+    model_version = serializers.UUIDField(required=False, help_text="Default: the active one.")
     overlap = overlap_field(required=False)
+
+    def values(self) -> dict[str, Any]:
+        """What was asked for. Raises :class:`Problem` where there is no such model version."""
+        values = dict(self.validated_data)
+        if "model_version" in values:
+            values["model_version"] = ModelVersion.objects.filter(pk=values["model_version"]).first()
+            if values["model_version"] is None:
+                raise Problem("not_found", "There is no model version with this id.")
+        return values
 
 
 class PatchOut(serializers.Serializer[Any]):

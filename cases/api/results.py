@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from django.db.models import Max, Min
-from django.urls import NoReverseMatch, reverse
+from django.urls import reverse
 from rest_framework.request import Request
 
 from cases import services
@@ -27,11 +27,8 @@ def links(request: Request, analysis: Analysis, case_id: Any) -> dict[str, str]:
 
 
 def report_url(request: Request, case_id: Any) -> str:
-    """The report page of a case, for a person."""
-    try:
-        return request.build_absolute_uri(reverse("cases:report", args=[case_id]))
-    except NoReverseMatch:
-        return request.build_absolute_uri(reverse("cases:case", args=[case_id]))
+    """The report of a case, PDF, with the same token or a signed-in browser."""
+    return request.build_absolute_uri(reverse("api:case-report", args=[case_id]))
 
 
 def file_error(analysis: Analysis) -> dict[str, str]:

@@ -53,6 +53,59 @@ PROBLEM = {
 }
 
 
+HEALTH = {
+    "type": "object",
+    "required": ["status", "model_loaded", "timestamp", "checks", "problems"],
+    "properties": {
+        "status": {"type": "string", "enum": ["healthy", "unhealthy"]},
+        "model_loaded": {"type": "boolean", "description": "Whether an image could be analysed now."},
+        "timestamp": {"type": "string", "description": "UTC, without a zone."},
+        "checks": {
+            "type": "object",
+            "required": ["database", "worker", "model"],
+            "properties": {name: {"type": "boolean"} for name in ("database", "worker", "model")},
+        },
+        "problems": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["code", "detail"],
+                "properties": {"code": {"type": "string"}, "detail": {"type": "string"}},
+            },
+        },
+    },
+}
+LIVE = {"type": "object", "required": ["status"], "properties": {"status": {"type": "string", "enum": ["alive"]}}}
+
+
+def add_health(result: dict[str, Any], generator: Any, request: Any, public: bool) -> dict[str, Any]:
+    """Postprocessing hook: the health addresses, which are no views of REST framework."""
+    result["components"]["schemas"]["Health"] = HEALTH
+    health = {"schema": {"$ref": "#/components/schemas/Health"}}
+    result["paths"]["/health"] = {
+        "get": {
+            "operationId": "health",
+            "summary": "Can an image be analysed now?",
+            "tags": ["About"],
+            "security": [],
+            "responses": {
+                "200": {"description": "Yes.", "content": {"application/json": health}},
+                "503": {"description": "No; `problems` says why.", "content": {"application/json": health}},
+            },
+        }
+    }
+    result["paths"]["/health/live"] = {
+        "get": {
+            "operationId": "health_live",
+            "summary": "Does this process answer?",
+            "tags": ["About"],
+            "security": [],
+            "responses": {"200": {"description": "Yes.", "content": {"application/json": {"schema": LIVE}}}},
+        }
+    }
+    return result
+
+
 def add_problems(result: dict[str, Any], generator: Any, request: Any, public: bool) -> dict[str, Any]:
     """Postprocessing hook: every operation may answer with a problem."""
     result["components"].setdefault("schemas", {})["Problem"] = PROBLEM

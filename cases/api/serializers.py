@@ -49,7 +49,10 @@ class SingleIn(OptionsIn):
 
 class FolderIn(OptionsIn):
     files = serializers.ListField(
-        child=serializers.FileField(), allow_empty=False, help_text="Images; repeat the field for each."
+        child=serializers.FileField(),
+        min_length=1,
+        max_length=settings.UPLOAD_MAX_FILES,
+        help_text="Images; repeat the field for each.",
     )
 
 
@@ -118,7 +121,7 @@ class SingleOut(serializers.Serializer[Any]):
     model = ModelOut()
     cached = serializers.BooleanField(help_text="Answered from the record: these bytes were analysed before.")
     patch_map_url = serializers.URLField(help_text="PNG of the patch probabilities; needs the same token.")
-    report_url = serializers.URLField(help_text="Page for a person who is signed in to the portal.")
+    report_url = serializers.URLField(help_text="PDF of the case; needs the same token.")
 
 
 class AggregateOut(serializers.Serializer[Any]):

@@ -9,6 +9,7 @@ resources = (
         path("cases", cases.Cases.as_view(), name="cases"),
         path("cases/<uuid:pk>", cases.CaseDetail.as_view(), name="case"),
         path("cases/<uuid:pk>/result", cases.CaseResult.as_view(), name="case-result"),
+        path("cases/<uuid:pk>/report", cases.CaseReport.as_view(), name="case-report"),
         path("cases/<uuid:pk>/analyses", cases.CaseAnalyses.as_view(), name="case-analyses"),
         path("cases/<uuid:pk>/slides", cases.CaseSlides.as_view(), name="case-slides"),
         path("cases/<uuid:pk>/reviews", cases.CaseReviews.as_view(), name="case-reviews"),

@@ -80,10 +80,13 @@ def test_revoking_by_api(api: Api, stranger: Api) -> None:
 
 
 def test_a_token_makes_no_tokens_but_a_session_does(api: Api, alice: User) -> None:
-    assert api.problem("post", "/api/v1/tokens", {"name": "more"})["code"] == "permission_denied"
+    assert (
+        api.problem("post", "/api/v1/tokens", {"name": "more"}, content_type="application/json")["code"]
+        == "permission_denied"
+    )
     browser = Client()
     browser.force_login(alice)
-    made = browser.post("/api/v1/tokens", {"name": "from the page", "days": 7}).json()
+    made = browser.post("/api/v1/tokens", {"name": "from the page", "days": 7}, content_type="application/json").json()
     assert Client(headers={"Authorization": f"Token {made['token']}"}).get("/api/v1/me").status_code == 200
     life = ApiToken.objects.get(name="from the page").expiry - timezone.now()  # type: ignore[operator]
     assert timedelta(days=6, hours=23) < life <= timedelta(days=7)
@@ -92,7 +95,7 @@ def test_a_token_makes_no_tokens_but_a_session_does(api: Api, alice: User) -> No
 def test_sessions_need_a_csrf_token(alice: User) -> None:
     browser = Client(enforce_csrf_checks=True)
     browser.force_login(alice)
-    response = browser.post("/api/v1/cases", {"title": "x"})
+    response = browser.post("/api/v1/cases", {"title": "x"}, content_type="application/json")
     assert problem_of(response)["code"] == "csrf_failed"
     assert response.status_code == 403
 
