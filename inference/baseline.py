@@ -6,6 +6,7 @@ itself. It reads the same patches of our grid, so that both do the same work.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -40,13 +41,14 @@ class Baseline:
             logits = self._network.fc(self._network.layer4(layer3).mean((2, 3)))
             return torch.softmax(logits, dim=1).numpy()
 
+    def prepare(self, patches: Iterable[Image.Image | NDArray[np.uint8]]) -> list[torch.Tensor]:
+        """Batches of normalised float tensors of patches, images or uint8 (224, 224, 3)."""
+        return list(torch.stack([self._transform(patch) for patch in patches]).split(BATCH))
+
     def predict(self, path: Path) -> NDArray[np.float32]:
         """Patch probabilities float32 (N, 2) of an image file."""
         with Image.open(path) as opened:
             image = opened.convert("RGB")
         grid = Grid(image.width, image.height)
-        patches = [
-            self._transform(image.crop((int(x), int(y), int(x) + PATCH, int(y) + PATCH))) for x, y in grid.positions
-        ]
-        batches = [torch.stack(patches[at : at + BATCH]) for at in range(0, len(patches), BATCH)]
-        return np.concatenate([self.infer(batch) for batch in batches])
+        patches = [image.crop((int(x), int(y), int(x) + PATCH, int(y) + PATCH)) for x, y in grid.positions]
+        return np.concatenate([self.infer(batch) for batch in self.prepare(patches)])

@@ -117,11 +117,9 @@ class Command(BaseCommand):
 
     def _network(self, baseline: Any, model: Path) -> dict[str, Any]:
         """Patches a second of the bare network: baseline, reference, and what this machine chooses."""
-        import torch
-
         pixels = np.random.default_rng(0).integers(0, 256, (PATCHES, PATCH, PATCH, 3), dtype=np.uint8)
-        tensors = torch.from_numpy(pixels).permute(0, 3, 1, 2).float().contiguous() / 255
-        speeds = {"baseline": PATCHES / best(lambda: [baseline.infer(part) for part in tensors.split(16)])}
+        batches = baseline.prepare(pixels)
+        speeds = {"baseline": PATCHES / best(lambda: [baseline.infer(batch) for batch in batches])}
         for device in ("torch", "auto"):
             runtime = load(model, device)
             size = runtime.batch_size
