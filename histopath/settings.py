@@ -82,6 +82,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "histopath.headers.HeadersMiddleware",
     "allauth.account.middleware.AccountMiddleware",
     "allauth.usersessions.middleware.UserSessionsMiddleware",
     "cases.middleware.TimeZoneMiddleware",
@@ -223,6 +224,7 @@ ACCOUNT_RATE_LIMITS = {"login_failed": "10/5m/ip,5/5m/key"}
 # How many proxies of one's own stand before the web server: whose X-Forwarded-For is believed.
 NUM_PROXIES = env.int("NUM_PROXIES", default=0)
 ALLAUTH_TRUSTED_PROXY_COUNT = NUM_PROXIES
+MFA_ADAPTER = "cases.accounts.MFAAdapter"
 MFA_SUPPORTED_TYPES = ["totp", "recovery_codes"]
 MFA_TOTP_ISSUER = "histopath"
 # Without verification of addresses nobody could ever switch the second step on.

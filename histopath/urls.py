@@ -1,10 +1,14 @@
 """All addresses. Pages live in cases, prediction and resources for programs under api."""
 
+from allauth.account.decorators import secure_admin_login
 from django.conf import settings
 from django.contrib import admin
 from django.urls import include, path
 
 from . import health, metrics
+
+# The admin's own sign-in page would know neither throttle nor second factor.
+admin.site.login = secure_admin_login(admin.site.login)  # type: ignore[method-assign]
 
 handler500 = "histopath.errors.failed"
 
