@@ -7,6 +7,7 @@ from typing import Any
 from django.contrib import admin, messages
 from django.contrib.auth.admin import UserAdmin
 from django.db.models import Count, OuterRef, Q, QuerySet, Subquery
+from django.db.models.functions import Coalesce
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.urls import reverse
@@ -174,8 +175,10 @@ class CaseAdmin(admin.ModelAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Case]:
         first = Slide.objects.filter(case=OuterRef("pk")).order_by("added_at").values("pk")[:1]
+        reviews = Review.objects.filter(case=OuterRef("pk")).order_by().values("case")
+        count = Coalesce(Subquery(reviews.annotate(n=Count("pk")).values("n")), 0)
         cases = super().get_queryset(request)
-        return cases.annotate(cover=Subquery(first), reading_count=Count("reviews", distinct=True))
+        return cases.annotate(cover=Subquery(first), reading_count=count)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False

@@ -132,7 +132,7 @@ STORAGES = {
     "staticfiles": {
         "BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"
         if DEBUG
-        else "whitenoise.storage.CompressedManifestStaticFilesStorage"
+        else "histopath.staticfiles.Storage"
     },
 }
 WHITENOISE_KEEP_ONLY_HASHED_FILES = True

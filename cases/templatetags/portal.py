@@ -53,6 +53,14 @@ def width_between(low: float, high: float) -> str:
 
 
 @register.filter
+def anchor(share: float, inward: str) -> str:
+    """SVG text anchor of a label on a scale: ``inward`` unless it would stick out at either end."""
+    if share < 0.15:
+        return "start"
+    return "end" if share > 0.85 else inward
+
+
+@register.filter
 def megabytes(size: int) -> str:
     """Bytes as MB, for limits."""
     return f"{size / 2**20:.0f} MB"

@@ -102,6 +102,10 @@ def case(request: SignedInRequest, pk: uuid.UUID) -> HttpResponse:
     return render(request, "cases/case.html", context)
 
 
+#: What one person does in one go is one line of the timeline.
+GROUPED = (Event.Kind.ADDED, Event.Kind.REMOVED, Event.Kind.ANALYSED, Event.Kind.VIEWED)
+
+
 def timeline(found: Case) -> list[dict[str, Any]]:
     """The latest events, what one person added or asked for in one go as one line."""
     lines: list[dict[str, Any]] = []
@@ -109,7 +113,7 @@ def timeline(found: Case) -> list[dict[str, Any]]:
         last = lines[-1] if lines else None
         if (
             last
-            and event.kind in (Event.Kind.ADDED, Event.Kind.REMOVED, Event.Kind.ANALYSED)
+            and event.kind in GROUPED
             and (last["event"].kind, last["event"].actor_id) == (event.kind, event.actor_id)
             and last["event"].at - event.at < timedelta(minutes=10)
         ):

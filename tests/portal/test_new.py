@@ -59,7 +59,8 @@ def test_it_keeps_nothing_without_a_model(client: Client, media: object, db: Non
 def test_a_script_gets_addresses_and_reasons(client: Client, media: object, model: ModelVersion) -> None:
     opened = client.post(NEW, fields(), headers=JSON)
     assert opened.status_code == 201
-    answer = client.post(opened.json()["add_slides"], {"images": [upload("a.png"), upload("b.png", b"no")]}, headers=JSON)
+    files = {"images": [upload("a.png"), upload("b.png", b"no")]}
+    answer = client.post(opened.json()["add_slides"], files, headers=JSON)
     assert [slide["filename"] for slide in answer.json()["slides"]] == ["a.png"]
     assert answer.json()["errors"][0]["filename"] == "b.png"
     assert client.post(NEW, fields(magnification="7X"), headers=JSON).json()["errors"]["magnification"]

@@ -122,8 +122,9 @@ def test_the_case_list_of_the_admin_takes_few_queries(
 ) -> None:
     for number in range(5):
         finish(0.1, f"{number}.png")
+    rita = client_of(reviewer)
     with django_assert_max_num_queries(20):
-        client_of(reviewer).get(reverse("admin:cases_case_changelist"))
+        rita.get(reverse("admin:cases_case_changelist"))
 
 
 def test_staff_assign_and_mark_many_at_once(reviewer: User, case: Case, client_of: Callable) -> None:

@@ -99,7 +99,7 @@ def test_pictures_are_nobody_elses(done: Slide, charlie: User, reviewer: User, c
         answer = client_of(reviewer).get(address)
         assert answer.status_code == 200
         assert "no-store" in answer["Cache-Control"]
-        answer.close()
+        b"".join(answer)
 
 
 def test_rerun_keeps_the_old_result_in_sight(client: Client, done: Slide) -> None:
