@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import pytest
@@ -18,6 +18,18 @@ from tests.factories import CaseFactory, UserFactory, add_slide
 ROOT = Path(__file__).resolve().parent.parent
 DATA = Path(os.environ.get("HISTOPATH_DATA", ROOT.parent / "shared" / "data"))
 BUNDLED = sorted((ROOT / "inference" / "weights").glob("*.safetensors"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Where everything is there that a test may need (NO_SKIPS is set), a skipped test is a failed one."""
+    report = yield
+    if report.skipped and os.environ.get("NO_SKIPS") and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped, where nothing may be: {report.longrepr}"
+    return report
 
 
 @pytest.fixture(scope="session")
