@@ -93,6 +93,7 @@ def card(predictions: Sequence[Prediction], metadata: Metadata, sha256: str, gat
         name=metadata.name, version=metadata.version, sha256=sha256, date=training.get("date"),
         minutes=training.get("minutes"), data=", ".join(f"{n} {d}" for d, n in training["data"].items()),
         groups=len(training["groups"]), strength=training.get("head_strength"),
+        auxiliary=training.get("auxiliary_patches"),
         cut_low=metadata.cut_low, cut_high=metadata.cut_high, calibration=metadata.calibration,
         share=metadata.metrics["decided_share"], error=metadata.metrics["decided_error"],
         targets="\n".join(targets), table=markdown(table), confusion="\n".join(confusion),

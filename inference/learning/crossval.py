@@ -10,7 +10,7 @@ import numpy as np
 from inference.learning.calibration import apply_platt, cut_points, fit_platt
 from inference.learning.dataset import Sample, assert_disjoint
 from inference.learning.folds import assign_folds
-from inference.learning.head import Head, fit_head, slide_means
+from inference.learning.head import Auxiliary, Head, fit_head, slide_means
 from inference.learning.metrics import equal_group_weight, figures
 
 INNER_FOLDS = 4
@@ -73,7 +73,9 @@ def log_loss(label: np.ndarray, p: np.ndarray, weight: np.ndarray) -> float:
     return float(-np.average(label * np.log(p) + (1 - label) * np.log(1 - p), weights=weight))
 
 
-def choose(samples: Sequence[Sample], training: Patches, grid: Patches, seed: int = 0) -> Chosen:
+def choose(
+    samples: Sequence[Sample], training: Patches, grid: Patches, seed: int = 0, auxiliary: Auxiliary | None = None
+) -> Chosen:
     """Strength, calibration and cut points by an inner cross-validation; then the head on all of the training part.
 
     ``training`` are augmented patches to learn from, ``grid`` the patches as the product reads them, both of the
@@ -90,7 +92,9 @@ def choose(samples: Sequence[Sample], training: Patches, grid: Patches, seed: in
         for fold in range(INNER_FOLDS):
             inner, held = images[fold_of != fold], images[fold_of == fold]
             fitted = training.of(inner)
-            raw[fold_of == fold] = predict(fit_head(samples, fitted.rows, fitted.features, strength), grid.of(held))[1]
+            raw[fold_of == fold] = predict(
+                fit_head(samples, fitted.rows, fitted.features, strength, auxiliary), grid.of(held)
+            )[1]
         loss = log_loss(label, apply_platt(raw, fit_platt(raw, label, weight)), weight)
         if best is None or loss < best[0]:
             best = (loss, strength, raw)
@@ -98,7 +102,9 @@ def choose(samples: Sequence[Sample], training: Patches, grid: Patches, seed: in
     _, strength, raw = best
     calibration = fit_platt(raw, label, weight)
     low, high = cut_points(apply_platt(raw, calibration), label, weight)
-    return Chosen(fit_head(samples, training.rows, training.features, strength), strength, calibration, low, high)
+    return Chosen(
+        fit_head(samples, training.rows, training.features, strength, auxiliary), strength, calibration, low, high
+    )
 
 
 def out_of_fold(
@@ -108,17 +114,18 @@ def out_of_fold(
     folds: dict[str, int],
     progress: Callable[[str], None] = print,
     only: int | None = None,
+    auxiliary: Auxiliary | None = None,
 ) -> list[Prediction]:
     """Predictions of all images of ``grid``, each by the model of the fold in which its group was held out.
 
-    ``only`` makes one fold alone.
+    ``only`` makes one fold alone; ``auxiliary`` patches are of patients of no fold and part of every fit.
     """
     fold_of = np.array([folds[sample.group] for sample in samples])
     predictions = []
     for fold in sorted(set(folds.values())) if only is None else [only]:
         known, held = np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)
         assert_disjoint([samples[i] for i in known], [samples[i] for i in held])
-        chosen = choose(samples, training.of(known), grid.of(known))
+        chosen = choose(samples, training.of(known), grid.of(known), auxiliary=auxiliary)
         images, raw = predict(chosen.head, grid.of(held))
         p = apply_platt(raw, chosen.calibration)
         progress(

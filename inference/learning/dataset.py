@@ -67,6 +67,25 @@ def read_index(root: Path, datasets: Iterable[str] = LABELLED) -> list[Sample]:
     return samples
 
 
+def read_auxiliary(root: Path, each: int = 2, seed: int = 0) -> list[Sample]:
+    """``each`` IDC patches of every patient and label, drawn at random; label 1 is invasive carcinoma.
+
+    Negative patches are other tissue of a patient who has the cancer, not benign disease: good for learning what
+    carcinoma looks like, for no figure. Empty where the index has none.
+    """
+    cells: dict[tuple[str, str], list[str]] = {}
+    with open(root / "index.csv", newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            if row["dataset"] == "idc":
+                cells.setdefault((row["group"], row["label"]), []).append(row["path"])
+    random = np.random.default_rng(seed)
+    return [
+        Sample(root / paths[i], paths[i], "idc", int(label == "idc-positive"), "", f"idc-{group}", "unknown")
+        for (group, label), paths in sorted(cells.items())
+        for i in random.permutation(len(paths))[:each]
+    ]
+
+
 def assert_no_demo(samples: Sequence[Sample]) -> None:
     """Raises LeakError if a demonstration group is among the samples."""
     found = {sample.group for sample in samples} & DEMO_GROUPS

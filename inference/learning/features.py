@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from inference.engine.checkpoint import Metadata
@@ -58,6 +59,14 @@ def random_patches(
         random = np.random.default_rng((seed, index))
         for _ in range(count):
             yield index, random_patch(pixels, random, strength)
+
+
+def auxiliary_patches(samples: Sequence[Sample], seed: int = 7) -> Iterator[tuple[int, np.ndarray]]:
+    """Small images enlarged to a patch and restained, one patch each."""
+    strength = Strength(blur=0, scale=0.1)
+    for index, sample in enumerate(samples):
+        enlarged = Image.fromarray(read_rgb(sample.path)).resize((224, 224), Image.Resampling.BICUBIC)
+        yield index, random_patch(np.asarray(enlarged), np.random.default_rng((seed, index)), strength)
 
 
 class PooledTrunk(nn.Module):

@@ -163,8 +163,9 @@ def mostly_background(random: Random, tissue: np.ndarray) -> np.ndarray:
     return pixels
 
 
+PHOTOS = ["astronaut", "chelsea", "coffee", "rocket", "stereo_motorcycle", "china.jpg", "flower.jpg", "grace_hopper"]
 KINDS: dict[str, Maker] = {
-    "photo": _photo(["astronaut", "chelsea", "coffee", "rocket", "stereo_motorcycle", "china.jpg", "flower.jpg", "grace_hopper"]),
+    "photo": _photo(PHOTOS),
     "surface": _photo(["brick", "grass", "gravel"]),
     "retina": _photo(["retina"]),
     "night sky": _photo(["hubble_deep_field", "moon"]),

@@ -24,6 +24,15 @@ class Head:
         return 1 / (1 + np.exp(-(features @ self.weight + self.bias)))
 
 
+@dataclass(frozen=True)
+class Auxiliary:
+    """Further patches to learn from: features (M, K), labels (M,), and their weight as a share of the others'."""
+
+    features: np.ndarray
+    labels: np.ndarray
+    share: float
+
+
 def patch_weights(samples: Sequence[Sample], rows: np.ndarray) -> np.ndarray:
     """Weight of each patch, mean 1: an image's weight is shared by its patches. ``rows`` are image indices (N,)."""
     images, index, count = np.unique(rows, return_inverse=True, return_counts=True)
@@ -31,7 +40,13 @@ def patch_weights(samples: Sequence[Sample], rows: np.ndarray) -> np.ndarray:
     return weights / weights.mean()
 
 
-def fit_head(samples: Sequence[Sample], rows: np.ndarray, features: np.ndarray, strength: float) -> Head:
+def fit_head(
+    samples: Sequence[Sample],
+    rows: np.ndarray,
+    features: np.ndarray,
+    strength: float,
+    auxiliary: Auxiliary | None = None,
+) -> Head:
     """Fit on patches: features (N, K), image index of each ``rows`` (N,), inverse regularisation ``strength``.
 
     ``strength`` weighs the mean loss against half the squared norm, whatever the number of patches.
@@ -39,8 +54,16 @@ def fit_head(samples: Sequence[Sample], rows: np.ndarray, features: np.ndarray, 
     """
     mean, scale = features.mean(0), features.std(0) + 1e-3
     labels = np.array([samples[i].label for i in rows])
+    white, weights = (features - mean) / scale, patch_weights(samples, rows)
+    if auxiliary is not None:
+        # Each source is centred on itself: another scanner and scale move the mean, the direction is what is shared.
+        extra = auxiliary.features
+        white = np.concatenate([white, (extra - extra.mean(0)) / (extra.std(0) + 1e-3)])
+        by_class = 0.5 / np.bincount(auxiliary.labels, minlength=2)
+        labels = np.concatenate([labels, auxiliary.labels])
+        weights = np.concatenate([weights, by_class[auxiliary.labels] * auxiliary.share * len(rows)])
     model = LogisticRegression(C=strength / len(rows), max_iter=500, tol=1e-4)
-    model.fit((features - mean) / scale, labels, sample_weight=patch_weights(samples, rows))
+    model.fit(white, labels, sample_weight=weights)
     weight = model.coef_[0] / scale
     return Head(weight, float(model.intercept_[0] - weight @ mean))
 

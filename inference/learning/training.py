@@ -18,10 +18,19 @@ from inference.engine.checkpoint import Metadata, save
 from inference.learning.augment import Strength
 from inference.learning.calibration import apply_platt, cut_points, decided, fit_platt
 from inference.learning.crossval import Patches, Prediction, choose, out_of_fold, slides, summary
-from inference.learning.dataset import Sample, assert_no_demo
-from inference.learning.features import PooledTrunk, cache_view, fused, grid_patches, imagenet_network, random_patches
+from inference.learning.dataset import Sample, assert_no_demo, read_auxiliary
+from inference.learning.features import (
+    PooledTrunk,
+    auxiliary_patches,
+    cache_view,
+    fused,
+    grid_patches,
+    imagenet_network,
+    random_patches,
+)
 from inference.learning.folds import FOLDS, assign_folds
 from inference.learning.gate import fit_gate, real_statistics
+from inference.learning.head import Auxiliary
 from inference.learning.layer4 import hand_on, set_head
 from inference.learning.metrics import equal_group_weight
 
@@ -31,13 +40,15 @@ Say = Callable[[str], None]
 @dataclass(frozen=True)
 class Recipe:
     """``views`` augmented passes over the images with ``patches`` random patches of each image, at most
-    ``per_group`` images of a group and label (the two largest groups hold four fifths of the benign images)."""
+    ``per_group`` images of a group and label (the two largest groups hold four fifths of the benign images);
+    ``auxiliary`` is the weight of IDC patches as a share of the others', where the data has any."""
 
     views: int = 2
     patches: int = 4
     per_group: int = 24
     folds: int = FOLDS
     seed: int = 0
+    auxiliary: float = 0.2
     strength: Strength = field(default_factory=Strength)
 
 
@@ -67,21 +78,44 @@ def cached_views(
     return together, grid
 
 
-def train(samples: Sequence[Sample], weights: Path, out: Path, recipe: Recipe, version: str, say: Say = print) -> Path:
-    """Cross-validate, fit on all groups, write ``predictions.csv``, ``folds.json`` and the checkpoint into ``out``."""
+def auxiliary(data: Path | None, weights: Path, cache: Path, recipe: Recipe, say: Say) -> Auxiliary | None:
+    """The IDC patches that lie beside the images; None without them or with no weight for them."""
+    samples = read_auxiliary(data, seed=recipe.seed) if data and recipe.auxiliary else []
+    if not samples:
+        return None
+    say(f"features of {len(samples)} IDC patches")
+    trunk = fused(PooledTrunk(imagenet_network(weights)[0]))
+    patches = cache_view(cache / "auxiliary", auxiliary_patches(samples), trunk)
+    return Auxiliary(patches.features, np.array([samples[i].label for i in patches.rows]), recipe.auxiliary)
+
+
+def train(
+    samples: Sequence[Sample],
+    weights: Path,
+    out: Path,
+    recipe: Recipe,
+    version: str,
+    say: Say = print,
+    data: Path | None = None,
+) -> Path:
+    """Cross-validate, fit on all groups, write ``predictions.csv``, ``folds.json`` and the checkpoint into ``out``.
+
+    ``data`` is where auxiliary patches are looked for.
+    """
     assert_no_demo(samples)
     started = time.monotonic()
     out.mkdir(parents=True, exist_ok=True)
     network, metadata = imagenet_network(weights, version=version)
     training, grid = cached_views(samples, weights, out / "cache", recipe, say)
     folds = assign_folds(samples, recipe.folds, recipe.seed)
-    predictions = out_of_fold(samples, training, grid, folds, say)
+    extra = auxiliary(data, weights, out / "cache", recipe, say)
+    predictions = out_of_fold(samples, training, grid, folds, say, auxiliary=extra)
     write_predictions(out / "predictions.csv", predictions)
     (out / "folds.json").write_text(json.dumps(folds, indent=1, sort_keys=True) + "\n")
     for dataset in sorted({one.dataset for one in predictions}):
         say(f"{dataset}: " + " ".join(f"{k} {v:.3f}" for k, v in summary(predictions, dataset).items()))
 
-    chosen = choose(samples, training, grid, recipe.seed)
+    chosen = choose(samples, training, grid, recipe.seed, extra)
     hand_on(network)
     set_head(network, chosen.head.weight, chosen.head.bias)
     say("domain gate")
@@ -90,7 +124,8 @@ def train(samples: Sequence[Sample], weights: Path, out: Path, recipe: Recipe, v
     metadata = replace(
         calibrated(metadata, predictions),
         domain=fit_gate(plain, varied, weight),
-        training=record(samples, recipe, time.monotonic() - started) | {"head_strength": chosen.strength},
+        training=record(samples, recipe, time.monotonic() - started)
+        | {"head_strength": chosen.strength, "auxiliary_patches": 0 if extra is None else len(extra.labels)},
     )
     path = out / f"{metadata.name}-v{version}.safetensors"
     digest = save(path, {name: value.numpy() for name, value in network.state_dict().items()}, metadata)

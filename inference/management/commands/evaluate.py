@@ -15,7 +15,7 @@ RECORD = Path(__file__).resolve().parents[3] / "docs" / "model"
 class Command(BaseCommand):
     help = (
         "Print the model card's tables from stored out-of-fold predictions. --card writes the card; --fold "
-        "retrains one fold and compares; --gate measures the domain gate again; --breakhis evaluates on the official tree."
+        "retrains one fold and compares; --gate measures the domain gate again; --breakhis takes the official tree."
     )
     requires_system_checks = []
 
@@ -98,7 +98,12 @@ class Command(BaseCommand):
         learn, grid = training.cached_views(
             samples, options["weights"], options["out"] / "cache", recipe, self.stdout.write
         )
-        fresh = crossval.out_of_fold(samples, learn, grid, folds, self.stdout.write, only=options["fold"])
+        extra = training.auxiliary(
+            options["data"], options["weights"], options["out"] / "cache", recipe, self.stdout.write
+        )
+        fresh = crossval.out_of_fold(
+            samples, learn, grid, folds, self.stdout.write, only=options["fold"], auxiliary=extra
+        )
         worst = max(abs(one.p - stored[one.name].p) for one in fresh)
         self.stdout.write(f"{len(fresh)} images, largest difference from the record {worst:.4f}")
 

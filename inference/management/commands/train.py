@@ -48,6 +48,7 @@ class Command(BaseCommand):
                 finetune.train(samples, options["weights"], out, recipe, version, self.stdout.write)
             else:
                 frozen = training.Recipe(views=options["views"], seed=seed)
-                training.train(samples, options["weights"], out, frozen, version, self.stdout.write)
+                data = None if options["breakhis"] else options["data"]
+                training.train(samples, options["weights"], out, frozen, version, self.stdout.write, data)
         except FileNotFoundError as error:
             raise CommandError(f"{error}. Give the ImageNet weights with --weights.") from error
