@@ -1,0 +1,178 @@
+"""Damaged images by the thousand against the decoder: each is read or refused, and nothing grows or dies."""
+
+from __future__ import annotations
+
+import os
+import random
+import struct
+import tempfile
+import zlib
+from collections import Counter
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cases import decoding
+from inference.engine.image import ImageError, decode
+
+#: How many; 10,000 in the full run (see docs/reliability.md).
+IMAGES = int(os.environ.get("FUZZ_IMAGES", "400"))
+SEED = int(os.environ.get("FUZZ_SEED", "1"))
+
+KNOWN = {"empty", "not_an_image", "damaged", "too_many_pixels", "too_small", "undecodable"}
+
+
+def seeds() -> list[bytes]:
+    """Small images of every format and mode that is accepted, and some compressions of them."""
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 48, 3), dtype=np.uint8)
+    rgb = Image.fromarray(pixels)
+    wanted: list[tuple[Image.Image, str, dict[str, Any]]] = [
+        (rgb, "PNG", {}),
+        (rgb.convert("P"), "PNG", {"transparency": 3}),
+        (rgb.convert("RGBA"), "PNG", {}),
+        (rgb.convert("LA"), "PNG", {}),
+        (rgb.convert("1"), "PNG", {}),
+        (Image.fromarray(pixels[..., 0].astype(np.uint16) * 257), "PNG", {}),
+        (rgb, "JPEG", {}),
+        (rgb, "JPEG", {"progressive": True, "optimize": True}),
+        (rgb.convert("L"), "JPEG", {}),
+        (rgb.convert("CMYK"), "JPEG", {}),
+        (rgb, "BMP", {}),
+        (rgb.convert("P"), "BMP", {}),
+        (rgb.convert("1"), "BMP", {}),
+        (rgb, "TIFF", {}),
+        (rgb, "TIFF", {"compression": "tiff_lzw"}),
+        (rgb, "TIFF", {"compression": "tiff_adobe_deflate"}),
+        (rgb, "TIFF", {"compression": "jpeg"}),
+        (rgb, "TIFF", {"compression": "packbits"}),
+        (rgb.convert("1"), "TIFF", {"compression": "group4"}),
+        (Image.fromarray(pixels[..., 0].astype(np.float32)), "TIFF", {}),
+        (Image.fromarray(pixels[..., 0].astype(np.int32) * 70_000), "TIFF", {}),
+    ]
+    found = []
+    for image, kind, options in wanted:
+        out = BytesIO()
+        image.save(out, kind, **options)
+        found.append(out.getvalue())
+    return found
+
+
+def flip_bits(data: bytearray, chance: random.Random) -> bytearray:
+    for _ in range(chance.choice([1, 1, 2, 8, 64])):
+        data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
+    return data
+
+
+def flip_in_the_head(data: bytearray, chance: random.Random) -> bytearray:
+    for _ in range(chance.choice([1, 2, 4])):
+        data[chance.randrange(min(len(data), 128))] = chance.choice([0, 1, 0x7F, 0x80, 0xFF, chance.randrange(256)])
+    return data
+
+
+def cut(data: bytearray, chance: random.Random) -> bytearray:
+    return data[: chance.randrange(len(data))]
+
+
+def repeat(data: bytearray, chance: random.Random) -> bytearray:
+    start = chance.randrange(len(data))
+    piece = data[start : start + chance.randrange(1, 200)]
+    return data[:start] + piece * chance.randrange(2, 30) + data[start:]
+
+
+def numbers(data: bytearray, chance: random.Random) -> bytearray:
+    """A length, offset or size becomes an extreme one."""
+    value = chance.choice([0, 1, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 0xFFFF, 50_000, 65_500])
+    at = chance.randrange(max(1, len(data) - 4))
+    data[at : at + 4] = struct.pack(chance.choice(["<I", ">I"]), value)
+    return data
+
+
+def repair_png(data: bytearray, chance: random.Random) -> bytearray:
+    """Damage inside a PNG's chunk with its checksum put right, so that the decoder itself meets it."""
+    data = chance.choice([flip_bits, flip_in_the_head, numbers])(data, chance)
+    at = 8
+    while at + 12 <= len(data):
+        (length,) = struct.unpack(">I", data[at : at + 4])
+        end = at + 8 + length
+        if end + 4 > len(data):
+            break
+        data[end : end + 4] = struct.pack(">I", zlib.crc32(data[at + 4 : end]))
+        at = end + 4
+    return data
+
+
+def splice(data: bytearray, chance: random.Random) -> bytearray:
+    other = chance.choice(SEEDS)
+    return data[: chance.randrange(len(data))] + bytearray(other[chance.randrange(len(other)) :])
+
+
+MUTATIONS: list[Callable[[bytearray, random.Random], bytearray]] = [
+    flip_bits, flip_in_the_head, cut, repeat, numbers, repair_png, splice,
+]  # fmt: skip
+SEEDS = seeds()
+
+
+def mutant(number: int) -> bytes:
+    """The same one for the same number, so that a finding can be repeated."""
+    chance = random.Random(SEED * 1_000_003 + number)
+    data = bytearray(chance.choice(SEEDS))
+    for _ in range(chance.choice([1, 1, 1, 2, 3])):
+        if data:
+            data = chance.choice(MUTATIONS)(data, chance)
+    return bytes(data)
+
+
+def resident(pid: int) -> int:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM"):
+            return int(line.split()[1]) * 1024
+    raise AssertionError
+
+
+def ingest(content: bytes, folder: Path) -> str:
+    """What becomes of an upload: ``read``, or the code of the refusal."""
+    with (
+        tempfile.TemporaryFile(dir=folder) as source,
+        tempfile.TemporaryFile(dir=folder) as png,
+        tempfile.TemporaryFile(dir=folder) as small,
+    ):
+        source.write(content)
+        source.flush()
+        source.seek(0)
+        try:
+            made = decoding.run("ingest", [source, png, small])
+        except ImageError as error:
+            assert str(error), "says why"
+            return error.code
+        png.seek(0)
+        stored = decode(png)
+        assert (stored.width, stored.height) == (made["width"], made["height"])
+        return "read"
+
+
+def test_the_seeds_are_read(tmp_path: Path) -> None:
+    assert {ingest(seed, tmp_path) for seed in SEEDS} == {"read"}
+
+
+@pytest.mark.slow
+def test_damaged_images(tmp_path: Path, settings: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    settings.DECODER_SECONDS = 10
+    decoding.warm_up()
+    assert decoding._helper is not None
+    helper = decoding._helper.process.pid
+    before = resident(os.getpid())
+    counted: Counter[str] = Counter()
+    for number in range(IMAGES):
+        code = ingest(mutant(number), tmp_path)
+        assert code in KNOWN | {"read"}, (number, code)
+        counted[code] += 1
+    assert decoding._helper.process.pid == helper and decoding._helper.process.poll() is None, "it never died"
+    grown = resident(os.getpid()) - before
+    assert grown < 100 * 2**20
+    with capsys.disabled():
+        print(f"\n{IMAGES} damaged images, seed {SEED}: {dict(counted)}; this process grew by {grown / 2**20:.0f} MiB")

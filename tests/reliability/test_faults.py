@@ -1,0 +1,128 @@
+"""Disks, models and images that fail while everything runs: the state is clear, others go on, and it heals by itself."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+
+from .conftest import Start
+from .stack import Stack, children, running, until
+
+pytestmark = [pytest.mark.slow, pytest.mark.live]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 64 MB; making one takes root."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if os.geteuid() or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", folder], check=False).returncode:
+        pytest.skip("mounting a small file system takes root")
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=False)
+
+
+def fill(folder: Path, leave: int) -> Path:
+    """Take all space but so many bytes."""
+    ballast = folder / "ballast"
+    ballast.unlink(missing_ok=True)
+    free = shutil.disk_usage(folder).free - leave
+    if free > 0:
+        with ballast.open("wb") as file:
+            file.write(bytes(free))
+    return ballast
+
+
+def test_a_full_disk(small_disk: Path, random_checkpoint: Path, images: list[bytes]) -> None:
+    with running(small_disk, MODEL_DIR=str(random_checkpoint.parent), DISK_RESERVE=str(8 * 2**20)) as stack:
+        assert stack.upload(images[0]).status_code == 201
+        until(120, stack.settled, "settled")
+
+        ballast = fill(small_disk, 4 * 2**20)
+        refused = stack.upload(images[1])
+        assert refused.status_code in (400, 503), refused.text
+        assert "No space left" in refused.text
+        assert requests.get(f"{stack.url}/health", timeout=10).status_code == 200
+        assert len(stack.states()) == 1, "what is there can still be read"
+
+        fill(small_disk, 0)
+        answer = requests.get(f"{stack.url}/api/v1/cases/{stack.case}", headers=stack.headers, timeout=30)
+        assert answer.status_code in (200, 503), answer.text
+
+        ballast.unlink()
+        assert until(30, lambda: stack.upload(images[1]).status_code == 201, "taken again without a restart")
+        until(120, stack.settled, "settled")
+        rows = stack.rows()
+        assert {row["state"] for row in rows} == {"done"} and all(row["file"] for row in rows)
+        assert not list((small_disk / "incoming").iterdir())
+
+
+def test_a_store_that_is_read_only(start: Start, tmp_path: Path, images: list[bytes]) -> None:
+    media = tmp_path / "store"
+    media.mkdir()
+    if os.geteuid() or subprocess.run(["mount", "-t", "tmpfs", "tmpfs", media], check=False).returncode:
+        pytest.skip("mounting takes root")
+    try:
+        with start(MEDIA_ROOT=str(media)) as stack:
+            stack.upload(images[0])
+            until(120, stack.settled, "settled")
+            subprocess.run(["mount", "-o", "remount,ro", media], check=True)
+            refused = stack.upload(images[1])
+            assert refused.status_code in (400, 503) and "Read-only" in refused.text, refused.text
+            assert len(stack.states()) == 1
+            slide = next(iter(stack.states()))
+            image = requests.get(f"{stack.url}/api/v1/slides/{slide}/image", headers=stack.headers, timeout=30)
+            assert image.status_code == 200, "what is there can still be read"
+            subprocess.run(["mount", "-o", "remount,rw", media], check=True)
+            assert stack.upload(images[1]).status_code == 201
+            until(120, stack.settled, "settled")
+            assert {row["state"] for row in stack.rows()} == {"done"}
+    finally:
+        subprocess.run(["umount", "--lazy", media], check=False)
+
+
+def restart_workers(stack: Stack) -> None:
+    """So that the model is read from its file again."""
+    before = children(stack.processes["worker"].pid)
+    for pid in before[1:]:
+        stack.kill("worker", pid)
+    time.sleep(3)
+
+
+@pytest.mark.parametrize("damage", ["missing", "corrupt"])
+def test_a_model_file_that_is_gone_or_damaged(
+    damage: str, tmp_path: Path, random_checkpoint: Path, images: list[bytes]
+) -> None:
+    var, models = tmp_path / "var", tmp_path / "models"
+    var.mkdir()
+    models.mkdir()
+    file = models / "random.safetensors"
+    shutil.copyfile(random_checkpoint, file)
+    with running(var, MODEL_DIR=str(models)) as stack:
+        if damage == "missing":
+            file.unlink()
+        else:
+            with file.open("r+b") as opened:
+                opened.seek(100_000)
+                opened.write(b"damage")
+        restart_workers(stack)
+        health = requests.get(f"{stack.url}/health", timeout=20)
+        assert (health.status_code, health.json()["checks"]["model"]) == (503, False)
+        assert stack.upload(images[0]).status_code == 201, "it is kept and can be tried again"
+        until(120, stack.settled, "ended")
+        (row,) = stack.rows()
+        assert row["state"] == "failed" and "model" in row["error"].lower(), row
+
+        shutil.copyfile(random_checkpoint, file)
+        until(30, lambda: requests.get(f"{stack.url}/health", timeout=20).status_code == 200, "healthy by itself")
+        again = f"{stack.url}/api/v1/cases/{stack.case}/analyses"
+        assert requests.post(again, headers=stack.headers, json={}, timeout=30).status_code == 202
+        until(120, stack.settled, "ended")
+        assert [row["state"] for row in stack.rows()] == ["done"]
