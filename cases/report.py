@@ -19,9 +19,9 @@ from django.utils import timezone
 from PIL import Image
 
 from inference.engine import patchmap
-from inference.models import ModelVersion, PatchTable, Verdict
+from inference.models import PatchTable, Verdict
 
-from . import export, services, wording
+from . import export, modelcard, services, wording
 from .models import Case, Event, Report, Slide, User
 
 PAPERS = {"a4": "A4", "letter": "letter"}
@@ -76,7 +76,7 @@ def _context(case: Case, author: User, report: Report, address: str) -> dict[str
         "verify_url": address + report.get_absolute_url(),
         "printed_at": timezone.now(),
         "model": model,
-        "metrics": _metrics(model),
+        "card": modelcard.lines(model) if model else {},
         "benign_probability": None if case.probability is None else 1 - case.probability,
         "statement": wording.statement(case.verdict, case.probability, model, "case"),
         "cut_points": wording.cut_points(model) if model else "",
@@ -85,15 +85,6 @@ def _context(case: Case, author: User, report: Report, address: str) -> dict[str
         "reviews": services.visible_reviews(case, author),
         "is_blind": services.is_blind(case),
     }
-
-
-def _metrics(model: ModelVersion | None) -> list[tuple[str, str]]:
-    """The plain figures that the checkpoint states of itself."""
-    if model is None:
-        return []
-    stated = ModelVersion.objects.values_list("metadata", flat=True).get(pk=model.pk).get("metrics", {})
-    plain = [(name, value) for name, value in stated.items() if isinstance(value, int | float | str)]
-    return [(name.replace("_", " "), f"{value:.3f}" if isinstance(value, float) else str(value)) for name, value in plain]
 
 
 def _pictures(slides: list[Slide]) -> Iterator[dict[str, Any]]:

@@ -36,6 +36,7 @@ urlpatterns = [
     path("slides/<uuid:pk>/delete/", slide.delete, name="slide_delete"),
     path("statistics/", statistics.statistics, name="statistics"),
     path("help/", pages.help_page, name="help"),
+    path("models/<uuid:pk>/", pages.model_card, name="model"),
     path("status/", pages.status, name="status"),
     path("accounts/theme/", pages.theme, name="theme"),
     path("accounts/tokens/", tokens.tokens, name="tokens"),

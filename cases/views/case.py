@@ -90,6 +90,11 @@ def case(request: SignedInRequest, pk: uuid.UUID) -> HttpResponse:
         "disclaimer": wording.DISCLAIMER,
         "progress": case_progress(found, slides),
         "counts": {verdict: counts[verdict] for verdict in Verdict.values},
+        "dots": sorted(
+            s.analysis.probability
+            for s in slides
+            if s.analysis and s.analysis.probability is not None and s.analysis.verdict != Verdict.OUT_OF_DOMAIN
+        ),
         "in_domain": sum(counts.values()) - counts[Verdict.OUT_OF_DOMAIN],
         "mixed_models": len({s.analysis.model_version_id for s in slides if s.analysis and s.analysis.verdict}) > 1,
         "reviews": services.visible_reviews(found, request.user),

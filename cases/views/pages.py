@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import Any
 
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse, JsonResponse
-from django.shortcuts import redirect, render
+from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_POST
 
-from cases import services, wording
+from cases import modelcard, services, wording
 from cases.models import Theme
 from inference import queue, registry
 from inference.models import Analysis, ModelVersion, State
@@ -30,6 +31,20 @@ def help_page(request: HttpRequest) -> HttpResponse:
         "limits": services.limits(),
     }
     return render(request, "cases/help.html", context)
+
+
+@login_required
+@require_GET
+def model_card(request: SignedInRequest, pk: uuid.UUID) -> HttpResponse:
+    """What a model version says of itself: figures and training."""
+    model = get_object_or_404(ModelVersion, pk=pk)
+    context = {
+        "model": model,
+        "card": modelcard.lines(model),
+        "cut_points": wording.cut_points(model),
+        "disclaimer": wording.DISCLAIMER,
+    }
+    return render(request, "cases/model.html", context)
 
 
 def _status() -> dict[str, Any]:

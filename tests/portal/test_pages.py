@@ -145,3 +145,12 @@ def test_results_cant_be_changed_in_the_admin(reviewer: User, done: object, clie
     rita = client_of(User.objects.get(pk=reviewer.pk))
     assert rita.post(reverse("admin:inference_analysis_change", args=[analysis.pk]), {}).status_code == 403
     assert rita.post(reverse("admin:inference_analysis_delete", args=[analysis.pk]), {}).status_code == 403
+
+
+def test_the_model_tells_its_figures(client: Client, model: ModelVersion) -> None:
+    metadata = {"metrics": {"out_of_fold": {"breakhis": {"auc": 0.84}}}, "training": {"groups": ["a"] * 48}}
+    ModelVersion.objects.update(metadata=metadata)
+    page = client.get(reverse("cases:model", args=[model.pk])).content.decode()
+    assert "Out of fold, breakhis" in page
+    assert "AUC 0.840" in page
+    assert "<dd>48</dd>" in page

@@ -1,0 +1,42 @@
+"""What a model version says of itself, in lines for a page or a report."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from inference.models import ModelVersion
+
+Line = tuple[str, str]
+#: Names that are no words.
+SPELT = {"auc": "AUC", "ece": "ECE", "f1": "F1", "brier": "Brier score"}
+
+
+def lines(model: ModelVersion) -> dict[str, list[Line]]:
+    """``metrics`` and ``training`` of the checkpoint's metadata, flattened to label and text."""
+    metadata = ModelVersion.objects.values_list("metadata", flat=True).get(pk=model.pk) or {}
+    return {part: list(_flat(metadata.get(part) or {})) for part in ("metrics", "training")}
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> list[Line]:
+    found: list[Line] = []
+    for name, value in values.items():
+        label = f"{prefix}, {_spelt(name)}" if prefix else _spelt(name).capitalize()
+        if isinstance(value, dict) and any(isinstance(inner, dict) for inner in value.values()):
+            found += _flat(value, label)
+        elif isinstance(value, dict):
+            found.append((label, ", ".join(f"{_spelt(key)} {_text(inner)}" for key, inner in value.items())))
+        else:
+            found.append((label, _text(value)))
+    return found
+
+
+def _spelt(name: str) -> str:
+    return SPELT.get(name, name.replace("_", " "))
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    if isinstance(value, list):
+        return str(len(value)) if len(value) > 8 else ", ".join(map(str, value))
+    return str(value)
