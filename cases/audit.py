@@ -110,7 +110,9 @@ def verify(expected: str = "") -> list[str]:
             problems.append(f"Seal {link.pk} closes {link.count} events, but {len(events)} are there.")
         if _link(link.previous, (event.line for event in events)) != link.hash:
             problems.append(f"Seal {link.pk}: its events were changed after it was made.")
-        problems += [f"Event {event.pk}: its words were changed." for event in events if not event.is_true_to_its_digest]
+        problems += [
+            f"Event {event.pk}: its words were changed." for event in events if not event.is_true_to_its_digest
+        ]
         previous = link.hash
         seen = seen or link.hash == expected
     if expected and not seen:

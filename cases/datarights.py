@@ -12,6 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import IO, Any
 
+from allauth.usersessions.models import UserSession
 from django.conf import settings
 from django.contrib.sessions.models import Session
 from django.core.files.storage import Storage, default_storage
@@ -19,7 +20,7 @@ from django.core.management import call_command
 from django.db import transaction
 from django.utils import timezone
 
-from . import audit, export, services, uploads
+from . import audit, export, services, tokens, uploads
 from .models import Case, Event, Review, Slide, User
 
 log = logging.getLogger(__name__)
@@ -49,10 +50,7 @@ def write_export(user: User, out: IO[bytes]) -> None:
                 "default_magnification": user.default_magnification,
             },
         },
-        "api_tokens": [
-            {"name": token.name, "created": token.created.isoformat()}
-            for token in user.auth_token_set.all()  # knox's name
-        ],
+        "api_tokens": [{"name": token.name, "created": token.created.isoformat()} for token in tokens.of(user)],
         "cases": [export.case_data(case, user) for case in cases],
         "readings": [
             {"case": str(review.case_id), **export.review_data(review)}
@@ -63,7 +61,7 @@ def write_export(user: User, out: IO[bytes]) -> None:
     with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
         archive.writestr("data.json", json.dumps(data, indent=1))
         for slide in Slide.objects.filter(case__owner=user):
-            if not slide.file.storage.exists(slide.file.name):
+            if not slide.file.storage.exists(str(slide.file.name)):
                 continue
             with slide.file.open() as source, archive.open(f"images/{slide.pk}.png", "w") as copy:
                 shutil.copyfileobj(source, copy)
@@ -81,7 +79,7 @@ def erase(user: User) -> None:
             username=NOBODY, defaults={"is_active": False, "password": "!", "email": ""}
         )
         Review.objects.filter(author=user).update(author=nobody)
-        keys = list(user.usersession_set.values_list("session_key", flat=True))
+        keys = list(UserSession.objects.filter(user=user).values_list("session_key", flat=True))
         Session.objects.filter(session_key__in=keys).delete()
         audit.erase_person(user)
         user.delete()

@@ -16,6 +16,7 @@ import resource
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -84,7 +85,7 @@ def crop(limits: Limits, stored: int, png: int, box: list[int]) -> dict[str, Any
     return {}
 
 
-WORK = {"ingest": ingest, "reduce": reduce, "crop": crop}
+WORK: dict[str, Callable[..., dict[str, Any]]] = {"ingest": ingest, "reduce": reduce, "crop": crop}
 
 
 def _shrink(image: Image.Image, out: int, size: tuple[int, int], quality: int) -> None:

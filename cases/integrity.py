@@ -18,14 +18,14 @@ def problems() -> Iterator[str]:
     for slide in Slide.objects.iterator():
         storage = slide.file.storage
         try:
-            with storage.open(slide.file.name) as file:
+            with storage.open(str(slide.file.name)) as file:
                 found = hashlib.file_digest(file, "sha256").hexdigest()
         except FileNotFoundError:
             yield f"Slide {slide.pk}: its file {slide.file.name} is missing."
         else:
             if slide.stored_sha256 and found != slide.stored_sha256:
                 yield f"Slide {slide.pk}: its file {slide.file.name} was changed."
-        if not storage.exists(slide.thumbnail.name):
+        if not storage.exists(str(slide.thumbnail.name)):
             yield f"Slide {slide.pk}: its thumbnail is missing."
     for model in ModelVersion.objects.all():
         try:

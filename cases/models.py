@@ -281,6 +281,8 @@ class Report(models.Model):
 
 
 # Kept in modules of their own; Django finds models here.
-from .submissions import Submission  # noqa: E402, F401
-from .tokens import ApiToken  # noqa: E402, F401
-from .trail import Event, Identity, Seal  # noqa: E402, F401
+from .submissions import Submission as Submission  # noqa: E402
+from .tokens import ApiToken as ApiToken  # noqa: E402
+from .trail import Event as Event  # noqa: E402
+from .trail import Identity as Identity  # noqa: E402
+from .trail import Seal as Seal  # noqa: E402

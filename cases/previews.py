@@ -22,7 +22,7 @@ def is_large(slide: Slide) -> bool:
 
 def name(slide: Slide) -> str:
     """Where the reduced copy is kept: beside the slide's own file, under the same random name."""
-    return slide.file.name.replace("slides/", "previews/", 1).removesuffix(".png") + ".jpg"
+    return str(slide.file.name).replace("slides/", "previews/", 1).removesuffix(".png") + ".jpg"
 
 
 def ensure(slide: Slide) -> str:
@@ -33,7 +33,7 @@ def ensure(slide: Slide) -> str:
     storage, wanted = slide.file.storage, name(slide)
     if storage.exists(wanted):
         return wanted
-    with storage.open(slide.file.name) as opened, tempfile.TemporaryFile() as small:
+    with storage.open(str(slide.file.name)) as opened, tempfile.TemporaryFile() as small:
         decoding.run("reduce", [opened, small], MAX_SIDE)
         return str(storage.save(wanted, File(small)))
 
@@ -42,7 +42,7 @@ def patch(slide: Slide, grid: Grid, index: int) -> bytes:
     """Patch ``index`` as PNG, 224x224 unless the slide is smaller."""
     x, y = (int(value) for value in grid.positions[index])
     box = [x, y, min(x + PATCH, slide.width), min(y + PATCH, slide.height)]
-    with slide.file.storage.open(slide.file.name) as opened, tempfile.TemporaryFile() as png:
+    with slide.file.storage.open(str(slide.file.name)) as opened, tempfile.TemporaryFile() as png:
         decoding.run("crop", [opened, png], box)
         png.seek(0)
         return png.read()

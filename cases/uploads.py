@@ -12,8 +12,8 @@ import tempfile
 import unicodedata
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path, PurePath
-from typing import IO
 
 from django.conf import settings
 from django.core.files import File
@@ -113,7 +113,7 @@ def _require_space() -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def _on_disk(upload: UploadedFile, folder: str) -> IO[bytes]:
+def _on_disk(upload: UploadedFile, folder: str) -> BufferedReader:
     """The upload as an open file that another process can read."""
     if hasattr(upload, "temporary_file_path"):
         return open(upload.temporary_file_path(), "rb")

@@ -1,6 +1,7 @@
 """gunicorn's configuration: ``gunicorn -c python:histopath.gunicorn histopath.wsgi``."""
 
 import os
+from typing import Any
 
 bind = f"{os.environ.get('HOST', '0.0.0.0')}:{os.environ.get('PORT', '8000')}"  # noqa: S104  containers listen on all interfaces
 workers = int(os.environ.get("WEB_WORKERS", "1"))
@@ -13,3 +14,18 @@ keepalive = 5
 worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108
 accesslog = "-" if os.environ.get("ACCESS_LOG") else None
 control_socket_disable = True
+
+
+def post_worker_init(worker: Any) -> None:
+    """The decoder starts with the process, so that the first upload need not wait for it."""
+    from cases import decoding
+
+    decoding.warm_up()
+
+
+def child_exit(server: Any, worker: Any) -> None:
+    """With several processes their figures lie in files; those of one that ended are folded in."""
+    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+        from prometheus_client import multiprocess
+
+        multiprocess.mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]

@@ -13,7 +13,8 @@ PERMISSIONS = ", ".join(
     f"{feature}=()"
     for feature in (
         "accelerometer", "autoplay", "browsing-topics", "camera", "display-capture", "encrypted-media", "geolocation",
-        "gyroscope", "magnetometer", "microphone", "midi", "payment", "publickey-credentials-get", "usb", "xr-spatial-tracking",
+        "gyroscope", "magnetometer", "microphone", "midi", "payment", "publickey-credentials-get", "usb",
+        "xr-spatial-tracking",
     )
 )  # fmt: skip
 

@@ -50,7 +50,9 @@ class RequestMiddleware:
             answer = self.get_response(request)
             answer["X-Request-ID"] = number
             if not request.path.startswith(QUIET):
-                log.info("%s %s %d", request.method, request.path, answer.status_code, extra=_facts(request, answer, started))
+                log.info(
+                    "%s %s %d", request.method, request.path, answer.status_code, extra=_facts(request, answer, started)
+                )
             return answer
         finally:
             request_id.reset(token)

@@ -75,12 +75,22 @@ class Work(Collector):
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         now = timezone.now()
-        states = dict(Analysis.objects.filter(state__in=(State.QUEUED, State.RUNNING)).values_list("state").annotate(n=Count("pk")).order_by())
+        states = dict(
+            Analysis.objects.filter(state__in=(State.QUEUED, State.RUNNING))
+            .values_list("state")
+            .annotate(n=Count("pk"))
+            .order_by()
+        )
         depth = GaugeMetricFamily("histopath_analyses_open", "Analyses that wait or run", labels=["state"])
         for state in (State.QUEUED, State.RUNNING):
             depth.add_metric([state], states.get(state, 0))
         yield depth
-        oldest = Analysis.objects.filter(state=State.QUEUED).order_by("queued_at").values_list("queued_at", flat=True).first()
+        oldest = (
+            Analysis.objects.filter(state=State.QUEUED)
+            .order_by("queued_at")
+            .values_list("queued_at", flat=True)
+            .first()
+        )
         yield GaugeMetricFamily(
             "histopath_queue_age_seconds", "How long the oldest waiting analysis waits",
             value=(now - oldest).total_seconds() if oldest else 0,
@@ -102,14 +112,18 @@ class Work(Collector):
         total = sum(verdicts.values())
         outside = verdicts.get(Verdict.OUT_OF_DOMAIN, 0)
         yield GaugeMetricFamily(
-            "histopath_out_of_domain_share_day", "Share of the last day's results", value=outside / total if total else 0
+            "histopath_out_of_domain_share_day",
+            "Share of the last day's results",
+            value=outside / total if total else 0,
         )
         yield GaugeMetricFamily(
             "histopath_failures_day", "Analyses that failed in the last day",
             value=ended.filter(state=State.FAILED).count(),
         )  # fmt: skip
         patches = Cast(F("benign_patches") + F("malignant_patches"), FloatField())
-        speed = done.filter(~Q(verdict=Verdict.OUT_OF_DOMAIN)).aggregate(slide=Avg("seconds"), all=Sum("seconds"), n=Sum(patches))
+        speed = done.filter(~Q(verdict=Verdict.OUT_OF_DOMAIN)).aggregate(
+            slide=Avg("seconds"), all=Sum("seconds"), n=Sum(patches)
+        )
         yield GaugeMetricFamily("histopath_slide_seconds_day", "Mean time a slide", value=speed["slide"] or 0)
         yield GaugeMetricFamily(
             "histopath_patch_seconds_day", "Mean time a patch", value=speed["all"] / speed["n"] if speed["n"] else 0
@@ -118,13 +132,18 @@ class Work(Collector):
     def _drift(self) -> Iterator[GaugeMetricFamily]:
         now = timezone.now()
         drift = GaugeMetricFamily(
-            "histopath_probability_drift", "Population stability index, last week against the 90 days before", labels=["model"]
+            "histopath_probability_drift",
+            "Population stability index, last week against the 90 days before",
+            labels=["model"],
         )
-        done = Analysis.objects.filter(state=State.DONE, model_version__is_active=True).exclude(verdict=Verdict.OUT_OF_DOMAIN)
+        done = Analysis.objects.filter(state=State.DONE, model_version__is_active=True).exclude(
+            verdict=Verdict.OUT_OF_DOMAIN
+        )
         after, from_ = now - DRIFT_NOW, now - DRIFT_NOW - DRIFT_BEFORE
         recent = np.array(done.filter(finished_at__gte=after).values_list("probability", flat=True), dtype=float)
         before = np.array(
-            done.filter(finished_at__lt=after, finished_at__gte=from_).values_list("probability", flat=True), dtype=float
+            done.filter(finished_at__lt=after, finished_at__gte=from_).values_list("probability", flat=True),
+            dtype=float,
         )
         if min(len(recent), len(before)) >= DRIFT_LEAST:
             sha256 = done.values_list("model_version__sha256", flat=True)[0]
@@ -144,5 +163,5 @@ def metrics(request: HttpRequest) -> HttpResponse:
     requests = REQUESTS
     if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
         requests = CollectorRegistry()
-        multiprocess.MultiProcessCollector(requests)
+        multiprocess.MultiProcessCollector(requests)  # type: ignore[no-untyped-call]
     return HttpResponse(generate_latest(requests) + generate_latest(work), content_type=CONTENT_TYPE_LATEST)

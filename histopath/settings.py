@@ -124,6 +124,8 @@ CACHES = {"default": env.cache("CACHE_URL", default=f"filecache://{VAR / 'cache'
 # Files: uploads never lie under the static root and are served by views alone
 MEDIA_ROOT = Path(env.str("MEDIA_ROOT", default=str(VAR / "media")))
 MEDIA_URL = "/never-served/"
+#: Where nginx, and nobody else, finds MEDIA_ROOT: files are then sent by it (docs/operations.md).
+ACCEL_PREFIX = env.str("ACCEL_PREFIX", default="").rstrip("/")
 STATIC_URL = "static/"
 STATIC_ROOT = Path(env.str("STATIC_ROOT", default=str(BASE_DIR / "staticfiles")))
 STATICFILES_DIRS = [BASE_DIR / "static"]

@@ -7,7 +7,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db.models import QuerySet
-from django.http import FileResponse, Http404, HttpResponse
+from django.http import HttpResponse
 from django.http.response import HttpResponseBase
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema, extend_schema_view
@@ -20,6 +20,7 @@ from rest_framework.views import APIView
 
 from cases import report as reports
 from cases import services
+from cases.files import send as send_file
 from cases.models import Case, Review, Slide
 
 from . import answers, errors
@@ -221,11 +222,7 @@ class SlideImage(APIView):
     )
     def get(self, request: Request, pk: uuid.UUID) -> HttpResponseBase:
         slide = generics.get_object_or_404(Slide.objects.visible_to(request.user), pk=pk)
-        try:
-            opened = slide.file.storage.open(str(slide.file.name))
-        except FileNotFoundError as error:
-            raise Http404 from error
-        return FileResponse(opened, content_type="image/png", headers={"Cache-Control": "private, no-store"})
+        return send_file(slide.file.storage, slide.file.name, "image/png")
 
 
 @extend_schema(tags=["Reviews"])

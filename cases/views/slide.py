@@ -7,13 +7,13 @@ import uuid
 import numpy as np
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
-from django.http import FileResponse, Http404, HttpResponse, HttpResponseBase
+from django.http import Http404, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect, render
 from django.views.decorators.cache import cache_control
 from django.views.decorators.http import require_GET, require_POST
 
 from cases import charts, previews, services, wording
-from cases.models import Slide
+from cases.files import send as send_file
 from cases.progress import slide_progress
 from inference import queue
 from inference.engine import activationmap, patchmap
@@ -57,21 +57,13 @@ def slide(request: SignedInRequest, pk: uuid.UUID) -> HttpResponse:
     return render(request, "cases/slide.html", context)
 
 
-def _file(slide: Slide, name: str, content_type: str) -> HttpResponseBase:
-    try:
-        opened = slide.file.storage.open(name)
-    except FileNotFoundError as error:
-        raise Http404("The file is missing from the store.") from error
-    return FileResponse(opened, content_type=content_type)
-
-
 @login_required
 @private
 @require_GET
 def image(request: SignedInRequest, pk: uuid.UUID) -> HttpResponseBase:
     """The slide's pixels, PNG."""
     found = get_slide(request.user, pk)
-    return _file(found, found.file.name, "image/png")
+    return send_file(found.file.storage, found.file.name, "image/png")
 
 
 @login_required
@@ -80,7 +72,7 @@ def image(request: SignedInRequest, pk: uuid.UUID) -> HttpResponseBase:
 def thumbnail(request: SignedInRequest, pk: uuid.UUID) -> HttpResponseBase:
     """A small JPEG of the slide."""
     found = get_slide(request.user, pk)
-    return _file(found, found.thumbnail.name, "image/jpeg")
+    return send_file(found.file.storage, found.thumbnail.name, "image/jpeg")
 
 
 @login_required
@@ -119,9 +111,9 @@ def view(request: SignedInRequest, pk: uuid.UUID) -> HttpResponseBase:
     """What the viewer shows: the pixels themselves, or a reduced JPEG of a very large slide."""
     found = get_slide(request.user, pk)
     if not previews.is_large(found):
-        return _file(found, found.file.name, "image/png")
+        return send_file(found.file.storage, found.file.name, "image/png")
     try:
-        return _file(found, previews.ensure(found), "image/jpeg")
+        return send_file(found.file.storage, previews.ensure(found), "image/jpeg")
     except (ImageError, FileNotFoundError) as error:
         raise Http404("The image can’t be read from the store.") from error
 

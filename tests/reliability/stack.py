@@ -91,7 +91,9 @@ class Stack:
     def ask(self, code: str) -> Any:
         """Run code with the models at hand; what it puts into ``answer`` comes back."""
         preamble = "import json\nfrom cases.models import *\nfrom inference.models import *\n"
-        out = self.manage("shell", "--no-imports", "-c", preamble + textwrap.dedent(code) + "\nprint('>>>' + json.dumps(answer))")
+        out = self.manage(
+            "shell", "--no-imports", "-c", preamble + textwrap.dedent(code) + "\nprint('>>>' + json.dumps(answer))"
+        )
         return json.loads(out.rsplit(">>>", 1)[1])
 
     def prepare(self) -> None:
@@ -176,7 +178,9 @@ class Stack:
 
     def states(self) -> dict[str, list[Any]]:
         """Of each slide, from the API: the states of its current analysis."""
-        answer = requests.get(f"{self.url}/api/v1/cases/{self.case}/slides?page_size=200", headers=self.headers, timeout=30)
+        answer = requests.get(
+            f"{self.url}/api/v1/cases/{self.case}/slides?page_size=200", headers=self.headers, timeout=30
+        )
         answer.raise_for_status()
         return {slide["id"]: slide for slide in answer.json()["results"]}
 

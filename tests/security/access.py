@@ -74,6 +74,7 @@ PORTAL: dict[str, Row | tuple[Row, ...]] = {
     "cases:slide_delete": (Row(CONFIRM, target="slide"), Row(CHANGE, "post", "slide")),
     "cases:statistics": Row(SIGNED_IN),
     "cases:help": Row(EVERYBODY),
+    "cases:model": Row(SIGNED_IN, target="model"),
     "cases:status": Row(SIGNED_IN),
     "cases:theme": Row(REDIRECT, "post", data={"theme": "dark"}),
     "cases:preferences": Row(SIGNED_IN),

@@ -41,7 +41,7 @@ def sealed(case: Case, alice: User) -> Seal:
 
 #: Parts of a page whose reading is noted already, or which show nothing of a case.
 PARTS = {
-    "cases:progress", "cases:stream", "cases:edit", "cases:delete", "cases:slide_delete", "cases:thumbnail", "cases:map",
+    "cases:progress", "cases:edit", "cases:delete", "cases:slide_delete", "cases:thumbnail", "cases:map",
     "cases:activation", "cases:patch", "cases:trail",
 }  # fmt: skip
 #: Noted by the view itself, as more than a look.

@@ -196,9 +196,7 @@ def test_a_damaged_backup_restores_nothing(alice: User, media: Path, real_model:
     assert Case.objects.get().title == "Now"
 
 
-def test_a_backup_that_fails_leaves_no_file(
-    slide: Slide, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_backup_that_fails_leaves_no_file(slide: Slide, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(path: Path) -> None:
         raise sqlite3.OperationalError("disk full")
 

@@ -17,7 +17,17 @@ from cases.models import Case, Slide, User
 from tests.conftest import ROOT
 
 As = Callable[[User], Client]
-PAGES = ["cases:home", "cases:history", "cases:new", "cases:help", "account_login", "mfa_index", "api:me", "docs", "health"]
+PAGES = [
+    "cases:home",
+    "cases:history",
+    "cases:new",
+    "cases:help",
+    "account_login",
+    "mfa_index",
+    "api:me",
+    "docs",
+    "health",
+]
 
 
 def directives(policy: str) -> dict[str, list[str]]:
@@ -42,7 +52,8 @@ def test_headers_of_every_page(name: str, as_user: As, alice: User) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["cases:case", "cases:image", "cases:thumbnail", "cases:view", "cases:slide", "cases:trail", "cases:progress"]
+    "name",
+    ["cases:case", "cases:image", "cases:thumbnail", "cases:view", "cases:slide", "cases:trail", "cases:progress"],
 )
 def test_what_is_private_is_kept_nowhere(name: str, as_user: As, alice: User, slide: Slide) -> None:
     pk = slide.case_id if name in ("cases:case", "cases:trail", "cases:progress") else slide.pk
@@ -65,7 +76,11 @@ def test_pages_hold_no_inline_script_or_style(as_user: As, alice: User, slide: S
 def test_what_people_write_is_escaped(as_user: As, alice: User, case: Case) -> None:
     Case.objects.filter(pk=case.pk).update(title="<script>alert(1)</script>", notes="<img src=x>", patient='"><b>')
     client = as_user(alice)
-    for path in (reverse("cases:case", args=[case.pk]), reverse("cases:history"), reverse("cases:trail", args=[case.pk])):
+    for path in (
+        reverse("cases:case", args=[case.pk]),
+        reverse("cases:history"),
+        reverse("cases:trail", args=[case.pk]),
+    ):
         page = client.get(path).content.decode()
         assert "<script>alert" not in page and "<img src=x" not in page and '"><b>' not in page
 

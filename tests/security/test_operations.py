@@ -30,8 +30,9 @@ As = Callable[[User], Client]
 def lines(caplog: pytest.LogCaptureFixture) -> Callable[[], list[dict[str, Any]]]:
     """What was logged, as the JSON that production writes."""
     made = configuration("json", "INFO")["formatters"]["json"]
-    from histopath.logging import Context
     from pythonjsonlogger.json import JsonFormatter
+
+    from histopath.logging import Context
 
     formatter = JsonFormatter(made["format"], rename_fields=made["rename_fields"])
     caplog.handler.addFilter(Context())

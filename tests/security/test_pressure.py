@@ -52,7 +52,10 @@ def test_pages_answer_429(alice: User, slide: Slide, as_user: As, settings: Any)
     settings.QUEUE_MAX = 1
     client = as_user(alice)
     cases = Case.objects.count()
-    for name, data in (("cases:new", {"title": "New", "overlap": "0.0", "magnification": "unknown"}), ("cases:try", {})):
+    for name, data in (
+        ("cases:new", {"title": "New", "overlap": "0.0", "magnification": "unknown"}),
+        ("cases:try", {}),
+    ):
         files = {"images": [upload()]} if name == "cases:new" else {}
         answer = client.post(reverse(name), {**data, **files})
         assert answer.status_code == 429, (name, answer.status_code)
@@ -60,7 +63,9 @@ def test_pages_answer_429(alice: User, slide: Slide, as_user: As, settings: Any)
         assert "Nothing was stored" in answer.content.decode()
     assert Case.objects.count() == cases and Slide.objects.count() == 1
     answer = client.post(
-        reverse("cases:add_slides", args=[slide.case_id]), {"images": [upload()]}, headers={"Accept": "application/json"}
+        reverse("cases:add_slides", args=[slide.case_id]),
+        {"images": [upload()]},
+        headers={"Accept": "application/json"},
     )
     assert (answer.status_code, answer.json()["errors"][0]["code"]) == (429, "busy")
 
@@ -69,7 +74,9 @@ def test_the_api_answers_429(alice: User, slide: Slide, settings: Any) -> None:
     settings.QUEUE_MAX = 1
     _, plain = tokens.create(alice, "laboratory")
     answer = Client().post(
-        reverse("api:case-slides", args=[slide.case_id]), {"files": [upload()]}, headers={"Authorization": f"Token {plain}"}
+        reverse("api:case-slides", args=[slide.case_id]),
+        {"files": [upload()]},
+        headers={"Authorization": f"Token {plain}"},
     )
     assert (answer.status_code, answer.json()["code"]) == (429, "busy")
     assert int(answer["Retry-After"]) >= 10

@@ -177,7 +177,8 @@ def test_a_reset_mail_works_once(client: Client, alice: User) -> None:
 
 def test_sign_up_can_be_switched_off(client: Client, db: None, settings: Any) -> None:
     settings.SIGNUP_OPEN = False
-    client.post(reverse("account_signup"), {"username": "eve", "email": "eve@example.org", "password1": PASSWORD, "password2": PASSWORD})
+    client.post(
+        reverse("account_signup"),
+        {"username": "eve", "email": "eve@example.org", "password1": PASSWORD, "password2": PASSWORD},
+    )
     assert not User.objects.filter(username="eve").exists()
-
-

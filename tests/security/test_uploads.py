@@ -72,7 +72,7 @@ def with_metadata(kind: str) -> bytes:
 def test_only_pixels_are_kept(kind: str, case: Case, media: Path, model: ModelVersion) -> None:
     content = with_metadata(kind)
     assert SECRET in content
-    slides, rejected = services.add_slides(case, [upload("field", content)])
+    _, rejected = services.add_slides(case, [upload("field", content)])
     assert not rejected
     slide = Slide.objects.get()
     with slide.file.open() as file:
@@ -157,9 +157,7 @@ def test_decoding_that_needs_too_much_memory_is_refused(
     assert slides, "and the next one is read"
 
 
-def test_decoding_that_takes_too_long_is_ended(
-    case: Case, media: Path, model: ModelVersion, settings: Any
-) -> None:
+def test_decoding_that_takes_too_long_is_ended(case: Case, media: Path, model: ModelVersion, settings: Any) -> None:
     settings.DECODER_SECONDS = 1
     content = bomb(12_200)
     started = time.monotonic()
@@ -212,9 +210,7 @@ def test_many_at_once_are_all_read(media: Path) -> None:
     assert found == dict(enumerate(sizes))
 
 
-def test_a_full_disk_is_said_and_leaves_nothing(
-    case: Case, media: Path, model: ModelVersion, settings: Any
-) -> None:
+def test_a_full_disk_is_said_and_leaves_nothing(case: Case, media: Path, model: ModelVersion, settings: Any) -> None:
     settings.DISK_RESERVE = 2**62
     slides, rejected = services.add_slides(case, [upload()])
     assert not slides
@@ -285,3 +281,14 @@ def test_the_refusal_says_which_work_failed(tmp_path: Path) -> None:
         with pytest.raises(ImageError) as refused:
             decoding.run("reduce", [source, out], 10)
     assert refused.value.code == "not_an_image"
+
+
+def test_nginx_sends_the_file_where_it_is_told_to(slide: Slide, alice: User, charlie: User, settings: Any) -> None:
+    settings.ACCEL_PREFIX = "/protected"
+    path = reverse("cases:image", args=[slide.pk])
+    client, stranger = Client(), Client()
+    client.force_login(alice)
+    stranger.force_login(charlie)
+    answer = client.get(path)
+    assert answer["X-Accel-Redirect"] == f"/protected/{slide.file.name}" and answer.content == b""
+    assert "X-Accel-Redirect" not in stranger.get(path)

@@ -41,6 +41,6 @@ class Command(BaseCommand):
             self.stdout.write(f"{made.count} events: {made.hash}")
 
     def export(self, case: str | None, **_: Any) -> None:
-        events = Event.objects.filter(case=case) if case else Event.objects.all()
+        events = Event.objects.filter(case_id=case) if case else Event.objects.all()
         for row in audit.rows(events):
             self.stdout.write(json.dumps(row))

@@ -1,0 +1,27 @@
+"""How a stored file leaves the house: after its view has checked who asks."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.core.files.storage import Storage
+from django.http import FileResponse, Http404, HttpResponse
+from django.http.response import HttpResponseBase
+
+
+def send(storage: Storage, name: str | None, content_type: str) -> HttpResponseBase:
+    """The file ``name``, by nginx where ACCEL_PREFIX says so (see docs/operations.md), else by this process.
+
+    Raises ``Http404`` where it is missing.
+    """
+    if settings.ACCEL_PREFIX:
+        if not name or not storage.exists(name):
+            raise Http404("The file is missing from the store.")
+        answer: HttpResponseBase = HttpResponse(content_type=content_type)
+        answer["X-Accel-Redirect"] = f"{settings.ACCEL_PREFIX}/{name}"
+    else:
+        try:
+            answer = FileResponse(storage.open(name or ""), content_type=content_type)
+        except FileNotFoundError as error:
+            raise Http404("The file is missing from the store.") from error
+    answer["Cache-Control"] = "private, no-store"
+    return answer
