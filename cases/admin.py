@@ -48,7 +48,7 @@ class ReadOnlyInline(admin.TabularInline):
 class SlideInline(ReadOnlyInline):
     model = Slide
     fields = ["picture", "patch_map", "original_name", "state", "verdict", "probability", "confidence"]
-    readonly_fields = fields
+    readonly_fields = tuple(fields)
     verbose_name_plural = "slides with maps"
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Slide]:
@@ -89,7 +89,7 @@ class SlideInline(ReadOnlyInline):
 class ReviewInline(ReadOnlyInline):
     model = Review
     fields = ["reading", "subtype", "comment", "author", "created_at", "verdict", "probability"]
-    readonly_fields = fields
+    readonly_fields = tuple(fields)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Review]:
         reviews = super().get_queryset(request).select_related("author", "case")
@@ -105,7 +105,7 @@ class ReviewInline(ReadOnlyInline):
 class EventInline(ReadOnlyInline):
     model = Event
     fields = ["at", "kind", "actor", "detail"]
-    readonly_fields = fields
+    readonly_fields = tuple(fields)
     verbose_name_plural = "timeline"
 
 
@@ -134,7 +134,7 @@ class ReviewedFilter(admin.SimpleListFilter):
         if self.value() == "yes":
             return queryset.filter(pk__in=reviewed.values("case"))
         if self.value() == "mine":
-            return queryset.filter(pk__in=reviewed.filter(author=request.user).values("case"))
+            return queryset.filter(pk__in=reviewed.filter(author=request.user.pk).values("case"))
         return queryset
 
 
@@ -266,7 +266,7 @@ class CaseAdmin(admin.ModelAdmin):
 class AnalysisInline(ReadOnlyInline):
     model = Analysis
     fields = ["queued_at", "state", "is_current", "model_version", "verdict", "probability", "confidence", "error"]
-    readonly_fields = fields
+    readonly_fields = tuple(fields)
 
 
 @admin.register(Slide)

@@ -71,8 +71,8 @@ class HistoryFilter(forms.Form):
     )
     sort = forms.ChoiceField(choices=SORTS, required=False)
 
-    def __init__(self, user: User, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, auto_id="filter_%s", **kwargs)
+    def __init__(self, user: User, data: Any = None) -> None:
+        super().__init__(data, auto_id="filter_%s")
         self.user = user
         models: forms.ModelChoiceField[ModelVersion] = self.fields["model"]  # type: ignore[assignment]
         models.queryset = ModelVersion.objects.all()
@@ -106,7 +106,7 @@ class HistoryFilter(forms.Form):
     def cases(self) -> QuerySet[Case]:
         """The cases that this person may see and asks for, in order."""
         chosen = self.chosen
-        cases = Case.objects.visible_to(self.user)
+        cases: QuerySet[Case] = Case.objects.visible_to(self.user)
         if words := chosen.get("q"):
             for word in words.split():
                 cases = cases.filter(
@@ -128,7 +128,8 @@ class HistoryFilter(forms.Form):
         if tag := chosen.get("tag"):
             cases = cases.filter(pk__in=Case.objects.filter(tags__name=tag).values("pk"))
         if whose := chosen.get("whose"):
-            cases = cases.filter(**{"owner" if whose == "mine" else "assigned_to": self.user})
+            whom = Q(owner=self.user) if whose == "mine" else Q(assigned_to=self.user)
+            cases = cases.filter(whom)
         return cases.order_by(*ORDER[chosen.get("sort", "-created")])
 
     def _by_reading(self, cases: QuerySet[Case], reading: str) -> QuerySet[Case]:

@@ -41,7 +41,7 @@ class ImagesField(forms.FileField):
 
 
 class CaseForm(forms.ModelForm):
-    overlap = forms.TypedChoiceField(choices=OVERLAPS, coerce=float, required=False, empty_value=0.0)
+    overlap = forms.TypedChoiceField(choices=OVERLAPS, coerce=float, required=False, empty_value=0.0)  # type: ignore[arg-type]
     tags = forms.CharField(max_length=200, required=False, help_text="Words to find it by, with commas between.")
 
     class Meta:

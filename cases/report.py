@@ -99,7 +99,7 @@ def _pictures(slides: list[Slide]) -> Iterator[dict[str, Any]]:
         analysis = slide.analysis
         table = tables.get(analysis.pk) if analysis else None
         try:
-            with slide.thumbnail.storage.open(slide.thumbnail.name) as opened:
+            with slide.thumbnail.storage.open(str(slide.thumbnail.name)) as opened:
                 picture = Image.open(opened).convert("RGB")
         except OSError:
             yield {"slide": slide, "analysis": analysis}

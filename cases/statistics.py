@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -113,7 +114,7 @@ def compute(reviews: Iterable[Review]) -> Statistics:
     cells = Counter((review.reading, review.verdict) for review in reviews)
     overall = Agreement()
     months: dict[str, Agreement] = defaultdict(Agreement)
-    versions: dict[object, Agreement] = defaultdict(Agreement)
+    versions: dict[uuid.UUID | None, Agreement] = defaultdict(Agreement)
     bins = [Bin(low, high) for low, high in pairwise(BINS)]
     for review in reviews:
         if review.reading == Reading.UNCERTAIN:
@@ -128,7 +129,9 @@ def compute(reviews: Iterable[Review]) -> Statistics:
         overall.pairs.append(pair)
         months[f"{review.created_at:%B %Y}"].pairs.append(pair)
         versions[review.model_version_id].pairs.append(pair)
-    names = {model.pk: str(model) for model in ModelVersion.objects.filter(pk__in=[v for v in versions if v])}
+    names: dict[uuid.UUID | None, str] = {
+        model.pk: str(model) for model in ModelVersion.objects.filter(pk__in=[v for v in versions if v])
+    }
     return Statistics(
         readings=len(reviews),
         confusion=[

@@ -43,6 +43,8 @@ def statement(verdict: str, probability: float | None, model: ModelVersion | Non
         if model.calibrated
         else "The figure is the network’s own score; it is not calibrated and must not be read as a chance."
     )
+    if subject == "case" and model.calibrated:
+        chance = f"The mean probability of malignancy over its images is {_percent(probability)}."
     return f"The model reads this {subject} as {verdict}. {chance}"
 
 

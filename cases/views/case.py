@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -197,7 +198,7 @@ def add_slides(request: SignedInRequest, pk: uuid.UUID) -> HttpResponse:
     as_json = wants_json(request)
     form = ImagesForm(request.POST, request.FILES)
     if not form.is_valid():
-        problem = form.errors["images"][0]
+        problem = str(form.errors["images"][0])
         if as_json:
             return JsonResponse({"slides": [], "errors": [{"filename": "", "reason": problem}]}, status=400)
         messages.error(request, problem)
@@ -207,7 +208,7 @@ def add_slides(request: SignedInRequest, pk: uuid.UUID) -> HttpResponse:
 
 
 def _add(
-    request: HttpRequest, found: Case, files: list[UploadedFile], quiet: bool = False
+    request: HttpRequest, found: Case, files: Sequence[UploadedFile], quiet: bool = False
 ) -> dict[str, list[dict[str, str]]]:
     """Add the files and say what became of them, as messages and as data."""
     try:

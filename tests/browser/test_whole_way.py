@@ -1,0 +1,172 @@
+"""The whole way of a person, in a real browser before the real server and worker."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+pytestmark = [pytest.mark.browser, pytest.mark.live]
+
+PASSWORD = "a long and private word 41"
+
+
+def drop(page: Page, paths: list[Path]) -> None:
+    """Drop files on the page, as a mouse does."""
+    files = [
+        [path.name, base64.b64encode(path.read_bytes()).decode(), path.stat().st_mtime_ns // 1_000_000] for path in paths
+    ]
+    page.evaluate(
+        """files => {
+            const transfer = new DataTransfer();
+            for (const [name, content, lastModified] of files) {
+                const bytes = Uint8Array.from(atob(content), c => c.charCodeAt(0));
+                transfer.items.add(new File([bytes], name, {lastModified}));
+            }
+            const options = {dataTransfer: transfer, bubbles: true, cancelable: true};
+            for (const kind of ["dragenter", "dragover", "drop"])
+                document.body.dispatchEvent(new DragEvent(kind, options));
+        }""",
+        files,
+    )
+
+
+def sign_up(page: Page, name: str) -> None:
+    page.goto("/")
+    page.get_by_role("link", name="Create an account").click()
+    page.fill("input[name=username]", name)
+    page.fill("input[name=email]", f"{name}@example.org")
+    page.fill("input[name=password1]", PASSWORD)
+    page.fill("input[name=password2]", PASSWORD)
+    page.locator("main button[type=submit]").click()
+    page.wait_for_url("**/cases/")
+
+
+@pytest.mark.parametrize(("size", "theme"), [("wide", "light"), ("narrow", "dark")])
+def test_from_sign_up_to_report(
+    window: Callable[..., Page], images: Path, complaints: list[str], size: str, theme: str, tmp_path: Path
+) -> None:
+    page = window(size, theme)
+    sign_up(page, f"dana-{size}")
+    expect(page.get_by_role("heading", name="No case yet")).to_be_visible()
+
+    page.goto("/cases/new/")
+    drop(page, [images / "synthetic-1.png", images / "broken.png"])
+    page.locator("[data-folder-input]").set_input_files(images)
+    names = page.locator(".file-name")
+    expect(names).to_have_count(4)  # the picture dropped before is not taken twice; the text file is left out
+    expect(page.locator("[data-summary]")).to_contain_text("4 images to send")
+    page.get_by_role("button", name="Remove synthetic-3.png").click()
+    expect(names).to_have_count(3)
+    page.fill("input[name=title]", "From the browser")
+    page.fill("input[name=tags]", "tried")
+    page.get_by_role("button", name="Analyse").click()
+    expect(page.locator(".bad-file")).to_contain_text("broken.png")
+    expect(page.locator(".bad-file .file-facts")).to_contain_text(re.compile("damaged|not a PNG"))
+    page.get_by_role("link", name="Go to the case").click()
+
+    expect(page.get_by_role("heading", name="Aggregated diagnosis")).to_be_visible(timeout=90_000)
+    expect(page.locator(".slide[data-state=done]")).to_have_count(2, timeout=90_000)
+    expect(page.locator("[data-case-bar]")).to_have_count(0)
+    assert "uncalibrated" in page.content() or "calibrated" in page.content()
+
+    page.locator(".slide-link").first.click()
+    look_around(page)
+    page.keyboard.press("n")
+    expect(page.locator("h1")).to_have_text("synthetic-2.png")
+
+    page.goto("/cases/")
+    page.get_by_role("link", name="From the browser").click()
+    page.locator("#review").get_by_text("Uncertain").click()
+    page.get_by_role("button", name="Sign").click()
+    expect(page.locator(".readings")).to_contain_text("Uncertain")
+    report = page.request.get(str(page.get_by_role("link", name="Report", exact=True).get_attribute("href")))
+    assert report.headers["content-type"] == "application/pdf"
+    assert report.body().startswith(b"%PDF")
+
+    page.goto("/cases/?q=browser&tag=tried")
+    expect(page.locator(".row-title")).to_have_count(1)
+    page.goto("/cases/?q=nothing-of-this-name")
+    expect(page.get_by_role("heading", name="No case matches")).to_be_visible()
+
+    page.goto("/accounts/tokens/")
+    page.fill("input[name=name]", "lab server")
+    page.get_by_role("button", name="Create").click()
+    token = page.get_by_label("The new token").input_value()
+    answer = page.request.get("/api/v1/me", headers={"Authorization": f"Token {token}"})
+    assert answer.status == 200
+    assert complaints == []
+
+
+def look_around(page: Page) -> None:
+    """Maps, threshold, zoom and patches of the viewer; nothing of it on a slide out of domain but the image."""
+    expect(page.locator("[data-viewer].ready")).to_be_visible()
+    canvas = page.locator("[data-canvas]")
+    before = canvas.screenshot()
+    page.get_by_role("button", name="Zoom in").click()
+    page.wait_for_timeout(200)
+    assert canvas.screenshot() != before
+    page.get_by_role("button", name="Fit the image").click()
+    page.get_by_role("button", name="Activation").click()
+    expect(page.locator("[data-legend-high]")).to_have_text("for malignant")
+    page.get_by_role("button", name="Patches", exact=True).click()
+    page.locator("[data-threshold]").fill("100")
+    expect(page.locator("[data-threshold-out]")).to_have_text("100 %")
+    page.wait_for_timeout(200)
+    hidden = canvas.screenshot()
+    page.locator("[data-threshold]").fill("0")
+    page.wait_for_timeout(200)
+    assert canvas.screenshot() != hidden
+    box = canvas.bounding_box()
+    assert box
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    expect(page.locator("[data-tip]")).to_contain_text("malignant")
+    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    expect(page.locator("[data-dialog]")).to_be_visible()
+    expect(page.locator("[data-dialog-text]")).to_contain_text("Raw probability of malignancy")
+    page.keyboard.press("Escape")
+    expect(page.locator("[data-dialog]")).to_be_hidden()
+
+
+def test_a_reload_loses_nothing_that_was_sent(window: Callable[..., Page], signed_in: object, images: Path) -> None:
+    page = window(state=signed_in)
+    page.goto("/cases/new/")
+    drop(page, [images / "synthetic-1.png"])
+    page.fill("input[name=title]", "Reloaded")
+    page.get_by_role("button", name="Analyse").click()
+    page.wait_for_url(re.compile(r"/cases/[0-9a-f-]{36}/"))
+    page.reload()
+    expect(page.locator(".slide")).to_have_count(1)
+
+
+def test_going_offline_is_said(window: Callable[..., Page], signed_in: object) -> None:
+    page = window(state=signed_in)
+    page.goto("/cases/")
+    page.context.set_offline(True)
+    expect(page.locator("[data-offline]")).to_be_visible()
+    page.context.set_offline(False)
+    expect(page.locator("[data-offline]")).to_be_hidden()
+
+
+def test_it_works_without_scripts(chromium: object, stack: object, images: Path) -> None:
+    context = chromium.new_context(base_url=stack.url, java_script_enabled=False)  # type: ignore[attr-defined]
+    page = context.new_page()
+    sign_up(page, "noscript")
+    page.goto("/cases/new/")
+    page.fill("input[name=title]", "Without scripts")
+    page.locator("input[name=images]").set_input_files(images / "synthetic-2.png")
+    page.get_by_role("button", name="Analyse").click()
+    expect(page.locator("h1")).to_have_text("Without scripts")
+    expect(page.locator(".slide")).to_have_count(1)
+    for _ in range(60):
+        if page.get_by_role("heading", name="Aggregated diagnosis").count():
+            break
+        page.wait_for_timeout(1000)
+        page.reload()
+    page.locator(".slide-link").click()
+    expect(page.locator(".viewer-image")).to_be_visible()
+    context.close()
