@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import uuid
 from datetime import timedelta
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
+from django.conf import settings
 from django.db import models
 from django.db.models import QuerySet
 from django.utils import timezone
@@ -30,11 +31,12 @@ class ApiToken(AbstractAuthToken):
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
     digest = models.CharField(max_length=128, unique=True, editable=False)
     name = models.CharField(max_length=80)
     last_used_at = models.DateTimeField("last used", null=True, blank=True, editable=False)
 
-    objects: ClassVar[models.Manager[ApiToken]] = models.Manager()
+    objects = models.Manager["ApiToken"]()
 
     class Meta:
         ordering = ["-created"]

@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 import django_filters
+from django.core.exceptions import ValidationError
 from django.db.models import Q, QuerySet
 
 from cases.models import Case, Magnification
 from inference.models import Analysis, State, Verdict
 
+MAY_BE_EMPTY = (django_filters.CharFilter, django_filters.OrderingFilter)
 
-class CaseFilter(django_filters.FilterSet):
+
+class StrictFilterSet(django_filters.FilterSet):
+    """A filter with an empty value is refused where empty is no value, instead of being ignored."""
+
+    def is_valid(self) -> bool:
+        good = bool(super().is_valid())
+        for name, one in self.filters.items():
+            if self.data.get(name) == "" and not isinstance(one, MAY_BE_EMPTY):
+                self.form.add_error(name, ValidationError("This may not be empty.", "required"))
+                good = False
+        return good
+
+
+class CaseFilter(StrictFilterSet):
     q = django_filters.CharFilter(method="search", label="Words in title, patient, notes or file names.")
     state = django_filters.ChoiceFilter(
         choices=[(name, name) for name in ("empty", "running", "failed", "done")], method="in_state"
@@ -51,7 +66,7 @@ class CaseFilter(django_filters.FilterSet):
         return cases.filter(failed_count__gt=0) if value == "failed" else cases.filter(failed_count=0)
 
 
-class AnalysisFilter(django_filters.FilterSet):
+class AnalysisFilter(StrictFilterSet):
     state = django_filters.ChoiceFilter(choices=State.choices)
     verdict = django_filters.ChoiceFilter(choices=Verdict.choices)
     case = django_filters.UUIDFilter(field_name="slide__case")

@@ -21,7 +21,8 @@ from inference.results import probabilities
 
 from . import results
 from .errors import Problem
-from .serializers import CutPointsOut, FileErrorOut, ProbabilitiesOut, ProbabilityField, SingleOut
+from .fields import Count, ModelSerializer, Number, Probability, Text, Words
+from .serializers import CutPointsOut, FileErrorOut, ProbabilitiesOut, SingleOut
 
 
 class Linked(serializers.Serializer[Any]):
@@ -31,8 +32,8 @@ class Linked(serializers.Serializer[Any]):
         return str(self.context["request"].build_absolute_uri(reverse(name, args=args)))
 
 
-def overlap_field(**kwargs: Any) -> serializers.FloatField:
-    return serializers.FloatField(
+def overlap_field(**kwargs: Any) -> Number:
+    return Number(
         min_value=0.0,
         max_value=MAX_OVERLAP,
         help_text="Least share of a patch that neighbours have in common.",
@@ -45,16 +46,15 @@ class TagsField(serializers.ListField):
         return [tag.name for tag in data.all()]
 
 
-class CaseOut(Linked, serializers.ModelSerializer[Case]):
+class CaseOut(Linked, ModelSerializer[Case]):
+    title = Words(max_length=120)
     owner = serializers.CharField(source="owner.username", read_only=True)
     overlap = overlap_field(required=False)
-    tags = TagsField(
-        child=serializers.CharField(max_length=30), required=False, max_length=20, help_text="Your words for it."
-    )
+    tags = TagsField(child=Words(max_length=30), required=False, max_length=20, help_text="Your words for it.")
     state = serializers.ChoiceField(["empty", "running", "failed", "done"], read_only=True)
     verdict = serializers.SerializerMethodField()
     probabilities = serializers.SerializerMethodField()
-    confidence = ProbabilityField(read_only=True, allow_null=True)
+    confidence = Probability(read_only=True, allow_null=True)
     result_url = serializers.SerializerMethodField()
     slides_url = serializers.SerializerMethodField()
     report_url = serializers.SerializerMethodField()
@@ -109,7 +109,7 @@ class CaseOut(Linked, serializers.ModelSerializer[Case]):
         return case
 
 
-class AnalysisOut(Linked, serializers.ModelSerializer[Analysis]):
+class AnalysisOut(Linked, ModelSerializer[Analysis]):
     """One run of one model version over one slide."""
 
     case = serializers.UUIDField(source="slide.case_id", read_only=True)
@@ -160,7 +160,7 @@ class AnalysisOut(Linked, serializers.ModelSerializer[Analysis]):
         return self.link("api:analysis-patches", analysis.pk)
 
 
-class SlideOut(Linked, serializers.ModelSerializer[Slide]):
+class SlideOut(Linked, ModelSerializer[Slide]):
     filename = serializers.CharField(source="original_name", read_only=True)
     analysis = serializers.SerializerMethodField(help_text="The current one.")
     state = serializers.SerializerMethodField()
@@ -226,7 +226,7 @@ class PatchOut(serializers.Serializer[Any]):
     index = serializers.IntegerField()
     x = serializers.IntegerField(help_text="Left edge in pixels of the slide.")
     y = serializers.IntegerField(help_text="Top edge in pixels of the slide.")
-    malignant = ProbabilityField(help_text="Raw probability.")
+    malignant = Probability(help_text="Raw probability.")
 
 
 class PatchesOut(serializers.Serializer[Any]):
@@ -240,11 +240,11 @@ class PatchesOut(serializers.Serializer[Any]):
     patches = PatchOut(many=True)
 
 
-class ReviewOut(serializers.ModelSerializer[Review]):
+class ReviewOut(ModelSerializer[Review]):
     author = serializers.CharField(source="author.username", read_only=True)
     reading = serializers.ChoiceField(Reading.choices)
     verdict = serializers.SerializerMethodField(help_text="What the model said when the reading was signed.")
-    probability = ProbabilityField(read_only=True, allow_null=True)
+    probability = Probability(read_only=True, allow_null=True)
     agrees = serializers.BooleanField(read_only=True, allow_null=True)
 
     class Meta:
@@ -259,7 +259,7 @@ class ReviewOut(serializers.ModelSerializer[Review]):
         return review.verdict or None
 
 
-class ModelVersionOut(serializers.ModelSerializer[ModelVersion]):
+class ModelVersionOut(ModelSerializer[ModelVersion]):
     cut_points = serializers.SerializerMethodField()
 
     class Meta:
@@ -280,11 +280,12 @@ class ModelVersionDetailOut(ModelVersionOut):
         read_only_fields = fields  # type: ignore[assignment]
 
 
-class TokenOut(serializers.ModelSerializer[ApiToken]):
+class TokenOut(ModelSerializer[ApiToken]):
+    name = Words(max_length=80)
     hint = serializers.CharField(read_only=True, help_text="How the token begins.")
     created_at = serializers.DateTimeField(source="created", read_only=True)
     expires_at = serializers.DateTimeField(source="expiry", read_only=True, allow_null=True)
-    days = serializers.IntegerField(
+    days = Count(
         write_only=True,
         required=False,
         min_value=0,
@@ -307,13 +308,13 @@ class NewTokenOut(TokenOut):
 
 
 class SignInIn(serializers.Serializer[Any]):
-    username = serializers.CharField(max_length=254, help_text="User name or e-mail address.")
-    password = serializers.CharField(max_length=1000, trim_whitespace=False)
-    code = serializers.CharField(
+    username = Words(max_length=254, help_text="User name or e-mail address.")
+    password = Words(max_length=1000, trim_whitespace=False)
+    code = Text(
         max_length=20, required=False, allow_blank=True, help_text="One-time code, for accounts with two factors."
     )
-    name = serializers.CharField(max_length=80, required=False, default="sign-in", help_text="Of the token.")
-    days = serializers.IntegerField(
+    name = Words(max_length=80, required=False, default="sign-in", help_text="Of the token.")
+    days = Count(
         required=False, min_value=1, max_value=tokens.MAX_DAYS, default=1, help_text="Days that the token lives."
     )
 
@@ -325,7 +326,7 @@ class LimitsOut(serializers.Serializer[Any]):
     max_pixels = serializers.IntegerField(help_text="Of one image.")
 
 
-class MeOut(serializers.ModelSerializer[User]):
+class MeOut(ModelSerializer[User]):
     name = serializers.CharField(source="get_full_name", read_only=True)
     limits = serializers.SerializerMethodField()
 

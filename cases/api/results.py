@@ -88,6 +88,8 @@ def folder(request: Request, case: Case, cached: bool = False) -> dict[str, Any]
             images.append(single(request, analysis, cached))
         elif analysis.state == State.FAILED:
             errors.append(file_error(analysis))
+    if not images and errors and all(error["code"].startswith("model") for error in errors):
+        raise unavailable("model_unusable", errors[0]["reason"])
     if not images:
         raise Problem("analysis_failed", "None of the images could be analysed.", errors=errors)
     version = services.case_model(case)

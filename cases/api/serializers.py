@@ -11,12 +11,7 @@ from cases.models import Magnification
 from inference.engine.grid import MAX_OVERLAP
 from inference.models import Verdict
 
-
-class ProbabilityField(serializers.FloatField):
-    """0 to 1."""
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(min_value=0.0, max_value=1.0, **kwargs)
+from .fields import Probability
 
 
 class OptionsIn(serializers.Serializer[Any]):
@@ -57,13 +52,13 @@ class FolderIn(OptionsIn):
 
 
 class ProbabilitiesOut(serializers.Serializer[Any]):
-    benign = ProbabilityField()
-    malignant = ProbabilityField()
+    benign = Probability()
+    malignant = Probability()
 
 
 class CutPointsOut(serializers.Serializer[Any]):
-    low = ProbabilityField(help_text="Below it: benign.")
-    high = ProbabilityField(help_text="Above it: malignant. Between the two: indeterminate.")
+    low = Probability(help_text="Below it: benign.")
+    high = Probability(help_text="Above it: malignant. Between the two: indeterminate.")
 
 
 class PatchBreakdownOut(serializers.Serializer[Any]):
@@ -96,9 +91,7 @@ class SingleOut(serializers.Serializer[Any]):
     """The result of one image. The first six fields are upstream's."""
 
     prediction = serializers.ChoiceField(Verdict.choices, help_text="The same as `verdict`.")
-    confidence = ProbabilityField(
-        help_text="The larger of the two probabilities; 0 where the verdict is out_of_domain."
-    )
+    confidence = Probability(help_text="The larger of the two probabilities; 0 where the verdict is out_of_domain.")
     probabilities = ProbabilitiesOut(help_text="Calibrated; they sum to 1. 0.5 each where out_of_domain.")
     num_patches = serializers.IntegerField(min_value=1)
     patch_breakdown = PatchBreakdownOut(
@@ -110,7 +103,7 @@ class SingleOut(serializers.Serializer[Any]):
     slide = serializers.UUIDField()
     filename = serializers.CharField()
     verdict = serializers.ChoiceField(Verdict.choices)
-    raw_probability = ProbabilityField(
+    raw_probability = Probability(
         allow_null=True,
         help_text="Mean malignant probability of the patches before calibration; null where out_of_domain.",
     )
@@ -128,7 +121,7 @@ class AggregateOut(serializers.Serializer[Any]):
     """Mean of the calibrated probabilities of the images in domain, judged by the same cut points."""
 
     prediction = serializers.ChoiceField(Verdict.choices)
-    confidence = ProbabilityField()
+    confidence = Probability()
     probabilities = ProbabilitiesOut()
     verdict = serializers.ChoiceField(Verdict.choices)
     cut_points = CutPointsOut()
