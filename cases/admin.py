@@ -47,8 +47,8 @@ class ReadOnlyInline(admin.TabularInline):
 
 class SlideInline(ReadOnlyInline):
     model = Slide
-    fields = ["picture", "patch_map", "original_name", "state", "verdict", "probability", "confidence"]
-    readonly_fields = tuple(fields)
+    readonly_fields = ["picture", "patch_map", "original_name", "state", "verdict", "probability", "confidence"]
+    fields = tuple(readonly_fields)
     verbose_name_plural = "slides with maps"
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Slide]:
@@ -88,8 +88,8 @@ class SlideInline(ReadOnlyInline):
 
 class ReviewInline(ReadOnlyInline):
     model = Review
-    fields = ["reading", "subtype", "comment", "author", "created_at", "verdict", "probability"]
-    readonly_fields = tuple(fields)
+    readonly_fields = ["reading", "subtype", "comment", "author", "created_at", "verdict", "probability"]
+    fields = tuple(readonly_fields)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Review]:
         reviews = super().get_queryset(request).select_related("author", "case")
@@ -104,8 +104,8 @@ class ReviewInline(ReadOnlyInline):
 
 class EventInline(ReadOnlyInline):
     model = Event
-    fields = ["at", "kind", "actor", "detail"]
-    readonly_fields = tuple(fields)
+    readonly_fields = ["at", "kind", "actor", "detail"]
+    fields = tuple(readonly_fields)
     verbose_name_plural = "timeline"
 
 
@@ -265,8 +265,8 @@ class CaseAdmin(admin.ModelAdmin):
 
 class AnalysisInline(ReadOnlyInline):
     model = Analysis
-    fields = ["queued_at", "state", "is_current", "model_version", "verdict", "probability", "confidence", "error"]
-    readonly_fields = tuple(fields)
+    readonly_fields = ["queued_at", "state", "is_current", "model_version", "verdict", "probability", "confidence", "error"]
+    fields = tuple(readonly_fields)
 
 
 @admin.register(Slide)
@@ -282,7 +282,7 @@ class SlideAdmin(admin.ModelAdmin):
     readonly_fields = [
         "case", "original_name", "picture", "sha256", "format", "size", "width", "height", "magnification", "added_at",
     ]  # fmt: skip
-    fields = readonly_fields
+    fields = tuple(readonly_fields)
 
     class Media:
         css = {"all": ["css/admin.css"]}
