@@ -14,10 +14,10 @@ RUN SECRET_KEY=only-for-collecting-static-files-at-build-time-0 VAR_DIR=/tmp/var
     python manage.py collectstatic --no-input
 
 FROM python:3.11-slim-bookworm
-# What lays out the PDF reports.
+# What lays out the PDF reports, and what writes backups of PostgreSQL.
 RUN apt-get update -qq \
     && apt-get install -y -qq --no-install-recommends \
-       fonts-dejavu-core libpango-1.0-0 libpangoft2-1.0-0 libharfbuzz-subset0 \
+       fonts-dejavu-core libpango-1.0-0 libpangoft2-1.0-0 libharfbuzz-subset0 postgresql-client \
     && rm -rf /var/lib/apt/lists/*
 RUN useradd --system --uid 10001 --home-dir /data histopath \
     && mkdir /data && chown histopath /data
