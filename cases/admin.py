@@ -155,7 +155,6 @@ class CaseAdmin(admin.ModelAdmin):
     list_per_page = 50
     inlines = [SlideInline, ReviewInline, EventInline]
     actions = ["rerun", "assign", "mark_for_teaching", "unmark_for_teaching", "export_csv", "export_json"]
-    autocomplete_fields = ["assigned_to"]
     filter_horizontal = ["tags"]
     readonly_fields = [
         "owner", "title", "patient", "notes", "magnification", "overlap", "said", "p_malignant", "sure", "state",
@@ -182,6 +181,11 @@ class CaseAdmin(admin.ModelAdmin):
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
+
+    def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        if db_field.name == "assigned_to":
+            kwargs["queryset"] = reviewers()
+        return super().formfield_for_foreignkey(db_field, request, **kwargs)
 
     @admin.display(description="")
     def picture(self, case: Any) -> SafeString | str:
