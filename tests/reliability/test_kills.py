@@ -141,9 +141,12 @@ def random_kills(stack: Stack, images: list[bytes], kills: int, seed: int) -> di
         stack.supervise()
     uploader.end.set()
     uploader.join()
-    stack.supervise()
-    stack.wait_ready()
-    until(LEASE + 900, stack.settled, "all settled after the kills")
+
+    def settled() -> bool:
+        stack.supervise()
+        return stack.settled()
+
+    until(LEASE + 900, settled, "all settled after the kills")
     rows = stack.rows()
     failed = [row for row in rows if row["state"] == "failed"]
     assert all(row["error"] for row in failed), "each failure says why"

@@ -1,0 +1,105 @@
+"""People browse and upload at once: nothing fails, pages stay quick, the queue drains, memory stays flat."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.reliability.conftest import Postgres, Start, images, postgres, start  # noqa: F401
+from tests.reliability.stack import Stack, children, until
+
+pytestmark = [pytest.mark.slow, pytest.mark.live]
+
+#: The full run is 600 s with 120 people and asks for the times (see docs/reliability.md).
+SECONDS = int(os.environ.get("LOAD_SECONDS", "20"))
+PEOPLE = int(os.environ.get("LOAD_PEOPLE", "24"))
+#: Milliseconds that 95 of 100 pages may take; 0 asks nothing, as machines that do other work give no figures.
+P95 = int(os.environ.get("LOAD_P95", "0"))
+
+
+def resident(stack: Stack, name: str) -> float:
+    """Megabytes that a process and those below it hold now; shared pages count once a process."""
+    total = 0
+    for pid in (stack.processes[name].pid, *children(stack.processes[name].pid)):
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                total += int(line.split()[1])
+    return total / 1024
+
+
+def test_many_at_once(
+    start: Start,  # noqa: F811
+    postgres: Postgres,  # noqa: F811
+    images: list[bytes],  # noqa: F811
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for number, content in enumerate(images[:10]):
+        (folder / f"{number}.png").write_bytes(content)
+    with start(DATABASE_URL=postgres.database()) as stack:
+        stack.manage("collectstatic", "--no-input")
+        session, cases = stack.ask(
+            """
+            from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
+            from django.contrib.sessions.backends.db import SessionStore
+            user = User.objects.get()
+            store = SessionStore()
+            store[SESSION_KEY] = str(user.pk)
+            store[BACKEND_SESSION_KEY] = "django.contrib.auth.backends.ModelBackend"
+            store[HASH_SESSION_KEY] = user.get_session_auth_hash()
+            store.save()
+            cases = Case.objects.bulk_create(Case(owner=user, title=f"Case {n}") for n in range(60))
+            answer = [store.session_key, [str(case.pk) for case in cases]]
+            """
+        )
+        before = {name: resident(stack, name) for name in stack.processes}
+        done = subprocess.run(
+            [
+                sys.executable, "-m", "locust", "-f", "tests/load/locustfile.py", "--headless", "--json",
+                "--users", str(PEOPLE), "--spawn-rate", str(max(1, PEOPLE // 10)), "--run-time", f"{SECONDS}s",
+                "--host", stack.url, "--exit-code-on-error", "0",
+            ],
+            cwd=ROOT,
+            env={
+                **os.environ,
+                "LOAD_SESSION": session,
+                "LOAD_TOKEN": stack.headers["Authorization"].removeprefix("Token "),
+                "LOAD_CASES": json.dumps(cases),
+                "LOAD_IMAGES": str(folder),
+            },
+            capture_output=True, text=True, timeout=SECONDS + 120,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        found = {}
+        for entry in json.loads(done.stdout):
+            times = sorted((float(ms), count) for ms, count in entry["response_times"].items())
+            total, so_far, p95 = sum(count for _, count in times), 0, 0.0
+            for ms, count in times:
+                so_far += count
+                if so_far >= 0.95 * total:
+                    p95 = ms
+                    break
+            found[entry["name"]] = {"n": entry["num_requests"], "failures": entry["num_failures"], "p95_ms": p95}
+        after = {name: resident(stack, name) for name in stack.processes}
+
+        def drained() -> bool:
+            return bool(stack.ask("answer = not Analysis.objects.filter(state__in=['queued', 'running']).exists()"))
+
+        until(600 + SECONDS * 10, drained, "the queue drains")
+        states = {row["state"] for row in stack.rows()}
+    with capsys.disabled():
+        print(f"\n{PEOPLE} people, {SECONDS} s: {json.dumps(found)}; MB before {before}, after {after}")
+    assert found["case"]["n"] and found["upload"]["n"]
+    assert not [name for name, figures in found.items() if figures["failures"]], found
+    assert states == {"done"}
+    if P95:
+        assert all(found[name]["p95_ms"] <= P95 for name in ("history", "case", "progress", "statistics")), found
+        assert after["web"] - before["web"] < 200
