@@ -16,7 +16,7 @@ from PIL import Image
 if TYPE_CHECKING:
     from .checkpoint import Metadata
 
-Floats = NDArray[np.float32]
+Floats = NDArray[np.floating]
 
 #: Longer sides are averaged down to below twice this many pixels.
 WORKING_SIDE = 256

@@ -6,7 +6,7 @@ import io
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFilter
 
 # Haematoxylin, eosin and residual absorption vectors: Ruifrok & Johnston, Anal. Quant. Cytol. Histol. 2001.
 HED = np.array([[0.650, 0.704, 0.286], [0.072, 0.990, 0.105], [0.268, 0.570, 0.776]], dtype=np.float32)
@@ -52,7 +52,7 @@ def random_patch(pixels: np.ndarray, random: np.random.Generator, strength: Stre
     side = min(side, height, width)
     y, x = random.integers(0, height - side + 1), random.integers(0, width - side + 1)
     patch = pixels[y : y + side, x : x + side]
-    patch = np.rot90(patch, random.integers(4))
+    patch = np.rot90(patch, int(random.integers(4)))
     if random.random() < 0.5:
         patch = patch[:, ::-1]
     image = Image.fromarray(np.ascontiguousarray(stain_jitter(patch, random, strength)))
@@ -63,12 +63,10 @@ def random_patch(pixels: np.ndarray, random: np.random.Generator, strength: Stre
 
 def degrade(image: Image.Image, random: np.random.Generator, strength: Strength) -> np.ndarray:
     """Blur half of the images a little and compress half of them: uint8 (H, W, 3)."""
-    from PIL import ImageFilter
-
     if strength.blur and random.random() < 0.5:
         image = image.filter(ImageFilter.GaussianBlur(random.uniform(0, strength.blur)))
     if strength.jpeg < 100 and random.random() < 0.5:
         buffer = io.BytesIO()
         image.save(buffer, "JPEG", quality=int(random.integers(strength.jpeg, 96)))
         image = Image.open(buffer)
-    return np.asarray(image.convert("RGB"))
+    return np.array(image.convert("RGB"))

@@ -98,7 +98,8 @@ def split(
         say(f"{absent} of {len(rows)} images of the fold file are not in the tree")
     test = [index[row.name] for row in rows if not row.training and row.name in index]
     held = {samples[i].group for i in test}
-    training, dropped = [], []
+    training: list[int] = []
+    dropped: list[int] = []
     for row in rows:
         if row.training and row.name in index:
             (dropped if samples[index[row.name]].group in held else training).append(index[row.name])

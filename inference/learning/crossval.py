@@ -132,7 +132,7 @@ def out_of_fold(
             f"fold {fold}: strength {chosen.strength}, {chosen.calibration}, cuts {chosen.cut_low} {chosen.cut_high}"
         )
         for i, r, q in zip(images, raw, p, strict=True):
-            s = samples[i]
+            s = samples[int(i)]
             predictions.append(
                 Prediction(s.name, s.dataset, s.label, s.group, s.magnification, fold, float(r), float(q),
                            chosen.cut_low, chosen.cut_high)

@@ -88,7 +88,8 @@ def fused(module: nn.Module) -> nn.Module:
         warnings.simplefilter("ignore", FutureWarning)
         warnings.simplefilter("ignore", DeprecationWarning)
         example = torch.zeros(BATCH, 3, 224, 224)
-        return torch.jit.optimize_for_inference(torch.jit.trace(module, example, check_trace=False))
+        traced = torch.jit.trace(module, example, check_trace=False)  # type: ignore[no-untyped-call]
+        return torch.jit.optimize_for_inference(traced)
 
 
 def cache_view(folder: Path, patches: Iterator[tuple[int, np.ndarray]], trunk: nn.Module) -> Patches:

@@ -108,7 +108,7 @@ def fit(
         started, total, seen = time.monotonic(), 0.0, 0
         data = RandomPatches(training, recipe, epoch)
         drawn = WeightedRandomSampler(
-            torch.from_numpy(np.repeat(weights, recipe.patches)),
+            np.repeat(weights, recipe.patches).tolist(),
             len(data),
             generator=torch.Generator().manual_seed(epoch),
         )

@@ -48,7 +48,7 @@ def split(samples: Sequence[Sample], folds: dict[str, int], test_fold: int) -> t
     """Indices (training, test) of one fold. Raises LeakError where a group would stand on both sides."""
     fold_of = np.array([folds[sample.group] for sample in samples])
     training, test = np.flatnonzero(fold_of != test_fold), np.flatnonzero(fold_of == test_fold)
-    assert_disjoint([samples[i] for i in training], [samples[i] for i in test])
+    assert_disjoint([samples[int(i)] for i in training], [samples[int(i)] for i in test])
     return training, test
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
@@ -37,10 +38,9 @@ def _picture(name: str) -> np.ndarray:
 
         return load_sample_image(name)
     if name == "grace_hopper":
-        import matplotlib.cbook
+        import matplotlib as mpl
 
-        with matplotlib.cbook.get_sample_data("grace_hopper.jpg") as file:
-            return np.asarray(Image.open(file).convert("RGB"))
+        return np.asarray(Image.open(Path(mpl.get_data_path(), "sample_data", "grace_hopper.jpg")).convert("RGB"))
     import skimage.data
 
     pixels = getattr(skimage.data, name)()
@@ -88,8 +88,8 @@ def screenshot(random: Random, tissue: np.ndarray) -> np.ndarray:
     image = Image.new("RGB", (SIZE[1], SIZE[0]), tuple(int(v) for v in random.integers(0, 256, 3)))
     draw = ImageDraw.Draw(image)
     for _ in range(random.integers(8, 30)):
-        x, y = random.integers(0, SIZE[1]), random.integers(0, SIZE[0])
-        w, h = random.integers(20, 400), random.integers(10, 200)
+        x, y = int(random.integers(0, SIZE[1])), int(random.integers(0, SIZE[0]))
+        w, h = int(random.integers(20, 400)), int(random.integers(10, 200))
         colour = tuple(int(v) for v in random.integers(0, 256, 3))
         draw.rectangle((x, y, x + w, y + h), fill=colour, outline=(90, 90, 90))
         draw.text((x + 4, y + 2), "File  Edit  View  Help", fill=tuple(255 - v for v in colour))
