@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -35,7 +37,7 @@ def test_every_pixel_is_covered_and_neighbours_share_at_least_the_overlap(w: int
     for starts, length in ((grid.columns, w), (grid.rows, h)):
         assert starts[0] == 0
         assert starts[-1] + PATCH == max(length, PATCH)
-        for before, after in zip(starts, starts[1:], strict=False):
+        for before, after in pairwise(starts):
             assert 0 < after - before <= PATCH * (1 - overlap) + 0.5
 
 

@@ -59,7 +59,7 @@ def test_a_file_and_its_pixels_give_the_same_bits(predictor: Predictor) -> None:
 
 def test_progress_tells_every_patch_and_ends_complete(predictor: Predictor) -> None:
     seen: list[tuple[int, int]] = []
-    predictor.predict(field(1, 500, 460), progress=lambda job, done, total: seen.append((done, total)))
+    predictor.predict(field(1, 500, 460), progress=lambda _, done, total: seen.append((done, total)))
     assert seen[-1] == (9, 9)
     assert [done for done, _ in seen] == sorted({done for done, _ in seen})
 
