@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ from django.db import transaction
 
 from .engine.checkpoint import CheckpointError, read_metadata
 from .models import ModelVersion
+
+
+log = logging.getLogger(__name__)
 
 
 class NoModel(RuntimeError):
@@ -67,7 +71,7 @@ def register_bundled(**kwargs: Any) -> None:
         try:
             found.append(add(path))
         except CheckpointError as error:
-            print(f"  {path.name} is left out: {error}")
+            log.warning("%s is left out: %s", path.name, error)
     if found and not ModelVersion.objects.filter(is_active=True).exists():
         activate(found[-1])
 
