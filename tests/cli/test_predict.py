@@ -108,7 +108,9 @@ def test_folder_gives_each_image_and_the_aggregate(predict: Any, images: Path) -
 
 
 def test_recursive_and_paths_from_standard_input(predict: Any, images: Path) -> None:
-    names = [one["filename"] for one in predict("--folder", images, "--recursive", "--json").json["individual_predictions"]]
+    names = [
+        one["filename"] for one in predict("--folder", images, "--recursive", "--json").json["individual_predictions"]
+    ]
     assert names == ["a.png", "b.tif", os.path.join("inner", "c.jpg")]
     typed = f"{images / 'inner' / 'c.jpg'}\n\n{images / 'a.png'}\n"
     done = predict("--folder", "-", "--json", typed=typed)

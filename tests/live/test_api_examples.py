@@ -1,0 +1,67 @@
+"""Every example of docs/api.md, run as it stands against a real server with a real worker."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cases import synthetic
+from cases.api.errors import CODES
+from tests.conftest import ROOT
+from tests.live.conftest import Stack
+from tests.live.test_api_clients import sign_in
+
+DOCUMENT = ROOT / "docs" / "api.md"
+EXAMPLES = re.findall(r"^```(bash|python|javascript)\n(.*?)^```$", DOCUMENT.read_text(), flags=re.M | re.S)
+
+
+def command(language: str, code: str, folder: Path) -> list[str]:
+    if language == "bash":
+        return ["bash", "-euo", "pipefail", "-c", code]
+    if language == "python":
+        return [sys.executable, "-c", code]
+    if not shutil.which("node"):
+        pytest.skip("no node to run JavaScript")
+    (folder / "example.mjs").write_text(code)
+    return ["node", "--no-warnings", "example.mjs"]
+
+
+@pytest.fixture(scope="module")
+def token(stack: Stack) -> str:
+    return sign_in(stack)
+
+
+@pytest.mark.live
+@pytest.mark.parametrize(("language", "code"), EXAMPLES, ids=[f"{i}-{kind}" for i, (kind, _) in enumerate(EXAMPLES)])
+def test_example(stack: Stack, token: str, tmp_path: Path, language: str, code: str) -> None:
+    for name, image in zip(("field.png", "second.png"), synthetic.uploads(), strict=False):
+        (tmp_path / name).write_bytes(image.read())
+    (tmp_path / "notes.txt").write_text("no image")
+    env = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "HISTOPATH_URL": stack.url,
+        "HISTOPATH_TOKEN": token,
+        "HISTOPATH_USER": stack.username,
+        "HISTOPATH_PASSWORD": stack.password,
+    }
+    done = subprocess.run(
+        command(language, code, tmp_path), cwd=tmp_path, env=env, capture_output=True, text=True, timeout=180
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.strip()
+
+
+def test_there_are_examples_in_each_language() -> None:
+    assert {kind for kind, _ in EXAMPLES} == {"bash", "python", "javascript"}
+
+
+def test_the_table_of_errors_is_complete() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| (\d{3}) \| (.+) \|$", DOCUMENT.read_text(), flags=re.M)
+    assert {code: (int(status), meaning) for code, status, meaning in rows} == CODES
