@@ -18,7 +18,7 @@ from cases.progress import slide_progress
 from inference import queue
 from inference.engine import activationmap, patchmap
 from inference.engine.image import ImageError
-from inference.models import PatchTable
+from inference.models import PatchTable, Verdict
 from inference.registry import NoModel
 
 from .access import SignedInRequest, get_own_slide, get_slide
@@ -35,7 +35,9 @@ def slide(request: SignedInRequest, pk: uuid.UUID) -> HttpResponse:
     at = siblings.index(found.pk)
     analysis = found.analysis
     model = analysis.model_version if analysis else None
-    table = PatchTable.objects.select_related("analysis").filter(analysis=analysis).first() if analysis else None
+    # Out of domain the network's numbers mean nothing, so no map is drawn of them.
+    has_map = analysis is not None and analysis.verdict not in ("", Verdict.OUT_OF_DOMAIN)
+    table = PatchTable.objects.select_related("analysis").filter(analysis=analysis).first() if has_map else None
     context = {
         "slide": found,
         "case": found.case,

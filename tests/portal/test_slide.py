@@ -40,6 +40,7 @@ def test_out_of_domain_shows_no_probability(client: Client, finish: Finish) -> N
     page = client.get(slide.get_absolute_url()).content.decode()
     assert "No H&amp;E at all." in page
     assert "P(malignant)" not in page
+    assert "data-layer" not in page
     assert "the right answer" in page
 
 
