@@ -124,7 +124,7 @@ def out_of_fold(
     predictions = []
     for fold in sorted(set(folds.values())) if only is None else [only]:
         known, held = np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)
-        assert_disjoint([samples[i] for i in known], [samples[i] for i in held])
+        assert_disjoint([samples[int(i)] for i in known], [samples[int(i)] for i in held])
         chosen = choose(samples, training.of(known), grid.of(known), auxiliary=auxiliary)
         images, raw = predict(chosen.head, grid.of(held))
         p = apply_platt(raw, chosen.calibration)

@@ -57,8 +57,8 @@ def bundled():
 @pytest.mark.parametrize(
     ("make", "codes"),
     [
-        (lambda r: np.full((300, 300, 3), 250, np.uint8), {"uniform", "background"}),
-        (lambda r: np.full((300, 300, 3), (150, 60, 140), np.uint8), {"uniform"}),
+        (lambda _: np.full((300, 300, 3), 250, np.uint8), {"uniform", "background"}),
+        (lambda _: np.full((300, 300, 3), (150, 60, 140), np.uint8), {"uniform"}),
         (lambda r: r.integers(0, 256, (300, 300, 3), dtype=np.uint8), {"colour", "unlike"}),
         (lambda r: np.clip(245 + r.normal(0, 2, (300, 300, 3)), 0, 255).astype(np.uint8), {"uniform", "background"}),
     ],
