@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,7 +28,8 @@ class Baseline:
     def __init__(self, path: Path, threads: int) -> None:
         torch.set_num_threads(threads)
         network, metadata = from_checkpoint(path)
-        self._network = torch.ao.quantization.quantize_dynamic(network, {torch.nn.Linear}, dtype=torch.qint8)
+        quantise: Any = torch.ao.quantization.quantize_dynamic
+        self._network = quantise(network, {torch.nn.Linear}, dtype=torch.qint8)
         self._transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize(metadata.mean, metadata.std)])
         self._mean = torch.tensor(metadata.mean).view(1, 3, 1, 1)
         self._std = torch.tensor(metadata.std).view(1, 3, 1, 1)
@@ -43,7 +45,8 @@ class Baseline:
 
     def prepare(self, patches: Iterable[Image.Image | NDArray[np.uint8]]) -> list[torch.Tensor]:
         """Batches of normalised float tensors of patches, images or uint8 (224, 224, 3)."""
-        return list(torch.stack([self._transform(patch) for patch in patches]).split(BATCH))
+        tensors = [self._transform(patch) for patch in patches]
+        return [torch.stack(tensors[at : at + BATCH]) for at in range(0, len(tensors), BATCH)]
 
     def predict(self, path: Path) -> NDArray[np.float32]:
         """Patch probabilities float32 (N, 2) of an image file."""

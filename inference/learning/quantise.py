@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,7 @@ def compare(checkpoint: Path, slides: Iterable[Labelled], what: str) -> Comparis
 
 
 def _run(predictor: Predictor, slides: Sequence[Labelled]) -> Iterable[Any]:
-    for outcome in predictor.run(Job(number, lambda slide=slide: slide.rgb) for number, slide in enumerate(slides)):
+    for outcome in predictor.run(Job(number, partial(getattr, slide, "rgb")) for number, slide in enumerate(slides)):
         assert outcome.prediction is not None
         yield outcome.prediction
 

@@ -10,6 +10,7 @@ import time
 from argparse import ArgumentParser
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -26,12 +27,17 @@ from cases import synthetic, tokens
 from cases.models import Case, User
 from cases.stack import Stack
 from inference.engine.grid import PATCH, Grid
-from inference.engine.runtime import available_cores, load
+from inference.engine.runtime import Runtime, available_cores, load
 from inference.models import Analysis
 from inference.registry import active_model
 
 FIELD = Grid(*synthetic.SIZE)
 PATCHES = 48
+
+
+def _infer_all(runtime: Runtime, parts: list[Any]) -> None:
+    for part in parts:
+        runtime.infer(part)
 
 
 def best(work: Callable[[], object], times: int = 3) -> float:
@@ -125,7 +131,7 @@ class Command(BaseCommand):
             size = runtime.batch_size
             parts = [pixels[at : at + size] for at in range(0, PATCHES - size + 1, size)]
             done = len(parts) * size
-            speeds[runtime.name] = done / best(lambda runtime=runtime, parts=parts: [runtime.infer(p) for p in parts])
+            speeds[runtime.name] = done / best(partial(_infer_all, runtime, parts))
             chosen = runtime.name
         return {"patches_per_second": speeds, "runtime": chosen, "ratio": speeds[chosen] / speeds["baseline"]}
 
