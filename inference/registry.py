@@ -14,7 +14,6 @@ from django.db import transaction
 from .engine.checkpoint import CheckpointError, read_metadata
 from .models import ModelVersion
 
-
 log = logging.getLogger(__name__)
 
 

@@ -79,10 +79,15 @@ def _stem_pool(x: Node, variant: str) -> Node:
 
 
 def _bottleneck(x: Node, arrays: Arrays, name: str, stride: int, stride_in: str) -> Node:
+    if f"{name}.downsample.0.weight" in arrays:
+        shortcut = _convolution(x, arrays, f"{name}.downsample.0", f"{name}.downsample.1", stride)
+    else:
+        shortcut = x
+    if not arrays[f"{name}.bn3.weight"].any() and not arrays[f"{name}.bn3.bias"].any():
+        # A branch that was closed in training adds exactly nothing.
+        return ops.relu(shortcut)
     strides = {"conv1": 1, "conv2": 1, stride_in: stride}
     y = ops.relu(_convolution(x, arrays, f"{name}.conv1", f"{name}.bn1", strides["conv1"]))
     y = ops.relu(_convolution(y, arrays, f"{name}.conv2", f"{name}.bn2", strides["conv2"], padding=1))
     y = _convolution(y, arrays, f"{name}.conv3", f"{name}.bn3")
-    if f"{name}.downsample.0.weight" in arrays:
-        x = _convolution(x, arrays, f"{name}.downsample.0", f"{name}.downsample.1", stride)
-    return ops.relu(ops.add(y, x))
+    return ops.relu(ops.add(y, shortcut))

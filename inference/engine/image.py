@@ -109,10 +109,7 @@ def decode_image(
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise ImageError("too_many_pixels", f"has more than {max_pixels / 1e6:g} megapixels") from error
     except UnidentifiedImageError as error:
-        if isinstance(source, (str, Path)):
-            size = Path(source).stat().st_size
-        else:
-            size = source.seek(0, 2)
+        size = Path(source).stat().st_size if isinstance(source, (str, Path)) else source.seek(0, 2)
         if size == 0:
             raise ImageError("empty", "is empty (0 bytes)") from error
         raise ImageError("not_an_image", "is not a PNG, JPEG, BMP or TIFF image") from error

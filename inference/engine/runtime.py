@@ -87,6 +87,8 @@ class OpenVinoRuntime:
             "PERFORMANCE_HINT": "LATENCY",
             # Machines with bf16 would use it unasked, and give other numbers than those without.
             "INFERENCE_PRECISION_HINT": "f32",
+            # Pinned, the threads of several processes would share the first core.
+            "ENABLE_CPU_PINNING": False,
             **({"INFERENCE_NUM_THREADS": threads} if threads else {}),
         }
         self._request = ov.Core().compile_model(model, "CPU", config).create_infer_request()

@@ -43,6 +43,18 @@ def test_openvino_agrees_with_torch(tmp_path: Path, stride_in: str, stem_pool: s
         assert ours == pytest.approx(reference, rel=1e-3, abs=1e-3 * float(np.abs(reference).max()))
 
 
+def test_closed_branches_are_left_out_without_a_difference(tmp_path: Path, random_checkpoint: Path) -> None:
+    arrays = load_arrays(random_checkpoint)
+    for block in range(3):
+        arrays[f"layer4.{block}.bn3.weight"] *= 0
+        arrays[f"layer4.{block}.bn3.bias"] *= 0
+    path = tmp_path / "closed.safetensors"
+    save(path, arrays, read_metadata(random_checkpoint)[0])
+    expected, found = TorchRuntime(path).infer(PIXELS), OpenVinoRuntime(path).infer(PIXELS)
+    for ours, reference in zip(found, expected, strict=True):
+        assert ours == pytest.approx(reference, rel=1e-3, abs=1e-3 * float(np.abs(reference).max()))
+
+
 def test_a_checkpoint_without_a_layer_is_refused(tmp_path: Path, random_checkpoint: Path) -> None:
     arrays = load_arrays(random_checkpoint)
     del arrays["layer3.2.conv2.weight"]
