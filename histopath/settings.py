@@ -297,6 +297,20 @@ MIGRATION_MODULES = {"knox": None}
 SPECTACULAR_SETTINGS = {
     "TITLE": "histopath",
     "VERSION": __version__,
+    "DESCRIPTION": "Benign or malignant, for H&E images of breast tissue. For research and education: no diagnosis "
+    "may rest on a result.\n\nSign in with *Authorize*: `Token ` and a token of your account page. Send images to "
+    "the *Predict* calls, or open a case and add slides to it. Errors are problem details (RFC 9457); programs "
+    "decide by `code`.",
+    "TAGS": [
+        {"name": "Predict", "description": "Images in, result out: as the replaced demo's clients know it."},
+        {"name": "Cases", "description": "Slides that belong together, and what is said of them together."},
+        {"name": "Slides", "description": "One uploaded image each."},
+        {"name": "Analyses", "description": "One run of one model version over one slide."},
+        {"name": "Reviews", "description": "What people read in a case, signed and never overwritten."},
+        {"name": "Models", "description": "The checkpoints that were used, with their record."},
+        {"name": "Account", "description": "Who you are, and your tokens."},
+        {"name": "About", "description": "What is where, and whether it works."},
+    ],
     "SERVE_INCLUDE_SCHEMA": False,
     "SERVE_AUTHENTICATION": [],
     "SWAGGER_UI_DIST": "SIDECAR",

@@ -77,7 +77,7 @@ class Single(TypedDict):
     magnification: str
     model: Model
     cached: bool
-    patch_map_url: str
+    patch_map_url: str | None
     report_url: str
 
 

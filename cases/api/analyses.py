@@ -24,7 +24,7 @@ from cases import services
 from cases.models import Case, Slide
 from inference.engine import patchmap
 from inference.engine.grid import PATCH
-from inference.models import Analysis, ModelVersion, PatchTable
+from inference.models import Analysis, ModelVersion, PatchTable, Verdict
 
 from . import answers, errors
 from .filters import AnalysisFilter
@@ -46,6 +46,8 @@ def get_analysis(request: Request, pk: uuid.UUID) -> Analysis:
 def patch_table(request: Request, pk: uuid.UUID) -> PatchTable:
     """The patches of a finished analysis. Raises :class:`errors.Problem` where there is no result."""
     analysis = get_analysis(request, pk)
+    if analysis.verdict == Verdict.OUT_OF_DOMAIN:
+        raise errors.Problem("out_of_domain", "The image is out of domain, so there is no map and no patch table.")
     table = PatchTable.objects.filter(analysis=analysis).first()
     if table is None:
         raise errors.Problem("not_finished", "This analysis has no result.")

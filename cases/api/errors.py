@@ -49,6 +49,7 @@ CODES: dict[str, tuple[int, str]] = {
     "method_not_allowed": (405, "The address knows other methods; `Allow` lists them"),
     "conflict": (409, "The first call with this idempotency key is still being received"),
     "not_finished": (409, "The analysis has no result yet"),
+    "out_of_domain": (409, "Out of domain no patch has a probability that means anything, so there is no map"),
     "length_required": (411, "The length of the request is not stated"),
     "too_large": (413, "More files or bytes than one call may carry; `limit` says how many"),
     "unsupported_media_type": (415, "The body is of a type that this address does not read"),

@@ -13,17 +13,16 @@ from cases import services
 from cases.models import Case, Slide
 from inference import queue, results
 from inference.engine.grid import Grid
-from inference.models import Analysis, State
+from inference.models import Analysis, State, Verdict
 
 from .errors import Problem, unavailable
 
 
-def links(request: Request, analysis: Analysis, case_id: Any) -> dict[str, str]:
-    """Absolute addresses that belong to a result."""
-    return {
-        "patch_map_url": request.build_absolute_uri(reverse("api:analysis-map", args=[analysis.pk])),
-        "report_url": report_url(request, case_id),
-    }
+def map_url(request: Request, analysis: Analysis) -> str | None:
+    """The patch map; None out of domain, where the network's numbers mean nothing."""
+    if analysis.verdict == Verdict.OUT_OF_DOMAIN:
+        return None
+    return request.build_absolute_uri(reverse("api:analysis-map", args=[analysis.pk]))
 
 
 def report_url(request: Request, case_id: Any) -> str:
@@ -51,7 +50,8 @@ def single(request: Request, analysis: Analysis, cached: bool = False) -> dict[s
         **_figures(analysis),
         "magnification": slide.magnification,
         "cached": cached,
-        **links(request, analysis, slide.case_id),
+        "patch_map_url": map_url(request, analysis),
+        "report_url": report_url(request, slide.case_id),
     }
 
 

@@ -113,7 +113,9 @@ class SingleOut(serializers.Serializer[Any]):
     magnification = serializers.ChoiceField(Magnification.choices)
     model = ModelOut()
     cached = serializers.BooleanField(help_text="Answered from the record: these bytes were analysed before.")
-    patch_map_url = serializers.URLField(help_text="PNG of the patch probabilities; needs the same token.")
+    patch_map_url = serializers.URLField(
+        allow_null=True, help_text="PNG of the patch probabilities; needs the same token. null where out_of_domain."
+    )
     report_url = serializers.URLField(help_text="PDF of the case; needs the same token.")
 
 

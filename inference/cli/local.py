@@ -60,7 +60,7 @@ def predict(task: Task, model_dir: Path, progress: Progress) -> dict[str, Any]:
             errors.append(_error(names[source], outcome))
             continue
         images[source] = {"filename": names[source], **_image(outcome.prediction, task.overlap, metadata, model)}
-        if task.map_path:
+        if task.map_path and outcome.prediction.verdict.verdict != "out_of_domain":
             task.map_path.write_bytes(_map(outcome.prediction))
     ordered = [images[source] for source in task.images if source in images]
     if not ordered or not task.is_folder:

@@ -30,7 +30,7 @@ def predict(task: Task, progress: Progress) -> dict[str, Any]:
         if error.code == "invalid_file" and error.problem.get("errors"):
             return {"errors": error.problem["errors"]}
         raise
-    if task.map_path:
+    if task.map_path and single["patch_map_url"]:
         path = urllib.parse.urlsplit(single["patch_map_url"]).path
         task.map_path.write_bytes(client.get(path.removeprefix("/api/v1/")))
     return cast(dict[str, Any], single)

@@ -102,6 +102,9 @@ def test_out_of_domain_is_never_a_model_probability(api: Api, works: None, monke
     assert body["patch_breakdown"] == {"benign_patches": 0, "malignant_patches": 0}
     assert body["num_patches"] == 1
     assert body["warnings"] == [reason]
+    assert body["patch_map_url"] is None
+    for path in ("map", "patches"):
+        assert api.problem("get", f"/api/v1/analyses/{body['id']}/{path}")["code"] == "out_of_domain"
     assert has_shape(body, SINGLE)
     folder = api.post("/predict/folder", {"files": [file(seed=1), file("b.png", seed=2)]}).json()
     assert folder["aggregated_diagnosis"]["prediction"] == "out_of_domain"
