@@ -126,6 +126,7 @@ def test_train_says_what_is_missing(tmp_path):
         call_command("train", breakhis=tmp_path, out=tmp_path)
 
 
+@pytest.mark.slow
 def test_fine_tuning_learns_and_resumes(tmp_path):
     """Colour tells the label of these images, so a step or two must lower the loss; a second call goes on."""
     random, samples = np.random.default_rng(0), []
