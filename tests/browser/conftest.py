@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
 
 from cases import synthetic
-from tests.live.conftest import Stack, model_dir, stack
+from tests.live.conftest import Stack, stack
 
-__all__ = ["model_dir", "stack"]
+__all__ = ["stack"]
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 ARGUMENTS = [
@@ -22,6 +22,12 @@ ARGUMENTS = [
     "--disable-component-update", "--no-first-run",
 ]  # fmt: skip
 SIZES = {"wide": {"width": 1280, "height": 900}, "narrow": {"width": 390, "height": 844}}
+
+
+@pytest.fixture(scope="session")
+def model_dir(random_checkpoint: Path) -> Path:
+    """Random weights without a domain check, so that synthetic images get maps to look at."""
+    return random_checkpoint.parent
 
 
 @pytest.fixture(scope="session")
@@ -41,14 +47,16 @@ def complaints() -> list[str]:
 
 
 @pytest.fixture
-def window(
-    chromium: Browser, stack: Stack, complaints: list[str]
-) -> Iterator[Callable[..., Page]]:
+def window(chromium: Browser, stack: Stack, complaints: list[str]) -> Iterator[Callable[..., Page]]:
     """Opens a window of a size and theme; its console is listened to."""
     contexts: list[BrowserContext] = []
 
     def listen(page: Page) -> None:
-        page.on("console", lambda m: complaints.append(f"{m.text} ({m.location.get('url')})") if m.type in ("error", "warning") else None)
+        def note(message: ConsoleMessage) -> None:
+            if message.type in ("error", "warning"):
+                complaints.append(f"{message.text} ({message.location.get('url')})")
+
+        page.on("console", note)
         page.on("pageerror", lambda error: complaints.append(str(error)))
 
     def make(size: str = "wide", theme: str = "light", state: Any = None) -> Page:

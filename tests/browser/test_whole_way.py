@@ -18,7 +18,7 @@ PASSWORD = "a long and private word 41"
 def drop(page: Page, paths: list[Path]) -> None:
     """Drop files on the page, as a mouse does."""
     files = [
-        [path.name, base64.b64encode(path.read_bytes()).decode(), path.stat().st_mtime_ns // 1_000_000] for path in paths
+        [path.name, base64.b64encode(path.read_bytes()).decode(), path.stat().st_mtime_ns // 10**6] for path in paths
     ]
     page.evaluate(
         """files => {
