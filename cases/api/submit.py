@@ -26,7 +26,7 @@ from inference.registry import active_model
 from . import errors
 
 #: After so long a call that never finished storing its files is taken for dead.
-ABANDONED = timedelta(minutes=5)
+ABANDONED = timedelta(minutes=30)
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,6 @@ class Task:
     images: list[Path]
     is_folder: bool
     overlap: float
-    magnification: str
     device: str
     threads: int | None
     model: Path | None
@@ -80,7 +79,7 @@ def task_from(options: dict[str, object]) -> Task:
         raise UsageError("--server needs --token, or HISTOPATH_TOKEN in the environment.")
     if given.server and (given.model or given.device != "auto" or given.threads):
         raise UsageError("--model, --device and --threads are for this machine; with --server the server decides.")
-    images = [Path(given.image)] if given.image else sorted(set(_in_folder(given.folder, given.recursive)))
+    images = [Path(given.image)] if given.image else list(dict.fromkeys(_in_folder(given.folder, given.recursive)))
     for image in images:
         if not image.is_file():
             raise UsageError(f"There is no file {image}.")
@@ -90,7 +89,6 @@ def task_from(options: dict[str, object]) -> Task:
         images=images,
         is_folder=mode == "folder",
         overlap=given.overlap,
-        magnification="unknown",
         device=given.device,
         threads=given.threads,
         model=given.model,
@@ -108,6 +106,6 @@ def _in_folder(folder: str, recursive: bool) -> Iterator[Path]:
     root = Path(folder)
     if not root.is_dir():
         raise UsageError(f"There is no folder {root}.")
-    for path in root.rglob("*") if recursive else root.iterdir():
+    for path in sorted(root.rglob("*") if recursive else root.iterdir()):
         if path.suffix.lower() in SUFFIXES and path.is_file() and not path.name.startswith("."):
             yield path

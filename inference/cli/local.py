@@ -81,8 +81,8 @@ def predict(task: Task, model_dir: Path, progress: Progress) -> dict[str, Any]:
 
 def _names(images: list[Path]) -> dict[Path, str]:
     """The images' names, with as much of the path as tells them apart."""
-    common = Path(os.path.commonpath([image.parent for image in images]))
-    return {image: str(image.relative_to(common)) for image in images}
+    common = os.path.commonpath([image.absolute().parent for image in images])
+    return {image: os.path.relpath(image.absolute(), common) for image in images}
 
 
 def _load(image: Path) -> Any:

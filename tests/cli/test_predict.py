@@ -114,7 +114,9 @@ def test_recursive_and_paths_from_standard_input(predict: Any, images: Path) -> 
     assert names == ["a.png", "b.tif", os.path.join("inner", "c.jpg")]
     typed = f"{images / 'inner' / 'c.jpg'}\n\n{images / 'a.png'}\n"
     done = predict("--folder", "-", "--json", typed=typed)
-    assert [one["filename"] for one in done.json["individual_predictions"]] == ["a.png", os.path.join("inner", "c.jpg")]
+    assert [one["filename"] for one in done.json["individual_predictions"]] == [os.path.join("inner", "c.jpg"), "a.png"]
+    done = predict("--folder", "-", "--json", typed=f"{images / 'a.png'}\nmanage.py\n")
+    assert [problem["code"] for problem in done.json["errors"]] == ["not_an_image"], "relative and absolute paths mix"
 
 
 def test_csv_has_a_line_for_each_image_and_each_error(predict: Any, images: Path) -> None:
