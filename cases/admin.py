@@ -269,7 +269,16 @@ class CaseAdmin(admin.ModelAdmin):
 
 class AnalysisInline(ReadOnlyInline):
     model = Analysis
-    readonly_fields = ["queued_at", "state", "is_current", "model_version", "verdict", "probability", "confidence", "error"]
+    readonly_fields = [
+        "queued_at",
+        "state",
+        "is_current",
+        "model_version",
+        "verdict",
+        "probability",
+        "confidence",
+        "error",
+    ]
     fields = tuple(readonly_fields)
 
 

@@ -109,9 +109,7 @@ class HistoryFilter(forms.Form):
         cases: QuerySet[Case] = Case.objects.visible_to(self.user)
         if words := chosen.get("q"):
             for word in words.split():
-                cases = cases.filter(
-                    Q(title__icontains=word) | Q(patient__icontains=word) | Q(notes__icontains=word)
-                )
+                cases = cases.filter(Q(title__icontains=word) | Q(patient__icontains=word) | Q(notes__icontains=word))
         if verdict := chosen.get("verdict"):
             cases = cases.filter(verdict=verdict)
         if state := chosen.get("state"):

@@ -8,8 +8,7 @@ from __future__ import annotations
 ICONS = {
     "benign": '<circle cx="12" cy="12" r="8.5"/><circle cx="12" cy="12" r="3.6" fill="currentColor"/>',
     "malignant": '<path d="M12 3.2 21.6 20H2.4z"/><path d="M12 11.4 15.2 17H8.8z" fill="currentColor"/>',
-    "indeterminate": '<circle cx="12" cy="12" r="8.5"/>'
-    '<path d="M12 3.5a8.5 8.5 0 0 1 0 17z" fill="currentColor"/>',
+    "indeterminate": '<circle cx="12" cy="12" r="8.5"/><path d="M12 3.5a8.5 8.5 0 0 1 0 17z" fill="currentColor"/>',
     "out_of_domain": '<circle cx="12" cy="12" r="8.5" stroke-dasharray="3.4 3"/><path d="m8.8 8.8 6.4 6.4"/>',
     "uncertain": '<circle cx="12" cy="12" r="8.5"/>'
     '<path d="M9.6 9.6a2.5 2.5 0 1 1 3.6 2.3c-.8.4-1.2.9-1.2 1.8M12 16.6v.1"/>',

@@ -135,8 +135,7 @@ def compute(reviews: Iterable[Review]) -> Statistics:
     return Statistics(
         readings=len(reviews),
         confusion=[
-            (value, label, [cells[value, verdict] for verdict in Verdict.values])
-            for value, label in Reading.choices
+            (value, label, [cells[value, verdict] for verdict in Verdict.values]) for value, label in Reading.choices
         ],
         overall=overall,
         trend=list(months.items())[-12:],

@@ -100,8 +100,7 @@ def draw(seed: int, cells: int, rings: int = 0, variety: float = 0.4) -> Image.I
 @lru_cache(maxsize=1)
 def _files() -> tuple[tuple[str, bytes], ...]:
     return tuple(
-        (f"synthetic-{number}.png", encode_png(np.asarray(draw(*field))))
-        for number, field in enumerate(FIELDS, 1)
+        (f"synthetic-{number}.png", encode_png(np.asarray(draw(*field)))) for number, field in enumerate(FIELDS, 1)
     )
 
 

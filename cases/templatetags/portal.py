@@ -11,13 +11,12 @@ from cases.icons import ICONS
 
 register = template.Library()
 
+
 @register.simple_tag
 def icon(name: str, label: str = "") -> SafeString:
     """An icon by name; decorative unless it has a label."""
     inner = mark_safe(ICONS[name])  # noqa: S308 - constants of this module
-    attributes = (
-        format_html('role="img" aria-label="{}"', label) if label else mark_safe('aria-hidden="true"')
-    )
+    attributes = format_html('role="img" aria-label="{}"', label) if label else mark_safe('aria-hidden="true"')
     return format_html(
         '<svg class="icon" viewBox="0 0 24 24" fill="none" stroke="currentColor" stroke-width="1.8" '
         'stroke-linecap="round" stroke-linejoin="round" {}>{}</svg>',
@@ -75,9 +74,7 @@ def megapixels(pixels: int) -> str:
 def widget_kind(field: BoundField) -> str:
     """``checkbox``, ``radio`` or ``text``: how a field is laid out."""
     kind = type(field.field.widget).__name__
-    return {"CheckboxInput": "checkbox", "RadioSelect": "radio", "CheckboxSelectMultiple": "radio"}.get(
-        kind, "text"
-    )
+    return {"CheckboxInput": "checkbox", "RadioSelect": "radio", "CheckboxSelectMultiple": "radio"}.get(kind, "text")
 
 
 #: Characters at the end of a file name that stay in sight: numbers and suffix tell images apart.

@@ -78,9 +78,7 @@ def test_a_reviewer_sees_all_and_can_ask_for_what_is_assigned(
     assert titles(rita, "?whose=assigned") == ["Gamma"]
 
 
-def test_it_stays_fast_with_thousands(
-    client: Client, alice: User, django_assert_max_num_queries: Callable
-) -> None:
+def test_it_stays_fast_with_thousands(client: Client, alice: User, django_assert_max_num_queries: Callable) -> None:
     Case.objects.bulk_create([Case(owner=alice, title=f"Case {n}") for n in range(10_000)])
     with django_assert_max_num_queries(20):
         answer = client.get(HISTORY + "?page=200&q=case")
