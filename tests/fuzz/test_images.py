@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from cases import decoding
-from inference.engine.image import ImageError, decode
+from inference.engine.image import ImageError
 
 #: How many; 10,000 in the full run (see docs/reliability.md).
 IMAGES = int(os.environ.get("FUZZ_IMAGES", "400"))
@@ -149,8 +149,8 @@ def ingest(content: bytes, folder: Path) -> str:
         except ImageError as error:
             return error.code
         png.seek(0)
-        stored = decode(png)
-        assert (stored.width, stored.height) == (made["width"], made["height"])
+        with Image.open(png) as stored:
+            assert (stored.format, stored.mode, stored.size) == ("PNG", "RGB", (made["width"], made["height"]))
         return "read"
 
 
