@@ -42,9 +42,7 @@ class User(AbstractUser):
     """A person with an account, and how they like the portal."""
 
     theme = models.CharField(max_length=5, choices=Theme.choices, default=Theme.AUTO)
-    default_magnification = models.CharField(
-        max_length=7, choices=Magnification.choices, default=Magnification.UNKNOWN
-    )
+    default_magnification = models.CharField(max_length=7, choices=Magnification.choices, default=Magnification.UNKNOWN)
     time_zone = models.CharField(max_length=50, default="UTC", validators=[validate_time_zone])
 
     @property
@@ -96,9 +94,7 @@ class Case(models.Model):
         "patient pseudonym", max_length=60, blank=True, help_text="Never a name, birth date or record number."
     )
     notes = models.TextField("clinical notes", max_length=5000, blank=True)
-    magnification = models.CharField(
-        max_length=7, choices=Magnification.choices, default=Magnification.UNKNOWN
-    )
+    magnification = models.CharField(max_length=7, choices=Magnification.choices, default=Magnification.UNKNOWN)
     overlap = models.FloatField(default=0.0, help_text="Least share of a patch that neighbours have in common.")
     is_synthetic = models.BooleanField(default=False, editable=False)
     tags = models.ManyToManyField(Tag, blank=True, related_name="cases")
@@ -190,9 +186,7 @@ class Slide(models.Model):
     size = models.PositiveBigIntegerField("bytes uploaded", editable=False)
     width = models.PositiveIntegerField(editable=False)
     height = models.PositiveIntegerField(editable=False)
-    magnification = models.CharField(
-        max_length=7, choices=Magnification.choices, default=Magnification.UNKNOWN
-    )
+    magnification = models.CharField(max_length=7, choices=Magnification.choices, default=Magnification.UNKNOWN)
     added_at = models.DateTimeField("added", default=timezone.now, editable=False)
 
     current_analyses: list[Analysis]

@@ -15,7 +15,7 @@ SECONDS_EACH = 2
 SOONEST, LATEST = 10, 600
 
 
-class Busy(Exception):  # noqa: N818  a state, as NoModel is
+class Busy(Exception):
     """Too much waits already; ``retry_after`` is in seconds."""
 
     def __init__(self, message: str, too_many: int) -> None:

@@ -91,9 +91,7 @@ class Analysis(models.Model):
     slide = models.ForeignKey("cases.Slide", on_delete=models.CASCADE, related_name="analyses")
     model_version = models.ForeignKey(ModelVersion, on_delete=models.PROTECT, related_name="analyses")
     is_current = models.BooleanField(default=True)
-    overlap = models.FloatField(
-        default=0.0, validators=[MinValueValidator(0.0), MaxValueValidator(MAX_OVERLAP)]
-    )
+    overlap = models.FloatField(default=0.0, validators=[MinValueValidator(0.0), MaxValueValidator(MAX_OVERLAP)])
 
     state = models.CharField(max_length=10, choices=State.choices, default=State.QUEUED)
     turn = models.PositiveIntegerField(default=0)

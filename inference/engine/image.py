@@ -84,9 +84,7 @@ def decode(source: bytes | str | Path | IO[bytes], max_pixels: int = MAX_PIXELS)
     return Decoded(np.array(image, dtype=np.uint8), kind)
 
 
-def decode_image(
-    source: bytes | str | Path | IO[bytes], max_pixels: int = MAX_PIXELS
-) -> tuple[Image.Image, str]:
+def decode_image(source: bytes | str | Path | IO[bytes], max_pixels: int = MAX_PIXELS) -> tuple[Image.Image, str]:
     """Read an image in mode RGB, without any metadata, and say its format (Pillow's name).
 
     PNG, JPEG, BMP and TIFF (first page) are told by content, never by name. The orientation tag is
