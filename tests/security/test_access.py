@@ -50,6 +50,7 @@ def finished(slide: Slide) -> Slide:
         malignant_patches=0,
         runtime="test",
         seconds=1.0,
+        started_at=timezone.now(),
         finished_at=timezone.now(),
     )
     PatchTable.objects.create(
