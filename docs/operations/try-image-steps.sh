@@ -31,7 +31,8 @@ run "$python" manage.py collectstatic --no-input --verbosity 0
 chmod -R a+rX,a-w "$work/app"
 [ "$(id -u)" != 0 ] || chown -R "$user" "$work/data"
 run "${as_user[@]}" "$python" manage.py migrate --no-input --verbosity 0
-run "${as_user[@]}" "$python" -m gunicorn -c python:histopath.gunicorn histopath.wsgi &
+# Not by the function: the process to end must be the server itself.
+(cd "$work/app" && exec env -i "${environment[@]}" "${as_user[@]}" "$python" -m gunicorn -c python:histopath.gunicorn histopath.wsgi) &
 server=$!
 for _ in $(seq 100); do
   if curl -fsS "http://localhost:$port/health/live" 2>/dev/null; then
