@@ -11,6 +11,11 @@ from rest_framework import serializers
 M = TypeVar("M", bound=models.Model)
 
 
+#: Some character that is neither space nor control, said so that regular expressions of Python, JavaScript and
+#: Rust agree on it.
+READABLE = r"[^\s\x00-\x1f\x7f-\x9f\ufeff]"
+
+
 class Text(serializers.CharField):
     def to_internal_value(self, data: Any) -> str:
         if not isinstance(data, str):
@@ -23,7 +28,7 @@ class Words(Text):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.validators.append(RegexValidator(r"\S", "This field may not be blank."))
+        self.validators.append(RegexValidator(READABLE, "This field may not be blank."))
 
 
 class Number(serializers.FloatField):
