@@ -12,6 +12,9 @@ os.environ["ALLOWED_HOSTS"] = "localhost,127.0.0.1,testserver"
 
 from histopath.settings import *  # noqa: E402, F403
 
+# Empty, but there: WhiteNoise warns of a directory that is missing.
+STATIC_ROOT = VAR / "static"  # noqa: F405
+STATIC_ROOT.mkdir(exist_ok=True)
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
