@@ -10,7 +10,7 @@ from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 #: Formats accepted, by content. The names are Pillow's.
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
@@ -95,6 +95,8 @@ def decode_image(source: bytes | str | Path | IO[bytes], max_pixels: int = MAX_P
     """
     if isinstance(source, bytes):
         source = BytesIO(source)
+    # WeasyPrint turns this on for its whole process; here half an image is a damaged one.
+    ImageFile.LOAD_TRUNCATED_IMAGES = False
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)

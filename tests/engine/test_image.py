@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
 from inference.engine.image import ImageError, decode, encode_png
 
@@ -95,6 +95,13 @@ def test_bad_input_has_a_code_and_a_sentence(content: bytes, code: str) -> None:
         decode(content)
     assert caught.value.code == code
     assert str(caught.value)[0].islower()  # it follows the file's name
+
+
+def test_half_an_image_is_damaged_whatever_a_library_has_switched_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    with pytest.raises(ImageError) as caught:
+        decode(encoded(picture(), "PNG")[:600])
+    assert caught.value.code == "damaged"
 
 
 def test_a_lower_cap_holds_as_well() -> None:
