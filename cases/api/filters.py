@@ -9,8 +9,6 @@ from django.db.models import Q, QuerySet
 from cases.models import Case, Magnification
 from inference.models import Analysis, State, Verdict
 
-MAY_BE_EMPTY = (django_filters.CharFilter, django_filters.OrderingFilter)
-
 
 class StrictFilterSet(django_filters.FilterSet):
     """A filter with an empty value is refused where empty is no value, instead of being ignored."""
@@ -18,7 +16,7 @@ class StrictFilterSet(django_filters.FilterSet):
     def is_valid(self) -> bool:
         good = bool(super().is_valid())
         for name, one in self.filters.items():
-            if self.data.get(name) == "" and not isinstance(one, MAY_BE_EMPTY):
+            if self.data.get(name) == "" and not isinstance(one, django_filters.CharFilter):
                 self.form.add_error(name, ValidationError("This may not be empty.", "required"))
                 good = False
         return good

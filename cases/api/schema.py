@@ -107,7 +107,7 @@ def add_health(result: dict[str, Any], generator: Any, request: Any, public: boo
 
 
 def add_problems(result: dict[str, Any], generator: Any, request: Any, public: bool) -> dict[str, Any]:
-    """Postprocessing hook: every operation may answer with a problem."""
+    """Postprocessing hook: every operation may answer with a problem, and a list in a query is not empty."""
     result["components"].setdefault("schemas", {})["Problem"] = PROBLEM
     answer = {
         "description": "What went wrong; `code` says it for programs.",
@@ -116,4 +116,7 @@ def add_problems(result: dict[str, Any], generator: Any, request: Any, public: b
     for path in result["paths"].values():
         for operation in path.values():
             operation["responses"].setdefault("default", answer)
+            for parameter in operation.get("parameters", []):
+                if parameter["schema"].get("type") == "array":
+                    parameter["schema"].setdefault("minItems", 1)
     return result

@@ -108,7 +108,14 @@ def test_lists_are_filtered_searched_ordered_and_paged(api: Api, alice: User) ->
     page = api.get("/api/v1/cases", {"page_size": 2}).json()
     assert (page["count"], len(page["results"])) == (3, 2)
     assert len(api.get(page["next"]).json()["results"]) == 1
-    for bad in ({"verdict": "x"}, {"ordering": "x"}, {"created_after": "x"}, {"state": "x"}, {"page_size": "x"}):
+    for bad in (
+        {"verdict": "x"},
+        {"ordering": "x"},
+        {"ordering": ""},
+        {"created_after": "x"},
+        {"state": "x"},
+        {"page_size": "x"},
+    ):
         assert problem_of(api.get("/api/v1/cases", bad))["code"] == "invalid"
     assert problem_of(api.get("/api/v1/cases", {"page": 99}))["code"] == "not_found"
 
