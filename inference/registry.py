@@ -9,7 +9,7 @@ from typing import Any
 
 from django.conf import settings
 from django.core.cache import cache
-from django.db import transaction
+from django.db import connection, transaction
 
 from .engine.checkpoint import CheckpointError, read_metadata
 from .models import ModelVersion
@@ -65,6 +65,8 @@ def activate(model: ModelVersion) -> None:
 
 def register_bundled(**kwargs: Any) -> None:
     """After migrating: register the checkpoints at hand, and activate the newest if none is active."""
+    if ModelVersion._meta.db_table not in connection.introspection.table_names():
+        return  # migrated back to before there were models
     found = []
     for path in sorted(Path(settings.MODEL_DIR).glob("*.safetensors")):
         try:
