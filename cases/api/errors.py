@@ -25,6 +25,7 @@ from rest_framework.views import set_rollback
 
 from cases.pressure import Busy
 from cases.uploads import Rejected
+from histopath.errors import STORAGE
 from inference.registry import NoModel
 
 log = logging.getLogger(__name__)
@@ -195,6 +196,9 @@ def _problem_of(exc: Exception) -> Problem | None:
         case DatabaseError():
             log.exception("The database failed.", exc_info=exc)
             return unavailable("database_unavailable", "The database does not answer; try again.")
+        case OSError() if exc.errno in STORAGE:
+            log.exception("The disk failed.", exc_info=exc)
+            return unavailable("storage_failed", "The server's disk is full or away; try again later.")
     return None
 
 
@@ -246,8 +250,8 @@ class ProblemMiddleware:
     def process_exception(self, request: HttpRequest, exc: Exception) -> HttpResponse | None:
         if not is_api_path(request.path) or isinstance(exc, (Http404, PermissionDenied, SuspiciousOperation)):
             return None
-        if isinstance(exc, DatabaseError):
-            return exception_handler(exc, {})
+        if (answer := exception_handler(exc, {})) and answer.status_code == 503:
+            return answer
         got_request_exception.send(sender=type(self), request=request)
         log.error("%s %s failed.", request.method, request.path, exc_info=exc)
         return response("error", "The server failed; its log has the cause.")
