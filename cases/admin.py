@@ -14,6 +14,7 @@ from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
+from inference.admin import ReadOnlyAdmin
 from inference.models import Analysis
 from inference.registry import NoModel
 
@@ -334,21 +335,8 @@ class SlideAdmin(admin.ModelAdmin):
             services.remove_slide(slide)
 
 
-class SealedAdmin(admin.ModelAdmin):
-    """What was signed or recorded is read, never written."""
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-
 @admin.register(Review)
-class ReviewAdmin(SealedAdmin):
+class ReviewAdmin(ReadOnlyAdmin):
     list_display = ["case", "author", "reading", "verdict", "agreement", "created_at"]
     list_filter = ["reading", "verdict", ("author", admin.RelatedOnlyFieldListFilter)]
     search_fields = ["case__title", "author__username", "subtype", "comment"]
@@ -366,7 +354,7 @@ class ReviewAdmin(SealedAdmin):
 
 
 @admin.register(Report)
-class ReportAdmin(SealedAdmin):
+class ReportAdmin(ReadOnlyAdmin):
     list_display = ["case", "author", "sha256", "created_at"]
     date_hierarchy = "created_at"
     list_select_related = ["case", "author"]

@@ -17,6 +17,8 @@ from .models import Analysis, Cluster, ModelVersion
 
 
 class ReadOnlyAdmin(admin.ModelAdmin):
+    """What was recorded or signed is read here, never written."""
+
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
 
