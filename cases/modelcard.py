@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+from inference.engine import quantised
 from inference.models import ModelVersion
 
 Line = tuple[str, str]
@@ -12,9 +14,19 @@ SPELT = {"auc": "AUC", "ece": "ECE", "f1": "F1", "brier": "Brier score"}
 
 
 def lines(model: ModelVersion) -> dict[str, list[Line]]:
-    """``metrics`` and ``training`` of the checkpoint's metadata, flattened to label and text."""
+    """``metrics`` and ``training`` of the checkpoint's metadata, flattened to label and text, and ``runtimes``."""
     metadata = ModelVersion.objects.values_list("metadata", flat=True).get(pk=model.pk) or {}
-    return {part: list(_flat(metadata.get(part) or {})) for part in ("metrics", "training")}
+    own = {part: list(_flat(metadata.get(part) or {})) for part in ("metrics", "training")}
+    return own | {"runtimes": runtimes(model)}
+
+
+def runtimes(model: ModelVersion) -> list[Line]:
+    """How the model's INT8 form compared with fp32, where it has one."""
+    record = quantised.read_record(Path(model.path))
+    if record is None or record.checkpoint_sha256 != model.sha256:
+        return []
+    use = "used where the processor has VNNI" if record.passed else "not used: it disagrees"
+    return [("INT8 form", use), *((one.what.capitalize(), quantised.describe(one)) for one in record.comparisons)]
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> list[Line]:

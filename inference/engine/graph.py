@@ -20,6 +20,9 @@ from .grid import PATCH
 LAYERS = ((1, 3, 1), (2, 4, 2), (3, 6, 2), (4, 3, 2))
 BATCH_NORM_EPSILON = 1e-5  # torch's default, which torchvision keeps
 
+#: Names of the nodes that quantisation leaves as they are.
+STEM, HEAD, HEAD_BIAS = "stem", "head", "head.bias"
+
 Arrays = dict[str, NDArray[Any]]
 Node = Any
 
@@ -42,14 +45,19 @@ def _build(arrays: Arrays, metadata: Metadata, batch_size: int) -> ov.Model:
     mean = np.array(metadata.mean, dtype=np.float32).reshape(1, 3, 1, 1) * 255
     std = np.array(metadata.std, dtype=np.float32).reshape(1, 3, 1, 1) * 255
     x = ops.divide(ops.subtract(x, ops.constant(mean)), ops.constant(std))
-    x = ops.relu(_convolution(x, arrays, "conv1", "bn1", stride=2, padding=3))
+    stem = _convolution(x, arrays, "conv1", "bn1", stride=2, padding=3)
+    stem.input_value(0).get_node().set_friendly_name(STEM)
+    x = ops.relu(stem)
     x = _stem_pool(x, metadata.stem_pool)
     for layer, blocks, stride in LAYERS:
         for block in range(blocks):
             x = _bottleneck(x, arrays, f"layer{layer}.{block}", stride if block == 0 else 1, metadata.stride_in)
     weight = arrays["fc.weight"].astype(np.float32)[:, :, None, None]
     bias = arrays["fc.bias"].astype(np.float32).reshape(1, -1, 1, 1)
-    cams = ops.add(_plain(x, weight, 1, 0), ops.constant(bias))
+    head = _plain(x, weight, 1, 0)
+    head.set_friendly_name(HEAD)
+    cams = ops.add(head, ops.constant(bias))
+    cams.set_friendly_name(HEAD_BIAS)
     logits = ops.reduce_mean(cams, np.array([2, 3]), keep_dims=False)
     return ov.Model([logits, cams], [pixels], "histopath")
 

@@ -5,11 +5,13 @@ He et al., *Deep Residual Learning for Image Recognition*, CVPR 2016; class acti
 
 from __future__ import annotations
 
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models import resnet50
 
 from inference.engine.checkpoint import CheckpointError, Metadata, load_arrays, read_metadata
@@ -71,6 +73,19 @@ def stride_in_conv1(layer: nn.Module) -> None:
     """Move the stride of a layer's first bottleneck from its 3x3 to its first 1x1 convolution, as in the v1 network."""
     block = layer[0]  # type: ignore[index]
     block.conv1.stride, block.conv2.stride = (2, 2), (1, 1)
+
+
+def fold_batchnorm(network: PatchNetwork) -> PatchNetwork:
+    """A copy of a network in evaluation mode with every BatchNorm folded into the convolution before it."""
+    network = deepcopy(network).eval()
+    for module in [network, *network.modules()]:
+        pairs = [(f"conv{n}", f"bn{n}") for n in (1, 2, 3)] + [("0", "1")]
+        for conv, norm in pairs:
+            before, after = getattr(module, conv, None), getattr(module, norm, None)
+            if isinstance(before, nn.Conv2d) and isinstance(after, nn.BatchNorm2d):
+                setattr(module, conv, fuse_conv_bn_eval(before, after))
+                setattr(module, norm, nn.Identity())
+    return network
 
 
 def build(metadata: Metadata) -> PatchNetwork:

@@ -3,11 +3,15 @@
 ``X.safetensors`` may have ``X.int8.xml`` and ``X.int8.bin`` (the graph, OpenVINO's format) and ``X.int8.json``, the
 record that ``manage.py model optimize`` wrote: checksums of the checkpoint and of both files, and how the INT8 form
 compared with the fp32 one.
+
+Its convolutions multiply 8-bit integers with the VNNI instructions, whose sums are exact. Processors without them would
+saturate at 16 bits and give other figures, so they keep to fp32.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -59,6 +63,25 @@ class Record:
 
     def write(self, checkpoint: Path) -> None:
         path_of(checkpoint, "json").write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+
+
+def describe(one: Comparison) -> str:
+    """A comparison in words."""
+    auc = "" if one.auc_shift is None else f", AUC moves by {one.auc_shift:+.4f}"
+    return (
+        f"{one.slides} slides: probability moves by at most {one.shift:.4f} (mean {one.mean_shift:.4f}), verdicts that "
+        f"differ {one.verdicts}, 99 % of patch logits within {one.logit_shift:.3f}{auc}; "
+        + ("agrees" if one.passed else "disagrees")
+    )
+
+
+def has_vnni() -> bool:
+    """Whether this processor adds 8-bit products exactly (AVX-512 VNNI or AVX-VNNI); False where it can't be told."""
+    try:
+        flags = re.search(r"^flags\s*:(.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    except OSError:
+        return False
+    return bool(flags and {"avx512_vnni", "avx_vnni"} & set(flags[1].split()))
 
 
 def path_of(checkpoint: Path, suffix: str) -> Path:

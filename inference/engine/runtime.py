@@ -17,8 +17,9 @@ from .checkpoint import CheckpointError, Metadata, load_arrays, read_metadata, s
 #: nothing on CPUs.
 BATCH_SIZE = 4
 
-Device = Literal["auto", "cpu", "cuda", "int8", "fp32", "torch"]
-DEVICES: tuple[Device, ...] = ("auto", "cpu", "cuda", "int8", "fp32", "torch")
+Device = Literal["auto", "cpu", "cuda", "int8", "bf16", "fp32", "torch", "torch-bf16"]
+DEVICES: tuple[Device, ...] = ("auto", "cpu", "cuda", "int8", "bf16", "fp32", "torch", "torch-bf16")
+NO_VNNI = "INT8 needs a processor with VNNI instructions, which this one lacks"
 Outputs = tuple[NDArray[np.float32], NDArray[np.float32]]
 
 
@@ -38,47 +39,53 @@ class Runtime(Protocol):
 
 
 class TorchRuntime:
-    """PyTorch: the reference on a CPU in fp32, and on CUDA in half precision."""
+    """PyTorch: the reference on a CPU in fp32; half precision on CUDA (fp16) and, with ``bf16``, on a CPU."""
 
-    def __init__(self, path: Path, device: str = "cpu", threads: int | None = None) -> None:
+    def __init__(self, path: Path, device: str = "cpu", threads: int | None = None, bf16: bool = False) -> None:
         import torch
 
-        from .network import from_checkpoint
+        from .network import fold_batchnorm, from_checkpoint
 
         if threads:
             torch.set_num_threads(threads)
         self._torch = torch
         self._device = torch.device(device)
+        cuda = self._device.type == "cuda"
+        self._dtype = torch.float16 if cuda else torch.bfloat16 if bf16 else torch.float32
         network, self.metadata = from_checkpoint(path)
-        network.eval().to(self._device)
-        self._half = self._device.type == "cuda"
-        self._network = network.half() if self._half else network
-        self.name = "torch-cuda-fp16" if self._half else "torch-cpu-fp32"
-        self.batch_size = 64 if self._half else BATCH_SIZE
+        if self._dtype != torch.float32:
+            network = fold_batchnorm(network).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._network = network.eval().to(self._device, self._dtype)
+        self.name = "torch-cuda-fp16" if cuda else f"torch-cpu-{'bf16' if bf16 else 'fp32'}"
+        self.batch_size = 64 if cuda else BATCH_SIZE
 
     def infer(self, batch: NDArray[np.uint8]) -> Outputs:
         torch = self._torch
         with torch.inference_mode():
-            pixels = torch.from_numpy(batch).to(self._device).permute(0, 3, 1, 2).contiguous()
-            logits, cams = self._network(pixels.half() if self._half else pixels.float())
+            pixels = torch.from_numpy(batch).to(self._device).permute(0, 3, 1, 2)
+            if self._dtype == torch.float32:
+                pixels = pixels.contiguous()
+            logits, cams = self._network(pixels.to(self._dtype))
             return logits.float().cpu().numpy(), cams.float().cpu().numpy()
 
 
 class OpenVinoRuntime:
     """OpenVINO on a CPU: the same graph as torch's, some times as fast, without importing torch.
 
-    In fp32, or in INT8 where ``graph_file`` is the quantised graph of the checkpoint.
+    In fp32; in INT8 where ``graph_file`` is the quantised graph of the checkpoint; or in ``bf16``.
     """
 
     batch_size = BATCH_SIZE
 
-    def __init__(self, path: Path, threads: int | None = None, graph_file: Path | None = None) -> None:
+    def __init__(
+        self, path: Path, threads: int | None = None, graph_file: Path | None = None, bf16: bool = False
+    ) -> None:
         import openvino as ov
 
         from . import graph
 
         self.metadata, _ = read_metadata(path)
-        self.name = "openvino-cpu-int8" if graph_file else "openvino-cpu-fp32"
+        self.name = f"openvino-cpu-{'int8' if graph_file else 'bf16' if bf16 else 'fp32'}"
         if graph_file:
             model = ov.Core().read_model(graph_file)
         else:
@@ -86,7 +93,7 @@ class OpenVinoRuntime:
         config = {
             "PERFORMANCE_HINT": "LATENCY",
             # Machines with bf16 would use it unasked, and give other numbers than those without.
-            "INFERENCE_PRECISION_HINT": "f32",
+            "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32",
             # Pinned, the threads of several processes would share the first core.
             "ENABLE_CPU_PINNING": False,
             **({"INFERENCE_NUM_THREADS": threads} if threads else {}),
@@ -115,18 +122,23 @@ def _cuda_present() -> bool:
 def load(path: Path, device: Device = "auto", threads: int | None = None) -> Runtime:
     """The runtime for a checkpoint on this machine.
 
-    ``device`` is ``cuda``; ``int8`` or ``fp32`` (OpenVINO); ``torch`` (the reference, on a CPU); ``cpu`` (the
-    fastest of these that agrees with the reference); or ``auto`` (CUDA where present, else the CPU). Raises
-    :class:`inference.engine.checkpoint.CheckpointError` for a file that can't be used.
+    ``device`` is ``cuda``; ``int8``, ``fp32`` or ``bf16`` (OpenVINO); ``torch`` or ``torch-bf16`` (PyTorch on a CPU,
+    the former is the reference); ``cpu`` (INT8 where the machine has VNNI and the checkpoint an INT8 form that agreed
+    with fp32, else fp32); or ``auto`` (CUDA where present, else ``cpu``). bf16 is used only where it is asked for: it
+    agrees less well than INT8 and is slower. Raises :class:`inference.engine.checkpoint.CheckpointError` for a file
+    that can't be used and for INT8 where there is none.
     """
     if device not in DEVICES:
         raise ValueError(f"device must be one of {', '.join(DEVICES)}, not {device!r}")
     threads = threads or available_cores()
     if device == "cuda" or (device == "auto" and _cuda_present()):
         return TorchRuntime(path, "cuda", threads)
-    if device == "torch" or find_spec("openvino") is None:
-        return TorchRuntime(path, "cpu", threads)
-    graph_file = None if device == "fp32" else quantised.find(path, sha256(path))
+    if device in ("torch", "torch-bf16") or find_spec("openvino") is None:
+        return TorchRuntime(path, "cpu", threads, bf16=device == "torch-bf16")
+    if device in ("fp32", "bf16"):
+        return OpenVinoRuntime(path, threads, bf16=device == "bf16")
+    graph_file = quantised.find(path, sha256(path)) if quantised.has_vnni() else None
     if device == "int8" and graph_file is None:
-        raise CheckpointError("missing", f"{path.name} has no INT8 form that passed its comparison.")
+        why = f"{path.name} has no INT8 form that passed its comparison" if quantised.has_vnni() else NO_VNNI
+        raise CheckpointError("missing", f"{why}.")
     return OpenVinoRuntime(path, threads, graph_file)

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from inference.engine import quantised
 from inference.engine.checkpoint import Metadata
+from inference.engine.quantised import Record
 from inference.learning.crossval import Prediction
 from inference.learning.evaluation import by_group, decisions, failures, markdown, rows
 from inference.learning.metrics import BINS, equal_group_weight
@@ -62,8 +64,15 @@ def write_pictures(predictions: Sequence[Prediction], folder: Path) -> None:
     plt.close(figure)
 
 
-def card(predictions: Sequence[Prediction], metadata: Metadata, sha256: str, gate: str, replicates: int = 1000) -> str:
-    """The card's text in Markdown; ``gate`` is the measured table of the domain gate."""
+def card(
+    predictions: Sequence[Prediction],
+    metadata: Metadata,
+    sha256: str,
+    gate: str,
+    int8: Record | None,
+    replicates: int = 1000,
+) -> str:
+    """The card's text in Markdown; ``gate`` is the measured table of the domain gate, ``int8`` how runtimes compare."""
     table = rows(predictions, replicates)
     found = {(row.dataset, row.level): row for row in table}
     targets = []
@@ -98,7 +107,16 @@ def card(predictions: Sequence[Prediction], metadata: Metadata, sha256: str, gat
         share=metadata.metrics["decided_share"], error=metadata.metrics["decided_error"],
         targets="\n".join(targets), table=markdown(table), confusion="\n".join(confusion),
         decided="\n".join(decided), worst="\n".join(worst), by_group="\n".join(groups), gate=gate,
+        runtimes=runtimes(int8),
     )  # fmt: skip
+
+
+def runtimes(record: Record | None) -> str:
+    if record is None:
+        return "This version has no INT8 form; all machines use fp32."
+    use = "is used where the processor has VNNI instructions" if record.passed else "is **not** used"
+    lines = [f"- {one.what}: {quantised.describe(one)}" for one in record.comparisons]
+    return "\n".join([f"The INT8 form ({record.made_with}) {use}.", "", *lines])
 
 
 TEMPLATE = (Path(__file__).parent / "card_template.md").read_text(encoding="utf-8")

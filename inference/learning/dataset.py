@@ -67,6 +67,17 @@ def read_index(root: Path, datasets: Iterable[str] = LABELLED) -> list[Sample]:
     return samples
 
 
+def read_demo(root: Path) -> list[Sample]:
+    """The demonstration images, whose groups no model learns from: to compare runtimes with, for no figure."""
+    with open(root / "index.csv", newline="", encoding="utf-8") as file:
+        return [
+            Sample(root / row["path"], row["path"], "demo", CLASSES.index(row["label"]), row["subtype"], row["group"],
+                   row["magnification"])
+            for row in csv.DictReader(file)
+            if row["dataset"] == "demo"
+        ]  # fmt: skip
+
+
 def read_auxiliary(root: Path, each: int = 2, seed: int = 0) -> list[Sample]:
     """``each`` IDC patches of every patient and label, drawn at random; label 1 is invasive carcinoma.
 

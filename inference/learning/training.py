@@ -17,7 +17,7 @@ import numpy as np
 from inference.engine.checkpoint import Metadata, save
 from inference.learning.augment import Strength
 from inference.learning.calibration import apply_platt, cut_points, decided, fit_platt
-from inference.learning.crossval import Patches, Prediction, choose, out_of_fold, slides, summary
+from inference.learning.crossval import Chosen, Patches, Prediction, choose, out_of_fold, slides, summary
 from inference.learning.dataset import Sample, assert_no_demo, read_auxiliary
 from inference.learning.features import (
     PooledTrunk,
@@ -131,6 +131,31 @@ def train(
     digest = save(path, {name: value.numpy() for name, value in network.state_dict().items()}, metadata)
     say(f"{path}\nsha256 {digest}")
     return path
+
+
+def recipe_of(metadata: Metadata) -> Recipe:
+    """The recipe that a checkpoint was made by. Raises ValueError where it was not this one."""
+    kept = metadata.training.get("recipe")
+    if not isinstance(kept, dict) or set(kept) != {item.name for item in fields(Recipe)}:
+        raise ValueError(f"{metadata.name} {metadata.version} was not made by the recipe of frozen features.")
+    return Recipe(**kept | {"strength": Strength(**kept["strength"])})
+
+
+def write_checkpoint(weights: Path, chosen: Chosen, like: Metadata, out: Path) -> Path:
+    """A checkpoint of the frozen trunk with a chosen head, calibration and cut points, all else as in ``like``."""
+    network, metadata = imagenet_network(weights, like.name, like.version)
+    hand_on(network)
+    set_head(network, chosen.head.weight, chosen.head.bias)
+    metadata = replace(
+        metadata,
+        calibration=chosen.calibration,
+        cut_low=chosen.cut_low,
+        cut_high=chosen.cut_high,
+        calibrated=True,
+        domain=like.domain,
+    )
+    save(out, {name: value.numpy() for name, value in network.state_dict().items()}, metadata)
+    return out
 
 
 def calibrated(metadata: Metadata, predictions: Sequence[Prediction]) -> Metadata:

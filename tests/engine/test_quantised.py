@@ -13,6 +13,12 @@ from inference.engine.runtime import load
 AGREES = Comparison("demo", 15, shift=0.012, mean_shift=0.004, verdicts=0, logit_shift=0.1, auc_shift=0.001)
 
 
+@pytest.fixture(autouse=True)
+def vnni(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is decided does not depend on the processor that the tests run on."""
+    monkeypatch.setattr(quantised, "has_vnni", lambda: True)
+
+
 @pytest.fixture
 def checkpoint(tmp_path: Path, random_checkpoint: Path) -> Path:
     """A checkpoint with files beside it that bear the right checksums."""
@@ -61,5 +67,12 @@ def test_an_altered_or_foreign_graph_is_not(checkpoint: Path) -> None:
 
 def test_asked_for_by_name_it_is_refused_with_a_reason(random_checkpoint: Path) -> None:
     with pytest.raises(CheckpointError, match="no INT8 form"):
+        load(random_checkpoint, "int8")
+    assert load(random_checkpoint, "cpu").name == "openvino-cpu-fp32"
+
+
+def test_a_processor_without_vnni_keeps_to_fp32(random_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quantised, "has_vnni", lambda: False)
+    with pytest.raises(CheckpointError, match="VNNI"):
         load(random_checkpoint, "int8")
     assert load(random_checkpoint, "cpu").name == "openvino-cpu-fp32"

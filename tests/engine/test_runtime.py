@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from inference.engine.checkpoint import CheckpointError, Metadata, load_arrays, read_metadata, save
-from inference.engine.runtime import OpenVinoRuntime, Runtime, TorchRuntime, load
+from inference.engine.runtime import Device, OpenVinoRuntime, Runtime, TorchRuntime, load
 
 PIXELS = np.random.default_rng(3).integers(0, 256, (4, 224, 224, 3), dtype=np.uint8)
 
@@ -41,6 +41,29 @@ def test_openvino_agrees_with_torch(tmp_path: Path, stride_in: str, stem_pool: s
     for ours, reference in zip(found, expected, strict=True):
         assert ours.shape == reference.shape
         assert ours == pytest.approx(reference, rel=1e-3, abs=1e-3 * float(np.abs(reference).max()))
+
+
+@pytest.mark.parametrize("device", ["bf16", "torch-bf16"])
+def test_bf16_agrees_roughly_and_says_so(random_checkpoint: Path, device: Device) -> None:
+    reference = TorchRuntime(random_checkpoint).infer(PIXELS)
+    runtime = load(random_checkpoint, device)
+    assert runtime.name in ("openvino-cpu-bf16", "torch-cpu-bf16")
+    for ours, expected in zip(runtime.infer(PIXELS), reference, strict=True):
+        assert ours == pytest.approx(expected, abs=0.05 * float(np.abs(expected).max()))
+
+
+def test_folded_batchnorm_changes_nothing(random_checkpoint: Path) -> None:
+    import torch
+
+    from inference.engine.network import fold_batchnorm, from_checkpoint
+
+    network, _ = from_checkpoint(random_checkpoint)
+    folded = fold_batchnorm(network)
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in folded.modules())
+    with torch.inference_mode():
+        pixels = torch.from_numpy(PIXELS).permute(0, 3, 1, 2).float()
+        for ours, expected in zip(folded(pixels), network(pixels), strict=True):
+            assert ours.numpy() == pytest.approx(expected.numpy(), rel=1e-3, abs=1e-3)
 
 
 def test_closed_branches_are_left_out_without_a_difference(tmp_path: Path, random_checkpoint: Path) -> None:

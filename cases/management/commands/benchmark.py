@@ -27,8 +27,9 @@ from cases import synthetic, tokens
 from cases.models import Case, User
 from cases.stack import Stack
 from inference.engine.grid import PATCH, Grid
-from inference.engine.runtime import Runtime, available_cores, load
+from inference.engine.runtime import Device, Runtime, available_cores, load
 from inference.models import Analysis
+from inference.peak import measure, operations_a_patch
 from inference.registry import active_model
 
 FIELD = Grid(*synthetic.SIZE)
@@ -126,14 +127,22 @@ class Command(BaseCommand):
         pixels = np.random.default_rng(0).integers(0, 256, (PATCHES, PATCH, PATCH, 3), dtype=np.uint8)
         batches = baseline.prepare(pixels)
         speeds = {"baseline": PATCHES / best(lambda: [baseline.infer(batch) for batch in batches])}
-        for device in ("torch", "auto"):
+        devices: tuple[Device, ...] = ("torch", "torch-bf16", "fp32", "bf16", "auto")
+        for device in devices:
             runtime = load(model, device)
             size = runtime.batch_size
             parts = [pixels[at : at + size] for at in range(0, PATCHES - size + 1, size)]
             done = len(parts) * size
             speeds[runtime.name] = done / best(partial(_infer_all, runtime, parts))
             chosen = runtime.name
-        return {"patches_per_second": speeds, "runtime": chosen, "ratio": speeds[chosen] / speeds["baseline"]}
+        peak = measure(available_cores(), int8=chosen.endswith("int8"))
+        return {
+            "patches_per_second": speeds,
+            "runtime": chosen,
+            "ratio": speeds[chosen] / speeds["baseline"],
+            "share_of_peak": speeds[chosen] * operations_a_patch(model) / peak,
+            "peak_gigaops": peak / 1e9,
+        }
 
     def _application(self, stack: Stack, fields: list[Path], results: dict[str, Any]) -> None:
         """Single image and folder through the API, from the request to the result."""
@@ -219,6 +228,11 @@ def table(results: dict[str, Any]) -> str:
     memory = ", ".join(f"{name} {size:.0f} MB" for name, size in results["memory_mb"].items())
     lines += [
         "",
+        "Network alone, patches a second: " + ", ".join(f"{name} {speed:.1f}" for name, speed in speeds.items()) + ".",
+        (
+            f"Its convolutions run at {network['share_of_peak']:.0%} of this machine's largest matrix product "
+            f"at the same precision ({network['peak_gigaops']:.0f} thousand million operations a second)."
+        ),
         (
             f"Runtime {network['runtime']}; pick-up {1000 * single['pick_up_seconds']:.0f} ms; overhead in the folder "
             f"{folder['overhead_ms_an_image']:.0f} ms an image; history of {results['history']['cases']} cases "

@@ -59,6 +59,7 @@ class Command(BaseCommand):
 
     def from_record(self, options: dict[str, Any]) -> None:
         from inference.engine.checkpoint import read_metadata
+        from inference.engine.quantised import read_record
         from inference.learning import card, evaluation, gate, training
 
         record = options["record"]
@@ -66,9 +67,10 @@ class Command(BaseCommand):
         evaluation.check_record(predictions, evaluation.read_folds(record / "folds.json"))
         if options["gate"]:
             self.measure_gate(options)
-        metadata, digest = read_metadata(self.checkpoint(options))
+        checkpoint = self.checkpoint(options)
+        metadata, digest = read_metadata(checkpoint)
         measured = gate.gate_markdown(json.loads((record / "gate.json").read_text(encoding="utf-8")))
-        text = card.card(predictions, metadata, digest, measured, options["replicates"])
+        text = card.card(predictions, metadata, digest, measured, read_record(checkpoint), options["replicates"])
         if options["card"]:
             (record / "card.md").write_text(text, encoding="utf-8")
             card.write_pictures(predictions, record)

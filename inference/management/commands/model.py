@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,14 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from inference import registry
 from inference.engine.checkpoint import CheckpointError, import_upstream, read_metadata
+from inference.engine.quantised import describe, has_vnni
 from inference.models import ModelVersion
+
+FOLDS = Path(__file__).resolve().parents[3] / "docs" / "model" / "folds.json"
 
 
 class Command(BaseCommand):
-    help = "List, add and activate model versions."
+    help = "List, add, activate and optimise model versions."
 
     def add_arguments(self, parser: CommandParser) -> None:
         actions = parser.add_subparsers(dest="action", required=True)
@@ -27,12 +31,25 @@ class Command(BaseCommand):
         add.add_argument("--activate", action="store_true", help="use it from now on")
         activate = actions.add_parser("activate", help="use a version from now on")
         activate.add_argument("sha256", help="SHA-256 or its beginning, as listed")
+        optimize = actions.add_parser("optimize", help="make the INT8 form of a version and compare it with fp32")
+        optimize.add_argument(
+            "sha256", nargs="?", default="", help="SHA-256 or its beginning (default: the active one)"
+        )
+        optimize.add_argument("--data", type=Path, default=Path(os.environ.get("HISTOPATH_DATA", "../shared/data")))
+        optimize.add_argument(
+            "--weights", type=Path, default=Path(os.environ.get("HISTOPATH_WEIGHTS", "../shared/weights"))
+        )
+        optimize.add_argument("--folds", type=Path, default=FOLDS, help="groups of the folds (%(default)s)")
+        optimize.add_argument("--fold", type=int, default=0, help="fold whose groups the comparison uses (%(default)s)")
+        optimize.add_argument("--cache", type=Path, default=Path("var/training/cache"), help="features (%(default)s)")
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
             getattr(self, options["action"])(options)
         except CheckpointError as error:
             raise CommandError(f"Refused ({error.code}): {error}") from error
+        except FileNotFoundError as error:
+            raise CommandError(str(error)) from error
 
     def list(self, options: dict[str, Any]) -> None:
         for model in ModelVersion.objects.all():
@@ -63,10 +80,33 @@ class Command(BaseCommand):
             self._activate(model)
 
     def activate(self, options: dict[str, Any]) -> None:
-        found = ModelVersion.objects.filter(sha256__startswith=options["sha256"].lower())
+        self._activate(self._named(options["sha256"]))
+
+    def _named(self, sha256: str) -> ModelVersion:
+        found = ModelVersion.objects.filter(sha256__startswith=sha256.lower())
         if len(found) != 1:
-            raise CommandError(f"{len(found)} versions begin with {options['sha256']}; see manage.py model list.")
-        self._activate(found[0])
+            raise CommandError(f"{len(found)} versions begin with {sha256}; see manage.py model list.")
+        return found[0]
+
+    def optimize(self, options: dict[str, Any]) -> None:
+        from inference.learning.evaluation import read_folds
+        from inference.learning.optimise import optimise
+
+        model = self._named(options["sha256"]) if options["sha256"] else registry.active_model()
+        registry.verify(model)
+        if not has_vnni():
+            raise CommandError("Refused (missing): the comparison needs a processor with VNNI instructions.")
+        try:
+            record = optimise(
+                Path(model.path), options["data"], options["weights"], options["cache"], read_folds(options["folds"]),
+                options["fold"], self.stdout.write,
+            )  # fmt: skip
+        except ValueError as error:
+            raise CommandError(str(error)) from error
+        for one in record.comparisons:
+            self.stdout.write(f"{one.what}: {describe(one)}")
+        if not record.passed:
+            raise CommandError("The INT8 form disagrees too much and will not be used; fp32 goes on serving.")
 
     def _activate(self, model: ModelVersion) -> None:
         registry.activate(model)

@@ -1,0 +1,81 @@
+"""The INT8 form of a checkpoint, and the comparison with fp32 on images that the compared model has not learnt."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from inference.engine.checkpoint import Metadata, read_metadata
+from inference.engine.quantised import Record
+from inference.learning import quantise, training
+from inference.learning.dataset import Sample, read_demo, read_index, read_rgb
+from inference.learning.features import grid_patches
+from inference.learning.quantise import Labelled, Pixels
+
+#: Patches that a quantisation sees, from at most so many images of a group, label and dataset.
+PATCHES = 2400
+IMAGES_A_GROUP = 12
+
+Say = Callable[[str], None]
+
+
+def calibration_patches(samples: Sequence[Sample], seed: int = 0) -> list[Pixels]:
+    """Patches uint8 (224, 224, 3) as the product reads them, drawn at random from all groups."""
+    images = training.capped(samples, IMAGES_A_GROUP, seed)
+    patches = [patch for _, patch in grid_patches(samples, images)]
+    order = np.random.default_rng(seed).permutation(len(patches))
+    return [patches[i] for i in order[:PATCHES]]
+
+
+def slides(samples: Sequence[Sample]) -> Iterator[Labelled]:
+    return (Labelled(read_rgb(one.path), one.label, one.group) for one in samples)
+
+
+def optimise(
+    checkpoint: Path, data: Path, weights: Path, cache: Path, folds: dict[str, int], fold: int, say: Say = print
+) -> Record:
+    """Quantise ``checkpoint`` beside itself and write the record of how it compares.
+
+    The shipped model is compared on the demonstration images, which no model has learnt. The rest of the proof is a
+    model of the same recipe that has not seen the groups of ``fold``: it is made, quantised and compared on them.
+    Raises FileNotFoundError without the images, ValueError for a checkpoint of another recipe.
+    """
+    samples = read_index(data)
+    metadata, _ = read_metadata(checkpoint)
+    say("quantising")
+    quantise.quantise(checkpoint, calibration_patches(samples))
+    comparisons = [quantise.compare(checkpoint, slides(read_demo(data)), "demonstration images")]
+    known = [one for one in samples if folds[one.group] != fold]
+    held = [one for one in samples if folds[one.group] == fold]
+    with tempfile.TemporaryDirectory(prefix="histopath-fold-") as folder:
+        kept = fold_checkpoint(samples, data, weights, cache, folds, fold, metadata, Path(folder), say)
+        say(f"quantising the model of fold {fold}")
+        quantise.quantise(kept, calibration_patches(known))
+        what = f"held-out groups of fold {fold}, by the model that has not learnt them"
+        comparisons.append(quantise.compare(kept, slides(held), what))
+    record = quantise.record(checkpoint, comparisons)
+    record.write(checkpoint)
+    return record
+
+
+def fold_checkpoint(
+    samples: Sequence[Sample],
+    data: Path,
+    weights: Path,
+    cache: Path,
+    folds: dict[str, int],
+    fold: int,
+    shipped: Metadata,
+    out: Path,
+    say: Say = print,
+) -> Path:
+    """The checkpoint that the shipped model's recipe gives without the groups of ``fold``."""
+    recipe = training.recipe_of(shipped)
+    learn, grid = training.cached_views(samples, weights, cache, recipe, say)
+    extra = training.auxiliary(data, weights, cache, recipe, say)
+    known = np.array([i for i, one in enumerate(samples) if folds[one.group] != fold])
+    chosen = training.choose(samples, learn.of(known), grid.of(known), auxiliary=extra)
+    return training.write_checkpoint(weights, chosen, shipped, out / f"fold-{fold}.safetensors")
