@@ -6,7 +6,10 @@ itself. It reads the same patches of our grid, so that both do the same work.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,7 @@ from torchvision import transforms
 
 from .engine.grid import PATCH, Grid
 from .engine.network import from_checkpoint
+from .peak import best
 
 BATCH = 16
 
@@ -55,3 +59,33 @@ class Baseline:
         grid = Grid(image.width, image.height)
         patches = [image.crop((int(x), int(y), int(x) + PATCH, int(y) + PATCH)) for x, y in grid.positions]
         return np.concatenate([self.infer(batch) for batch in self.prepare(patches)])
+
+
+def measure(path: Path, threads: int, images: Sequence[Path], patches: int) -> dict[str, float]:
+    """``patches_per_second`` of the bare network, and seconds for one image and for all, in a process of its own.
+
+    Its own, as the method had: what else a process has computed changes how it holds its memory, and so its speed.
+    """
+    command = [sys.executable, "-m", "inference.baseline", str(path), str(threads), str(patches)]
+    done = subprocess.run(
+        [*command, *map(str, images)], cwd=Path(__file__).parents[1], capture_output=True, text=True, check=True
+    )
+    found: dict[str, float] = json.loads(done.stdout)
+    return found
+
+
+def _main(path: str, threads: str, patches: str, *images: str) -> None:
+    baseline = Baseline(Path(path), int(threads))
+    pixels = np.random.default_rng(0).integers(0, 256, (int(patches), PATCH, PATCH, 3), dtype=np.uint8)
+    batches = baseline.prepare(pixels)
+    paths = [Path(image) for image in images]
+    found = {
+        "patches_per_second": int(patches) / best(lambda: [baseline.infer(batch) for batch in batches]),
+        "one_image_seconds": best(lambda: baseline.predict(paths[0])),
+        "all_images_seconds": best(lambda: [baseline.predict(image) for image in paths], times=1),
+    }
+    json.dump(found, sys.stdout)
+
+
+if __name__ == "__main__":
+    _main(*sys.argv[1:])

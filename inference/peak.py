@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,17 @@ from .engine.checkpoint import load_arrays, read_metadata
 
 SIZE = 3072
 RUNS = 5
+
+
+def best(work: Callable[[], object], times: int = 3) -> float:
+    """Seconds of the fastest of some runs, after one to warm up."""
+    work()
+    seconds = []
+    for _ in range(times):
+        start = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - start)
+    return min(seconds)
 
 
 def measure(threads: int, int8: bool) -> float:
@@ -33,13 +45,7 @@ def measure(threads: int, int8: bool) -> float:
     config = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads}
     request = ov.Core().compile_model(ov.Model([product], [x], "product"), "CPU", config).create_infer_request()
     pixels = random.random((SIZE, SIZE), dtype=np.float32)
-    request.infer([pixels])
-    seconds = []
-    for _ in range(RUNS):
-        start = time.perf_counter()
-        request.infer([pixels])
-        seconds.append(time.perf_counter() - start)
-    return 2 * SIZE**3 / min(seconds)
+    return 2 * SIZE**3 / best(lambda: request.infer([pixels]), RUNS)
 
 
 def operations_a_patch(checkpoint: Path) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+import zlib
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -144,8 +145,12 @@ Image.MAX_IMAGE_PIXELS = MAX_PIXELS
 
 
 def write_png(image: Image.Image, out: IO[bytes]) -> None:
-    """Write an image of mode RGB as a PNG without any metadata."""
-    image.save(out, "PNG", compress_level=3)
+    """Write an image of mode RGB as a PNG without any metadata.
+
+    Behind PNG's filters there are hardly any repetitions in photographs: run lengths alone take half the time of a
+    search for them, and less space.
+    """
+    image.save(out, "PNG", compress_level=1, compress_type=zlib.Z_RLE)
 
 
 def encode_png(rgb: NDArray[np.uint8]) -> bytes:

@@ -15,7 +15,7 @@ from . import domain
 from .domain import DomainResult
 from .grid import PATCH, Grid
 from .image import decode
-from .runtime import Runtime
+from .runtime import Outputs, Runtime
 from .verdict import SlideVerdict, slide_verdict
 
 Pixels = NDArray[np.uint8]
@@ -74,7 +74,7 @@ class _Open:
     job: Job
     rgb: Pixels
     grid: Grid
-    domain: DomainResult
+    domain: Future[DomainResult]
     padded: Pixels
     logits: NDArray[np.float32]
     activation: NDArray[np.float16]
@@ -82,12 +82,15 @@ class _Open:
     done: int = 0
 
 
+#: A batch on its way: the patches in it, and what the network will say of them.
+_Batch = tuple[list[tuple[_Open, int]], Future[Outputs]]
+
+
 class Predictor:
     """Runs one model version over images. Not thread-safe: one predictor a process."""
 
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
-        self._batch = np.zeros((runtime.batch_size, PATCH, PATCH, 3), dtype=np.uint8)
 
     def predict(self, image: bytes | Pixels, overlap: float = 0.0, progress: Progress | None = None) -> Prediction:
         """Analyse one image, given as a file's bytes or as RGB uint8 (height, width, 3).
@@ -109,36 +112,52 @@ class Predictor:
         which come at once.
         """
         queue: deque[tuple[_Open, int]] = deque()
-        for job, loaded in self._loaded(jobs):
-            if isinstance(loaded, Exception):
-                yield Outcome(job, error=loaded)
-                continue
-            queue.extend((loaded, index) for index in range(len(loaded.grid)))
-            while len(queue) >= self.runtime.batch_size:
-                yield from self._step(queue, progress)
-        if queue:
-            yield from self._step(queue, progress)
+        under_way: deque[_Batch] = deque()
+        with ThreadPoolExecutor(self.runtime.streams, thread_name_prefix="network") as network:
+            for job, future in self._loading(jobs):
+                if not future.done():
+                    # The images at hand are finished before it is waited for.
+                    while queue:
+                        under_way.append(self._start(queue, network))
+                    while under_way:
+                        yield from self._collect(under_way, progress)
+                loaded = self._result(future)
+                if isinstance(loaded, Exception):
+                    yield Outcome(job, error=loaded)
+                    continue
+                queue.extend((loaded, index) for index in range(len(loaded.grid)))
+                while len(queue) >= self.runtime.batch_size:
+                    under_way.append(self._start(queue, network))
+                    if len(under_way) > self.runtime.streams:
+                        yield from self._collect(under_way, progress)
+            while queue:
+                under_way.append(self._start(queue, network))
+            while under_way:
+                yield from self._collect(under_way, progress)
 
-    def _loaded(self, jobs: Iterable[Job]) -> Iterator[tuple[Job, _Open | Exception]]:
-        """Each job with its opened image, the next one loading meanwhile in a thread."""
-        with ThreadPoolExecutor(1, thread_name_prefix="decode") as pool:
+    def _loading(self, jobs: Iterable[Job]) -> Iterator[tuple[Job, Future[_Open]]]:
+        """Each job with its image, being opened in a thread; the next one's opening has begun by then."""
+        with (
+            ThreadPoolExecutor(1, thread_name_prefix="decode") as pool,
+            ThreadPoolExecutor(1, thread_name_prefix="domain") as judge,
+        ):
             ahead: tuple[Job, Future[_Open]] | None = None
             for job in jobs:
-                following = (job, pool.submit(self._open, job))
+                following = (job, pool.submit(self._open, job, judge))
                 if ahead:
-                    yield self._result(*ahead)
+                    yield ahead
                 ahead = following
             if ahead:
-                yield self._result(*ahead)
+                yield ahead
 
     @staticmethod
-    def _result(job: Job, future: Future[_Open]) -> tuple[Job, _Open | Exception]:
+    def _result(future: Future[_Open]) -> _Open | Exception:
         try:
-            return job, future.result()
+            return future.result()
         except Exception as error:  # whatever a loader raises belongs to its job alone
-            return job, error
+            return error
 
-    def _open(self, job: Job) -> _Open:
+    def _open(self, job: Job, judge: ThreadPoolExecutor) -> _Open:
         rgb = job.load()
         grid = Grid(rgb.shape[1], rgb.shape[0], job.overlap)
         count = len(grid)
@@ -146,20 +165,27 @@ class Predictor:
             job,
             rgb,
             grid,
-            domain.check(rgb, self.runtime.metadata),
+            # Needed only at the end: the network does not wait for it.
+            judge.submit(domain.check, rgb, self.runtime.metadata),
             grid.pad(rgb),
             np.empty((count, 2), dtype=np.float32),
             np.empty((count, 7, 7), dtype=np.float16),
         )
 
-    def _step(self, queue: deque[tuple[_Open, int]], progress: Progress | None) -> Iterator[Outcome]:
-        """One batch through the network; yields the images it completes."""
+    def _start(self, queue: deque[tuple[_Open, int]], network: ThreadPoolExecutor) -> _Batch:
+        """Cut the next batch and hand it to the network."""
         taken = [queue.popleft() for _ in range(min(len(queue), self.runtime.batch_size))]
+        # The rest of a last batch is black: rows don't influence each other.
+        batch = np.zeros((self.runtime.batch_size, PATCH, PATCH, 3), dtype=np.uint8)
         for slot, (image, index) in enumerate(taken):
             image.started = image.started or time.perf_counter()
-            image.grid.cut(image.padded, index, self._batch[slot])
-        # The rest of a last batch keeps old pixels: rows don't influence each other.
-        logits, cams = self.runtime.infer(self._batch)
+            image.grid.cut(image.padded, index, batch[slot])
+        return taken, network.submit(self.runtime.infer, batch)
+
+    def _collect(self, under_way: deque[_Batch], progress: Progress | None) -> Iterator[Outcome]:
+        """Wait for the oldest batch; yields the images that it completes."""
+        taken, answer = under_way.popleft()
+        logits, cams = answer.result()
         for slot, (image, index) in enumerate(taken):
             image.logits[index] = logits[slot]
             image.activation[index] = cams[slot, 1] - cams[slot, 0]
@@ -172,6 +198,7 @@ class Predictor:
 
     def _close(self, image: _Open) -> Prediction:
         probabilities = softmax(image.logits)
-        verdict = slide_verdict(probabilities, self.runtime.metadata, image.domain)
         seconds = time.perf_counter() - image.started
-        return Prediction(image.grid, probabilities, image.activation, verdict, image.domain, seconds)
+        judged = image.domain.result()
+        verdict = slide_verdict(probabilities, self.runtime.metadata, judged)
+        return Prediction(image.grid, probabilities, image.activation, verdict, judged, seconds)

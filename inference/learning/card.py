@@ -64,15 +64,46 @@ def write_pictures(predictions: Sequence[Prediction], folder: Path) -> None:
     plt.close(figure)
 
 
+def write_learning_curve(curve: Sequence[dict[str, float]], folder: Path) -> None:
+    """AUC against the number of patients learnt from, as ``learning.png``."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
+    groups = [point["groups"] for point in curve]
+    axes.plot(groups, [point["known"] for point in curve], "o--", label="images learnt from")
+    axes.plot(groups, [point["held"] for point in curve], "o-", label="patients held out")
+    axes.set(
+        title="Learning curve, BreakHis, groups equal", xlabel="groups learnt from", ylabel="AUC", ylim=(0.5, 1.01)
+    )
+    axes.legend(loc="lower right")
+    figure.savefig(folder / "learning.png", dpi=80, metadata={"Software": None})
+    plt.close(figure)
+
+
+def learning_markdown(curve: Sequence[dict[str, float]]) -> str:
+    lines = [
+        "| share of the groups | groups learnt from | AUC, images learnt from | AUC, patients held out |",
+        "|---|---|---|---|",
+    ]
+    lines += [f"| {c['share']:.0%} | {c['groups']:.0f} | {c['known']:.3f} | {c['held']:.3f} |" for c in curve]
+    return "\n".join(lines)
+
+
 def card(
     predictions: Sequence[Prediction],
     metadata: Metadata,
     sha256: str,
     gate: str,
     int8: Record | None,
+    curve: Sequence[dict[str, float]],
     replicates: int = 1000,
 ) -> str:
-    """The card's text in Markdown; ``gate`` is the measured table of the domain gate, ``int8`` how runtimes compare."""
+    """The card's text in Markdown; ``gate`` is the measured table of the domain gate, ``int8`` how runtimes compare,
+    ``curve`` the points of ``learning.json``.
+    """
     table = rows(predictions, replicates)
     found = {(row.dataset, row.level): row for row in table}
     targets = []
@@ -107,7 +138,7 @@ def card(
         share=metadata.metrics["decided_share"], error=metadata.metrics["decided_error"],
         targets="\n".join(targets), table=markdown(table), confusion="\n".join(confusion),
         decided="\n".join(decided), worst="\n".join(worst), by_group="\n".join(groups), gate=gate,
-        runtimes=runtimes(int8),
+        runtimes=runtimes(int8), learning=learning_markdown(curve),
     )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from inference.learning.calibration import apply_platt, cut_points, fit_platt
 from inference.learning.dataset import Sample, assert_disjoint
-from inference.learning.folds import assign_folds
+from inference.learning.folds import assign_folds, stratum
 from inference.learning.head import Auxiliary, Head, fit_head, slide_means
 from inference.learning.metrics import equal_group_weight, figures
 
@@ -138,6 +138,75 @@ def out_of_fold(
                            chosen.cut_low, chosen.cut_high)
             )  # fmt: skip
     return sorted(predictions, key=lambda one: one.name)
+
+
+@dataclass(frozen=True)
+class Learned:
+    """One point of a learning curve: BreakHis images, groups equal, when a share of the groups is learnt from.
+
+    ``groups`` is the mean number of groups in a fold's training part; ``known`` and ``held`` are AUCs on the images
+    that were learnt from and, pooled over the folds, on those of groups held out.
+    """
+
+    share: float
+    groups: float
+    known: float
+    held: float
+
+
+def learning_curve(
+    samples: Sequence[Sample],
+    training: Patches,
+    grid: Patches,
+    folds: dict[str, int],
+    strength: float,
+    auxiliary: Auxiliary | None = None,
+    shares: Sequence[float] = (0.25, 0.5, 0.75, 1.0),
+    draws: int = 3,
+) -> list[Learned]:
+    """How figures change with the number of patients; each share but the whole is drawn ``draws`` times."""
+    fold_of = np.array([folds[sample.group] for sample in samples])
+    curve = []
+    for share in shares:
+        points = []
+        for draw in range(draws if share < 1 else 1):
+            held, known, groups = np.full(len(samples), np.nan), [], []
+            for fold in sorted(set(folds.values())):
+                images = _share_of_groups(samples, np.flatnonzero(fold_of != fold), share, seed=draw)
+                part = training.of(images)
+                head = fit_head(samples, part.rows, part.features, strength, auxiliary)
+                own, p = predict(head, grid.of(images))
+                known.append(_auc(samples, own, p))
+                groups.append(len({samples[i].group for i in images}))
+                test = np.flatnonzero(fold_of == fold)
+                rows, p = predict(head, grid.of(test))
+                held[rows] = p
+            images = np.flatnonzero(np.isfinite(held))
+            points.append((float(np.mean(groups)), float(np.mean(known)), _auc(samples, images, held[images])))
+        mean = np.mean(points, axis=0)
+        curve.append(Learned(share, *(round(float(value), 4) for value in mean)))
+    return curve
+
+
+def _share_of_groups(samples: Sequence[Sample], images: np.ndarray, share: float, seed: int) -> np.ndarray:
+    """Those of ``images`` whose group is drawn: of every stratum (``folds.stratum``) the same share, at least one."""
+    part = [samples[i] for i in images]
+    strata: dict[str, list[str]] = {}
+    for group in sorted({sample.group for sample in part}):
+        strata.setdefault(stratum(part, group), []).append(group)
+    random = np.random.default_rng(seed)
+    drawn = {
+        group
+        for groups in strata.values()
+        for group in random.permutation(groups)[: max(1, round(share * len(groups)))].tolist()
+    }
+    return np.array([i for i in images if samples[i].group in drawn])
+
+
+def _auc(samples: Sequence[Sample], images: np.ndarray, p: np.ndarray) -> float:
+    own = np.array([samples[i].dataset == "breakhis" for i in images])
+    label, _, weight = slides(samples, images[own])
+    return figures(label, p[own], weight)["auc"]
 
 
 def summary(predictions: Sequence[Prediction], dataset: str) -> dict[str, float]:

@@ -32,6 +32,15 @@ def hand_on(network: PatchNetwork) -> None:
         norm.bias.zero_()
 
 
+def clear_closed_branches(network: PatchNetwork) -> None:
+    """Zero the convolutions of layer-4 branches that are still closed: they reach nothing, and zeros pack well."""
+    with torch.no_grad():
+        for block in network.layer4:
+            if not block.bn3.weight.any() and not block.bn3.bias.any():
+                for convolution in (block.conv1, block.conv2, block.conv3):
+                    convolution.weight.zero_()
+
+
 def pooled(layer3: np.ndarray) -> np.ndarray:
     """What :func:`hand_on` pools from layer-3 maps (N, 14, 14, 1024): float32 (N, 1024)."""
     return np.asarray(layer3[:, ::2, ::2], dtype=np.float32).mean((1, 2))

@@ -17,8 +17,18 @@ import numpy as np
 from inference.engine.checkpoint import Metadata, save
 from inference.learning.augment import Strength
 from inference.learning.calibration import apply_platt, cut_points, decided, fit_platt
-from inference.learning.crossval import Chosen, Patches, Prediction, choose, out_of_fold, slides, summary
+from inference.learning.crossval import (
+    Chosen,
+    Patches,
+    Prediction,
+    choose,
+    learning_curve,
+    out_of_fold,
+    slides,
+    summary,
+)
 from inference.learning.dataset import Sample, assert_no_demo, read_auxiliary
+from inference.learning.evaluation import decisions
 from inference.learning.features import (
     PooledTrunk,
     auxiliary_patches,
@@ -31,7 +41,7 @@ from inference.learning.features import (
 from inference.learning.folds import FOLDS, assign_folds
 from inference.learning.gate import fit_gate, real_statistics
 from inference.learning.head import Auxiliary
-from inference.learning.layer4 import hand_on, set_head
+from inference.learning.layer4 import clear_closed_branches, hand_on, set_head
 from inference.learning.metrics import equal_group_weight
 
 Say = Callable[[str], None]
@@ -116,8 +126,11 @@ def train(
         say(f"{dataset}: " + " ".join(f"{k} {v:.3f}" for k, v in summary(predictions, dataset).items()))
 
     chosen = choose(samples, training, grid, recipe.seed, extra)
+    curve = learning_curve(samples, training, grid, folds, chosen.strength, extra)
+    (out / "learning.json").write_text(json.dumps([asdict(point) for point in curve], indent=1) + "\n")
     hand_on(network)
     set_head(network, chosen.head.weight, chosen.head.bias)
+    clear_closed_branches(network)
     say("domain gate")
     plain, varied = real_statistics(samples, recipe.seed)
     weight = slides(samples, np.arange(len(samples)))[2]
@@ -146,6 +159,7 @@ def write_checkpoint(weights: Path, chosen: Chosen, like: Metadata, out: Path) -
     network, metadata = imagenet_network(weights, like.name, like.version)
     hand_on(network)
     set_head(network, chosen.head.weight, chosen.head.bias)
+    clear_closed_branches(network)
     metadata = replace(
         metadata,
         calibration=chosen.calibration,
@@ -159,7 +173,11 @@ def write_checkpoint(weights: Path, chosen: Chosen, like: Metadata, out: Path) -
 
 
 def calibrated(metadata: Metadata, predictions: Sequence[Prediction]) -> Metadata:
-    """Metadata with calibration, cut points and figures from all out-of-fold predictions."""
+    """Metadata with calibration, cut points and figures from all out-of-fold predictions.
+
+    ``benign_wrong`` and ``malignant_wrong`` are the shares of wrong verdicts of each kind in the largest data set,
+    by the cut points of each fold's own training part, groups equal.
+    """
     label = np.array([one.label for one in predictions], dtype=float)
     raw = np.array([one.raw for one in predictions])
     weight = equal_group_weight(label, np.array([one.group for one in predictions]))
@@ -167,6 +185,9 @@ def calibrated(metadata: Metadata, predictions: Sequence[Prediction]) -> Metadat
     p = apply_platt(raw, calibration)
     low, high = cut_points(p, label, weight)
     share, error = decided(p, label, weight, low, high)
+    largest = Counter(one.dataset for one in predictions).most_common(1)[0][0]
+    (sides,) = (one for one in decisions(predictions) if one.dataset == largest)
+    wrong = {"benign_wrong": round(sides.benign_error, 4), "malignant_wrong": round(sides.malignant_error, 4)}
     figures = {
         dataset: {name: round(value, 4) for name, value in summary(predictions, dataset).items()}
         for dataset in sorted({one.dataset for one in predictions})
@@ -177,7 +198,7 @@ def calibrated(metadata: Metadata, predictions: Sequence[Prediction]) -> Metadat
         cut_low=low,
         cut_high=high,
         calibrated=True,
-        metrics={"out_of_fold": figures, "decided_share": round(share, 4), "decided_error": round(error, 4)},
+        metrics={"out_of_fold": figures, "decided_share": round(share, 4), "decided_error": round(error, 4)} | wrong,
     )
 
 

@@ -1,5 +1,6 @@
 """The predictor against a network of random weights, computed independently patch by patch."""
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -81,10 +82,23 @@ def test_jobs_are_read_one_ahead_only(predictor: Predictor) -> None:
     def jobs() -> Iterator[Job]:
         for number in range(4):
             taken.append(number)
-            yield Job(number, lambda: field(1, 448, 448))  # four patches, one batch
+            yield Job(number, lambda: field(1, 1344, 448))
 
     next(iter(predictor.run(jobs())))
-    assert taken == [0, 1]
+    # One done, one in the network, one being opened.
+    assert taken == [0, 1, 2]
+
+
+def test_a_finished_image_does_not_wait_for_the_next_ones_decoding(predictor: Predictor) -> None:
+    first_is_out = threading.Event()
+
+    def slow() -> np.ndarray:
+        assert first_is_out.wait(60)
+        return field(2)
+
+    for outcome in predictor.run([Job("first", lambda: field(1, 225, 448)), Job("second", slow)]):
+        assert outcome.prediction
+        first_is_out.set()
 
 
 def test_an_image_smaller_than_a_patch_is_analysed(predictor: Predictor) -> None:

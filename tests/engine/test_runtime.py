@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from inference.engine.checkpoint import CheckpointError, Metadata, load_arrays, read_metadata, save
-from inference.engine.runtime import Device, OpenVinoRuntime, Runtime, TorchRuntime, load
+from inference.engine.runtime import BATCH_SIZE, Device, OpenVinoRuntime, Runtime, TorchRuntime, load
 
-PIXELS = np.random.default_rng(3).integers(0, 256, (4, 224, 224, 3), dtype=np.uint8)
+PIXELS = np.random.default_rng(3).integers(0, 256, (BATCH_SIZE, 224, 224, 3), dtype=np.uint8)
 
 
 def checkpoint(path: Path, **variant: str) -> Path:
@@ -107,7 +107,7 @@ def test_a_patch_gives_the_same_bits_wherever_it_lies_in_a_batch(runtime: Runtim
 
 def test_the_mean_of_the_activation_map_is_the_logit(runtime: Runtime) -> None:
     logits, cams = runtime.infer(PIXELS)
-    assert cams.shape == (4, 2, 7, 7)
+    assert cams.shape == (BATCH_SIZE, 2, 7, 7)
     assert cams.mean(axis=(2, 3)) == pytest.approx(logits, abs=1e-4)
 
 

@@ -70,11 +70,13 @@ class Command(BaseCommand):
         checkpoint = self.checkpoint(options)
         metadata, digest = read_metadata(checkpoint)
         measured = gate.gate_markdown(json.loads((record / "gate.json").read_text(encoding="utf-8")))
-        text = card.card(predictions, metadata, digest, measured, read_record(checkpoint), options["replicates"])
+        curve = json.loads((record / "learning.json").read_text(encoding="utf-8"))
+        text = card.card(predictions, metadata, digest, measured, read_record(checkpoint), curve, options["replicates"])
         if options["card"]:
             (record / "card.md").write_text(text, encoding="utf-8")
             card.write_pictures(predictions, record)
-            self.stdout.write(f"written: {record / 'card.md'}, {record / 'figures.png'}")
+            card.write_learning_curve(curve, record)
+            self.stdout.write(f"written: {record / 'card.md'}, {record / 'figures.png'}, {record / 'learning.png'}")
         else:
             self.stdout.write(text)
 
