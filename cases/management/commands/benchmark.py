@@ -245,7 +245,7 @@ def table(results: dict[str, Any]) -> str:
             f"at the same precision ({network['peak_gigaops']:.0f} thousand million operations a second)."
         ),
         (
-            "From accepted to done; the replaced method is timed without upload too. With upload and answer: single image "
+            "From accepted to done; the replaced method has no upload either. With upload and answer: single image "
             f"{single['request_seconds']:.2f} s, folder {folder['with_upload_images_per_minute']:.0f} images a minute."
         ),
         (
