@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from inference.models import ModelVersion, Verdict
 
 DISCLAIMER = (
@@ -45,7 +47,24 @@ def statement(verdict: str, probability: float | None, model: ModelVersion | Non
     )
     if subject == "case" and model.calibrated:
         chance = f"The mean probability of malignancy over its images is {_percent(probability)}."
-    return f"The model reads this {subject} as {verdict}. {chance}"
+    return " ".join(filter(None, (f"The model reads this {subject} as {verdict}. {chance}", caution(verdict, model))))
+
+
+def caution(verdict: str, model: ModelVersion) -> str:
+    """How often such a verdict was wrong on patients the model had not seen; empty where the model does not say."""
+    wrong = _wrong_shares(model.sha256).get(verdict)
+    if wrong is None:
+        return ""
+    return f"Of its {verdict} verdicts on images of patients it had not seen, {_percent(wrong, 0)} were wrong."
+
+
+@lru_cache(maxsize=64)
+def _wrong_shares(sha256: str) -> dict[str, float]:
+    """Out-of-fold shares of wrong verdicts, from the checkpoint's metadata, which a checksum fixes for good."""
+    metadata = ModelVersion.objects.filter(sha256=sha256).values_list("metadata", flat=True).first() or {}
+    metrics = metadata.get("metrics") or {}
+    found = {verdict: metrics.get(f"{verdict}_wrong") for verdict in (Verdict.BENIGN, Verdict.MALIGNANT)}
+    return {str(verdict): float(share) for verdict, share in found.items() if isinstance(share, int | float)}
 
 
 def _percent(share: float, digits: int = 1) -> str:

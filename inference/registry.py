@@ -64,7 +64,7 @@ def activate(model: ModelVersion) -> None:
 
 
 def register_bundled(**kwargs: Any) -> None:
-    """After migrating: register the checkpoints at hand, and activate the newest if none is active."""
+    """After migrating: register the checkpoints at hand, and activate the newest if none with a file is active."""
     if ModelVersion._meta.db_table not in connection.introspection.table_names():
         return  # migrated back to before there were models
     found = []
@@ -73,8 +73,14 @@ def register_bundled(**kwargs: Any) -> None:
             found.append(add(path))
         except CheckpointError as error:
             log.warning("%s is left out: %s", path.name, error)
-    if found and not ModelVersion.objects.filter(is_active=True).exists():
+    if found and not _active_file_is_there():
         activate(found[-1])
+
+
+def _active_file_is_there() -> bool:
+    """Whether some version is active and has its file: a release may have replaced the bundled one."""
+    model = ModelVersion.objects.filter(is_active=True).first()
+    return model is not None and Path(model.path).is_file()
 
 
 def has_active() -> bool:

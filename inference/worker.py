@@ -178,6 +178,7 @@ class _Turn:
         analysis = queue.claim_next(self.claim)
         if analysis:
             self.keeper.hold(analysis)
+            _note("claimed", analysis.pk, slide=str(analysis.slide_id), attempt=analysis.attempts)
         return analysis
 
     def run_one_model(self) -> int:
@@ -209,8 +210,10 @@ class _Turn:
     def _end(self, outcome: Outcome, runtime: str) -> None:
         pk: uuid.UUID = outcome.job.key  # type: ignore[assignment]
         if outcome.prediction:
-            queue.finish(pk, self.claim, outcome.prediction, runtime)
+            written = queue.finish(pk, self.claim, outcome.prediction, runtime)
             self.keeper.release(pk)
+            seconds = round(outcome.prediction.seconds, 3)
+            _note("done" if written else "lost to another worker", pk, seconds=seconds, runtime=runtime)
         elif isinstance(outcome.error, ImageError):
             self._fail(pk, outcome.error.code, f"The stored image {outcome.error}.")
         elif isinstance(outcome.error, FileNotFoundError):
@@ -222,6 +225,13 @@ class _Turn:
     def _fail(self, pk: uuid.UUID, code: str, message: str) -> None:
         queue.fail(pk, self.claim, code, message)
         self.keeper.release(pk)
+        _note("failed", pk, code=code)
+
+
+def _note(what: str, pk: uuid.UUID, **facts: object) -> None:
+    """One line a step, by number alone: no file name, no person."""
+    told = ", ".join(f"{name} {value}" for name, value in facts.items())
+    log.info("Analysis %s %s (%s).", pk, what, told, extra={"analysis": str(pk), "step": what, **facts})
 
 
 def _loader(analysis: Analysis) -> Callable[[], Any]:

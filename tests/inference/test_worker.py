@@ -107,3 +107,15 @@ def test_a_stopping_cluster_gets_its_work_back(waiting: Slide) -> None:
         worker.stopping.clear()
     analysis = Analysis.objects.get()
     assert (analysis.state, analysis.attempts) == (State.QUEUED, 0)
+
+
+def test_the_log_follows_an_analysis_by_its_number_and_names_no_file(
+    waiting: Slide, caplog: pytest.LogCaptureFixture
+) -> None:
+    analysis = waiting.analyses.get()
+    with caplog.at_level("INFO", "inference.worker"):
+        worker.drain()
+    steps = [record.step for record in caplog.records if getattr(record, "analysis", "") == str(analysis.pk)]
+    assert steps == ["claimed", "done"]
+    assert waiting.original_name not in caplog.text
+    assert str(waiting.pk) in caplog.text

@@ -1,0 +1,28 @@
+"""A verdict is never stated without what is known of its errors."""
+
+import pytest
+
+from cases import wording
+from inference.models import ModelVersion
+
+
+def model(sha256: str, **metrics: float) -> ModelVersion:
+    return ModelVersion.objects.create(
+        name="m", version="1", file="m.safetensors", sha256=sha256, calibrated=True, cut_low=0.4, cut_high=0.7,
+        metadata={"metrics": metrics},
+    )  # fmt: skip
+
+
+@pytest.mark.django_db
+def test_the_share_of_wrong_verdicts_stands_beside_the_verdict() -> None:
+    known = model("1" * 64, benign_wrong=0.297, malignant_wrong=0.0595)
+    assert "Of its benign verdicts on images of patients it had not seen, 30 % were wrong." in wording.statement(
+        "benign", 0.2, known
+    )
+    assert "6 % were wrong" in wording.statement("malignant", 0.9, known, "case")
+    assert "wrong" not in wording.statement("indeterminate", 0.5, known)
+
+
+@pytest.mark.django_db
+def test_nothing_is_said_where_nothing_was_measured() -> None:
+    assert "patients it had not seen" not in wording.statement("benign", 0.2, model("2" * 64))
