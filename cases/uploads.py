@@ -62,7 +62,10 @@ def clean_name(name: str | None) -> str:
 
 
 class _Made(File):
-    """A finished file on disk, which the store moves into its place instead of copying it."""
+    """A finished file on disk, which a store on the same disk moves into its place instead of copying it."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path.open("rb"), str(path))
 
     def temporary_file_path(self) -> str:
         return str(self.name)
@@ -98,8 +101,9 @@ def store(case: Case, upload: UploadedFile, keep: Callable[[Slide], None]) -> Sl
             magnification=case.magnification,
         )
         try:
-            slide.file.save(name, _Made(None, str(png)), save=False)
-            slide.thumbnail.save(name, _Made(None, str(small)), save=False)
+            with _Made(png) as whole, _Made(small) as reduced:
+                slide.file.save(name, whole, save=False)
+                slide.thumbnail.save(name, reduced, save=False)
             keep(slide)
         except BaseException:
             delete_files(slide)

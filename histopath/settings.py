@@ -135,6 +135,21 @@ STORAGES = {
         "BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage" if DEBUG else "histopath.staticfiles.Storage"
     },
 }
+#: Web and workers on several machines can share a bucket instead of a folder; boto3 finds its keys by itself.
+S3_BUCKET = env.str("S3_BUCKET", default="")
+if S3_BUCKET:
+    encryption = env.str("S3_ENCRYPTION", default="AES256")
+    STORAGES["default"] = {
+        "BACKEND": "histopath.storage.Storage",
+        "OPTIONS": {
+            "bucket_name": S3_BUCKET,
+            "endpoint_url": env.str("S3_ENDPOINT_URL", default="") or None,
+            "region_name": env.str("S3_REGION", default="") or None,
+            "default_acl": None,
+            "file_overwrite": False,
+            "object_parameters": {"ServerSideEncryption": encryption} if encryption else {},
+        },
+    }
 WHITENOISE_KEEP_ONLY_HASHED_FILES = True
 WHITENOISE_SKIP_COMPRESS_EXTENSIONS = ["jpg", "jpeg", "png", "gz", "br", "woff", "woff2", "map", "txt"]
 FILE_UPLOAD_PERMISSIONS = 0o600

@@ -71,6 +71,7 @@ class Command(BaseCommand):
         parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
         parser.add_argument("--images", type=int, default=100, help="fields in the folder (default 100)")
         parser.add_argument("--cases", type=int, default=10_000, help="cases in the history (default 10000)")
+        parser.add_argument("--workers", type=int, default=1, help="worker processes (default 1)")
         parser.add_argument("--port", type=int, default=8900)
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -87,7 +88,8 @@ class Command(BaseCommand):
             results["single"] = {"baseline_seconds": before["one_image_seconds"]}
             per_minute = 60 * len(some) / before["all_images_seconds"]
             results["folder"] = {"images": options["images"], "baseline_images_per_minute": per_minute}
-            with Stack(options["port"], VAR_DIR=folder, MEDIA_ROOT=f"{folder}/media") as stack:
+            places = {"VAR_DIR": folder, "MEDIA_ROOT": f"{folder}/media", "Q_WORKERS": str(options["workers"])}
+            with Stack(options["port"], **places) as stack:
                 self._application(stack, fields, results)
             results["history"] = self._history(options["cases"])
         self.stdout.write(json.dumps(results, indent=2) if options["json"] else table(results))
