@@ -156,9 +156,15 @@ def sign_review(case: Case, author: User, reading: str, subtype: str = "", comme
         )
 
 
-def is_blind(case: Case) -> bool:
-    """Whether readings are still hidden from all but their authors."""
-    return case.is_blinded and case.reviews.values("author").distinct().count() < 2
+def is_blind(case: Case, reviews: Iterable[Review] | None = None) -> bool:
+    """Whether readings are still hidden from all but their authors. ``reviews`` are all of the case, where the
+    caller has them."""
+    if not case.is_blinded:
+        return False
+    authors = (
+        case.reviews.values("author").distinct().count() if reviews is None else len({r.author_id for r in reviews})
+    )
+    return authors < 2
 
 
 def visible_reviews(case: Case, reader: User) -> QuerySet[Review]:

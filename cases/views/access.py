@@ -19,7 +19,7 @@ class SignedInRequest(HttpRequest):
 
 def get_case(user: User | AnonymousUser, pk: uuid.UUID) -> Case:
     """A case this person may read."""
-    return get_object_or_404(Case.objects.visible_to(user).select_related("owner"), pk=pk)
+    return get_object_or_404(Case.objects.visible_to(user).select_related("owner", "assigned_to"), pk=pk)
 
 
 def get_own_case(user: User | AnonymousUser, pk: uuid.UUID) -> Case:

@@ -24,7 +24,7 @@ from cases.models import Case, Event, Magnification, Slide
 from cases.pressure import require_room
 from cases.progress import case_progress
 from cases.streams import CaseStream
-from inference.models import Verdict
+from inference.models import State, Verdict
 from inference.registry import NoModel
 
 from .access import SignedInRequest, get_case, get_own_case
@@ -77,8 +77,13 @@ def case(request: SignedInRequest, pk: uuid.UUID) -> HttpResponse:
     """A case: aggregated diagnosis, slides, readings."""
     found = get_case(request.user, pk)
     slides = list(Slide.objects.filter(case=found).with_analysis())
-    model = services.case_model(found)
+    analyses = [slide.analysis for slide in slides if slide.analysis]
+    # What services.case_model tells, without another query.
+    finished = (analysis.model_version for analysis in analyses if analysis.state == State.DONE)
+    model = max(finished, key=lambda version: version.added_at, default=None)
     counts = services.verdict_counts(slides)
+    reviews = list(found.reviews.select_related("author", "model_version"))
+    blind = services.is_blind(found, reviews)
     context = {
         "case": found,
         "slides": order_slides(slides, request.GET.get("order", "")),
@@ -92,14 +97,14 @@ def case(request: SignedInRequest, pk: uuid.UUID) -> HttpResponse:
         "progress": case_progress(found, slides),
         "counts": {verdict: counts[verdict] for verdict in Verdict.values},
         "dots": sorted(
-            s.analysis.probability
-            for s in slides
-            if s.analysis and s.analysis.probability is not None and s.analysis.verdict != Verdict.OUT_OF_DOMAIN
+            analysis.probability
+            for analysis in analyses
+            if analysis.probability is not None and analysis.verdict != Verdict.OUT_OF_DOMAIN
         ),
         "in_domain": sum(counts.values()) - counts[Verdict.OUT_OF_DOMAIN],
-        "mixed_models": len({s.analysis.model_version_id for s in slides if s.analysis and s.analysis.verdict}) > 1,
-        "reviews": services.visible_reviews(found, request.user),
-        "is_blind": services.is_blind(found),
+        "mixed_models": len({analysis.model_version_id for analysis in analyses if analysis.verdict}) > 1,
+        "reviews": [review for review in reviews if not blind or review.author_id == request.user.pk],
+        "is_blind": blind,
         "events": timeline(found),
         "review_form": ReviewForm(),
         "images_form": ImagesForm(auto_id="add_%s"),

@@ -31,7 +31,8 @@ private = cache_control(private=True, no_store=True)
 def slide(request: SignedInRequest, pk: uuid.UUID) -> HttpResponse:
     """What the model says of a slide, and where it sees it."""
     found = get_slide(request.user, pk)
-    siblings = [other.pk for other in sorted(found.case.slides.only("original_name"), key=services.natural)]
+    # With the case: a related manager sets it on each, and would ask for what is left out one by one.
+    siblings = [other.pk for other in sorted(found.case.slides.only("original_name", "case"), key=services.natural)]
     at = siblings.index(found.pk)
     analysis = found.analysis
     model = analysis.model_version if analysis else None
