@@ -87,9 +87,16 @@ class NewCaseForm(CaseForm):
 
     images = ImagesField(required=False)
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, single: bool = False, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.single = single
         self.fields["title"].required = False
+
+    def clean_images(self) -> list[UploadedFile]:
+        files: list[UploadedFile] = self.cleaned_data["images"]
+        if self.single and len(files) > 1:
+            raise forms.ValidationError("One image at a time here; choose Many images for a case of several.")
+        return files
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or self.cleaned_data
@@ -117,4 +124,4 @@ class ReviewForm(forms.Form):
 class PreferencesForm(forms.ModelForm):
     class Meta:
         model = User
-        fields = ["first_name", "last_name", "theme", "default_magnification", "time_zone"]
+        fields = ["first_name", "last_name", "theme", "default_magnification", "time_zone", "show_hints"]

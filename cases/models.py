@@ -44,6 +44,7 @@ class User(AbstractUser):
     theme = models.CharField(max_length=5, choices=Theme.choices, default=Theme.AUTO)
     default_magnification = models.CharField(max_length=7, choices=Magnification.choices, default=Magnification.UNKNOWN)
     time_zone = models.CharField(max_length=50, default="UTC", validators=[validate_time_zone])
+    show_hints = models.BooleanField("show the first steps above the cases", default=True)
 
     @property
     def is_reviewer(self) -> bool:

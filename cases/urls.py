@@ -43,5 +43,6 @@ urlpatterns = [
     path("accounts/tokens/<uuid:pk>/revoke/", tokens.revoke, name="token_revoke"),
     path("accounts/data/", data.data, name="data"),
     path("accounts/data/export/", data.export, name="data_export"),
+    path("accounts/hints/", account.hide_hints, name="hide_hints"),
     path("accounts/preferences/", account.preferences, name="preferences"),
 ]

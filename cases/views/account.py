@@ -6,10 +6,20 @@ from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
+from django.views.decorators.http import require_POST
 
 from cases.forms import PreferencesForm
 
 from .access import SignedInRequest
+
+
+@login_required
+@require_POST
+def hide_hints(request: SignedInRequest) -> HttpResponse:
+    """Never show the first steps again, unless asked for in the preferences."""
+    request.user.show_hints = False
+    request.user.save(update_fields=["show_hints"])
+    return redirect("cases:history")
 
 
 @login_required

@@ -53,22 +53,26 @@ def home(request: HttpRequest) -> HttpResponse:
 
 @login_required
 def new(request: SignedInRequest) -> HttpResponse:
-    """Open a case, with its first images if they come along."""
+    """Open a case, with its first images if they come along; or read a single one and go to its result at once."""
+    single = request.GET.get("mode") == "single"
     initial = {"magnification": request.user.default_magnification}
-    form = NewCaseForm(request.POST or None, request.FILES or None, initial=initial)
+    form = NewCaseForm(request.POST or None, request.FILES or None, initial=initial, single=single)
     if request.method == "POST" and form.is_valid():
         # Asked before the case is made, so that a refusal leaves no empty one.
         require_room(request.user, len(form.cleaned_data["images"]))
         created = services.save_case(form, request.user)
         if form.cleaned_data["images"]:
-            _add(request, created, form.cleaned_data["images"])
+            added = _add(request, created, form.cleaned_data["images"])["slides"]
+            if single and added and not wants_json(request):
+                return redirect("cases:slide", added[0]["id"])
         if wants_json(request):
             return JsonResponse(_addresses(created), status=201)
         return redirect(created)
     if form.errors and wants_json(request):
         return JsonResponse({"errors": form.errors.get_json_data()}, status=400)
     status = 400 if form.errors else 200
-    return render(request, "cases/new.html", {"form": form, "limits": services.limits()}, status=status)
+    limits = services.limits() | ({"max_files": 1} if single else {})
+    return render(request, "cases/new.html", {"form": form, "limits": limits, "single": single}, status=status)
 
 
 @login_required
@@ -228,7 +232,9 @@ def _add(
         for problem in rejected:
             messages.error(request, f"{problem}. It was not added.")
     return {
-        "slides": [{"id": str(slide.pk), "filename": slide.original_name} for slide in slides],
+        "slides": [
+            {"id": str(slide.pk), "filename": slide.original_name, "url": slide.get_absolute_url()} for slide in slides
+        ],
         "errors": [vars(problem) for problem in rejected],
     }
 

@@ -8,7 +8,7 @@ from typing import Any
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.core.paginator import Paginator
-from django.db.models import Count, Q
+from django.db.models import Count, Exists, Q
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.http import url_has_allowed_host_and_scheme
@@ -16,7 +16,8 @@ from django.views.decorators.http import require_GET, require_POST
 
 from cases import export, services, wording
 from cases.filters import HistoryFilter, for_list
-from cases.models import Case
+from cases.models import Case, Review, User
+from cases.tokens import ApiToken
 from inference.models import ModelVersion, Verdict
 from inference.registry import NoModel
 
@@ -46,8 +47,21 @@ def history(request: SignedInRequest) -> HttpResponse:
         "active_model": model,
         "cut_points": wording.cut_points(model) if model else "",
         "disclaimer": wording.DISCLAIMER,
+        "steps": first_steps(request.user) if request.user.show_hints else None,
     }
     return render(request, "cases/history.html", context)
+
+
+def first_steps(user: User) -> dict[str, bool]:
+    """What a newcomer may try, and whether it is done: seen from their own rows, so it needs no ticking."""
+    own = Case.objects.filter(owner=user)
+    found = User.objects.filter(pk=user.pk).values(
+        image=Exists(own.filter(slide_count__gt=0)),
+        result=Exists(own.exclude(verdict="")),
+        reading=Exists(Review.objects.filter(author=user)),
+        token=Exists(ApiToken.objects.filter(user=user)),
+    )
+    return found[0]
 
 
 @login_required

@@ -7,6 +7,7 @@ from django.http import HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
+from cases import statcharts
 from cases import statistics as figures
 from inference.models import Verdict
 
@@ -18,5 +19,5 @@ from .access import SignedInRequest
 def statistics(request: SignedInRequest) -> HttpResponse:
     """Over one's own history; for a reviewer over everyone's."""
     found = figures.compute(figures.latest_reviews(request.user))
-    context = {"found": found, "verdicts": Verdict.choices, "few": figures.FEW}
+    context = {"found": found, "verdicts": Verdict.choices, "few": figures.FEW, "charts": statcharts.draw(found)}
     return render(request, "cases/statistics.html", context)

@@ -18,6 +18,7 @@ function upload(form) {
   const maxFiles = Number(zone.dataset.maxFiles);
   let entries = [];
   let busy = false;
+  const single = "single" in form.dataset;
 
   const folder = document.createElement("input");
   folder.type = "file";
@@ -39,6 +40,14 @@ function upload(form) {
   }
 
   function add(files, fromFolder) {
+    let rest = 0;
+    if (single && files.length) {
+      // Here a new image takes the place of the last.
+      for (const entry of entries) entry.item.remove();
+      entries = [];
+      rest = files.length - 1;
+      files = [files[0]];
+    }
     for (const file of files) {
       if (fromFolder && (!TYPES.test(file.name) || file.name.startsWith("."))) continue;
       if (entries.some((entry) => entry.file.name === file.name && entry.file.size === file.size && entry.file.lastModified === file.lastModified)) continue;
@@ -46,6 +55,7 @@ function upload(form) {
       entries.push(draw({ file, state: why ? "bad" : "ready", why }));
     }
     show();
+    if (rest) summary.textContent += `; one image at a time here, so ${rest} ${rest === 1 ? "was" : "were"} left out`;
   }
 
   function draw(entry) {
@@ -130,7 +140,10 @@ function upload(form) {
     body.append("images", entry.file, entry.file.name);
     try {
       const answer = await post(address, body, (share) => { bar.value = share; });
-      if (answer.data?.slides?.length) mark(entry, "sent", "arrived");
+      if (answer.data?.slides?.length) {
+        entry.url = answer.data.slides[0].url;
+        mark(entry, "sent", "arrived");
+      }
       else if (answer.status === 403) mark(entry, "bad", "your session has expired; sign in again in another window");
       else mark(entry, "bad", answer.data?.errors?.[0]?.reason || `was refused (${answer.status})`);
     } catch (error) {
@@ -193,7 +206,7 @@ function upload(form) {
       };
       await Promise.all(Array.from({ length: Math.min(AT_ONCE, ready.length) }, step));
       const refused = entries.filter((entry) => entry.state === "bad");
-      if (!refused.length) return location.assign(opened.url);
+      if (!refused.length) return location.assign(single && ready[0].url || opened.url);
       text.textContent = `${arrived} of ${entries.length} images arrived; the reasons for the others stand beside them.`;
       const on = document.createElement("a");
       on.className = "button primary";
@@ -212,7 +225,7 @@ function upload(form) {
   input.addEventListener("change", () => { add(input.files); input.value = ""; });
   folder.addEventListener("change", () => { add(folder.files, true); folder.value = ""; });
   zone.querySelector('[data-pick="files"]').addEventListener("click", () => input.click());
-  zone.querySelector('[data-pick="folder"]').addEventListener("click", () => folder.click());
+  zone.querySelector('[data-pick="folder"]')?.addEventListener("click", () => folder.click());
 
   let depth = 0;
   const carriesFiles = (event) => event.dataTransfer?.types.includes("Files");

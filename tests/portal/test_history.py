@@ -122,3 +122,11 @@ def test_export_as_json_follows_the_filter(client: Client, three: list[Case]) ->
 
 def test_there_is_no_other_form_of_export(client: Client, case: Case) -> None:
     assert client.get(reverse("cases:export_history", args=["xml"])).status_code == 404
+
+
+def test_first_steps_tick_themselves_until_hidden(client: Client, alice: User, finish: Callable) -> None:
+    assert client.get(HISTORY).context["steps"] == dict.fromkeys(("image", "result", "reading", "token"), False)
+    services.sign_review(finish(0.2).case, alice, "benign")
+    assert client.get(HISTORY).context["steps"] == {"image": True, "result": True, "reading": True, "token": False}
+    client.post(reverse("cases:hide_hints"))
+    assert "First steps" not in client.get(HISTORY).content.decode()

@@ -92,3 +92,18 @@ def test_edit_assigns_a_second_reader(
     case.refresh_from_db()
     assert case.assigned_to == reviewer
     assert case.is_blinded
+
+
+def test_a_single_image_leads_to_its_result(client: Client, media: object, model: ModelVersion) -> None:
+    page = client.get(NEW + "?mode=single").content.decode()
+    assert 'aria-current="page"><strong>Single image' in page
+    assert " multiple" not in page
+    answer = client.post(NEW + "?mode=single", fields(images=[upload("a.png")]))
+    assert answer.headers["Location"] == Case.objects.get().slides.get().get_absolute_url()
+
+
+def test_single_means_one(client: Client, media: object, model: ModelVersion) -> None:
+    answer = client.post(NEW + "?mode=single", fields(images=[upload("a.png"), upload("b.png")]))
+    assert answer.status_code == 400
+    assert "One image at a time here" in answer.content.decode()
+    assert not Case.objects.exists()

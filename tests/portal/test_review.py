@@ -87,5 +87,14 @@ def test_the_page_shows_them_and_warns_of_small_numbers(client: Client, case: Ca
     assert "Cohen" in page
 
 
+def test_charts_tell_the_same_in_words(client: Client, case: Case, done: object) -> None:
+    sign(client, case)
+    page = client.get(reverse("cases:statistics")).content.decode()
+    assert 'aria-label="Malignant: Benign 1"' in page
+    assert "mean probability 20%, read malignant 100% of 1" in page
+    assert ": 0% of 1." in page
+    assert " style=" not in page
+
+
 def test_it_is_empty_before_any_reading(client: Client) -> None:
     assert "No reading yet" in client.get(reverse("cases:statistics")).content.decode()
