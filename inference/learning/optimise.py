@@ -16,8 +16,8 @@ from inference.learning.features import grid_patches
 from inference.learning.quantise import Labelled, Pixels
 
 #: Patches that a quantisation sees, from at most so many images of a group, label and dataset.
-PATCHES = 2400
-IMAGES_A_GROUP = 12
+PATCHES = 3200
+IMAGES_A_GROUP = 16
 
 Say = Callable[[str], None]
 

@@ -17,12 +17,14 @@ from inference.engine import graph
 from inference.engine.checkpoint import load_arrays, read_metadata, sha256
 from inference.engine.predictor import Job, Predictor
 from inference.engine.quantised import Comparison, Record, path_of
-from inference.engine.runtime import BATCH_SIZE, OpenVinoRuntime
+from inference.engine.runtime import OpenVinoRuntime
 from inference.learning.metrics import equal_group_weight
 
 Pixels = NDArray[np.uint8]
 #: Ridge of the head's refit, a patch: the flat middle of 0.001 to 0.1 on patches that were not fitted.
 RIDGE = 0.03
+#: Patches that are looked at together: the range of an activation is the mean over batches of each one's extremes.
+BATCH = 8
 
 
 @dataclass(frozen=True)
@@ -47,9 +49,9 @@ def quantise(checkpoint: Path, patches: Sequence[Pixels], ranges: int = 480) -> 
 
     nncf.set_log_level(logging.WARNING)
     metadata, _ = read_metadata(checkpoint)
-    model = graph.build(load_arrays(checkpoint), metadata, BATCH_SIZE)
-    batches = [np.stack(patches[at : at + BATCH_SIZE]) for at in range(0, len(patches) - BATCH_SIZE + 1, BATCH_SIZE)]
-    shown = batches[: max(1, ranges // BATCH_SIZE)]
+    model = graph.build(load_arrays(checkpoint), metadata, BATCH)
+    batches = [np.stack(patches[at : at + BATCH]) for at in range(0, len(patches) - BATCH + 1, BATCH)]
+    shown = batches[: max(1, ranges // BATCH)]
     quantised = nncf.quantize(
         model,
         nncf.Dataset(shown),
@@ -78,7 +80,9 @@ def _refit_head(quantised: Any, reference: OpenVinoRuntime, batches: Sequence[Pi
         ov.Model([pooled], quantised.get_parameters(), "features"), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
     )
     x = np.concatenate([np.array(features([batch])[0]) for batch in batches]).astype(np.float64)
-    wanted = np.concatenate([reference.infer(batch)[0] for batch in batches]).astype(np.float64)
+    wanted = np.concatenate(
+        [reference.infer(part)[0] for batch in batches for part in np.split(batch, BATCH // reference.batch_size)]
+    ).astype(np.float64)
 
     weight = head.input_value(1).get_node().data.astype(np.float64)[:, :, 0, 0]
     offset = bias.input_value(1).get_node().data.astype(np.float64).ravel()
