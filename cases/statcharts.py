@@ -10,7 +10,7 @@ from inference.models import Verdict
 from .statistics import Statistics
 
 #: The box, and the room in it for the labels of both axes.
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 360, 220, 44, 12, 12, 34
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 360, 220, 52, 12, 12, 38
 TICKS = (0.0, 0.25, 0.5, 0.75, 1.0)
 #: A part of a bar narrower than this has no room for its number.
 ROOM = 0.07
