@@ -310,8 +310,8 @@ class SlideAdmin(admin.ModelAdmin):
     @admin.display(description="")
     def picture(self, slide: Slide) -> SafeString:
         return format_html(
-            '<a href="{}"><img class="hp-thumb" src="{}" alt="" loading="lazy"></a>',
-            slide.get_absolute_url(), reverse("cases:thumbnail", args=[slide.pk]),
+            '<a href="{}"><img class="hp-thumb" src="{}" alt="{}" loading="lazy"></a>',
+            slide.get_absolute_url(), reverse("cases:thumbnail", args=[slide.pk]), slide.original_name,
         )  # fmt: skip
 
     @admin.display(description="verdict")

@@ -170,3 +170,50 @@ def test_it_works_without_scripts(chromium: object, stack: object, images: Path)
     page.locator(".slide-link").click()
     expect(page.locator(".viewer-image")).to_be_visible()
     context.close()
+
+
+def test_staff_review_in_the_admin(window: Callable[..., Page], signed_in: object, complaints: list[str]) -> None:
+    page = window(state=signed_in)
+    page.goto("/cases/new/")
+    page.get_by_role("button", name="Try it with synthetic images").click()
+    expect(page.locator(".slide[data-state=done]")).to_have_count(3, timeout=120_000)
+    pk = page.url.split("/")[-2]
+
+    page.goto("/admin/cases/case/")
+    thumbnail = page.locator("#result_list .hp-thumb").first
+    expect(thumbnail).to_be_visible()
+    assert thumbnail.evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
+    page.locator("#changelist-filter").get_by_role("link", name="Finished").click()
+    expect(page.locator("#result_list tbody tr").first).to_be_visible()
+    page.check(f"#result_list input[value='{pk}']")
+    page.select_option("select[name=action]", "rerun")
+    page.locator("button[name=index]").first.click()
+    expect(page.locator(".messagelist")).to_contain_text("Queued again")
+
+    page.goto(f"/admin/cases/case/{pk}/change/")
+    expect(page.get_by_role("heading", name="slides with maps")).to_be_visible()
+    expect(page.locator("#slides-group .hp-thumb").first).to_be_visible()
+
+    page.goto("/admin/inference/modelversion/")
+    page.check("#result_list input.action-select")
+    page.select_option("select[name=action]", "activate")
+    page.locator("button[name=index]").first.click()
+    expect(page.locator(".messagelist")).to_contain_text("is used from now on")
+    assert complaints == []
+
+
+def test_a_single_image_and_its_result(window: Callable[..., Page], signed_in: object, images: Path) -> None:
+    """By keyboard to the mode, one image in place of another, and straight to its page."""
+    page = window(state=signed_in)
+    page.goto("/cases/new/")
+    page.get_by_role("link", name="Single image").focus()
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/cases/new/?mode=single")
+    drop(page, [images / "synthetic-1.png", images / "synthetic-2.png"])
+    expect(page.locator("[data-summary]")).to_contain_text("1 was left out")
+    drop(page, [images / "synthetic-3.png"])
+    expect(page.locator(".file-name")).to_have_text(["synthetic-3.png"])
+    page.get_by_role("button", name="Analyse").click()
+    page.wait_for_url(re.compile(r"/slides/[0-9a-f-]{36}/"))
+    expect(page.locator("h1")).to_have_text("synthetic-3.png")
+    expect(page.locator("[data-viewer].ready")).to_be_visible(timeout=90_000)
