@@ -78,6 +78,7 @@ PORTAL: dict[str, Row | tuple[Row, ...]] = {
     "cases:status": Row(SIGNED_IN),
     "cases:theme": Row(REDIRECT, "post", data={"theme": "dark"}),
     "cases:preferences": Row(SIGNED_IN),
+    "cases:hide_hints": Row(REDIRECT, "post"),
     "cases:data": Row(SIGNED_IN),
     "cases:data_export": Row(SIGNED_IN),
     "cases:tokens": (Row(SIGNED_IN), Row(SIGNED_IN, "post", data={"name": "script", "days": "30"})),
