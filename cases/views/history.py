@@ -61,7 +61,7 @@ def first_steps(user: User) -> dict[str, bool]:
         reading=Exists(Review.objects.filter(author=user)),
         token=Exists(ApiToken.objects.filter(user=user)),
     )
-    return found[0]
+    return {step: bool(done) for step, done in found[0].items()}
 
 
 @login_required

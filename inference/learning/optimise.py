@@ -11,6 +11,7 @@ import numpy as np
 from inference.engine.checkpoint import Metadata, read_metadata
 from inference.engine.quantised import Record
 from inference.learning import quantise, training
+from inference.learning.crossval import choose
 from inference.learning.dataset import Sample, read_demo, read_index, read_rgb
 from inference.learning.features import grid_patches
 from inference.learning.quantise import Labelled, Pixels
@@ -77,5 +78,5 @@ def fold_checkpoint(
     learn, grid = training.cached_views(samples, weights, cache, recipe, say)
     extra = training.auxiliary(data, weights, cache, recipe, say)
     known = np.array([i for i, one in enumerate(samples) if folds[one.group] != fold])
-    chosen = training.choose(samples, learn.of(known), grid.of(known), auxiliary=extra)
+    chosen = choose(samples, learn.of(known), grid.of(known), auxiliary=extra)
     return training.write_checkpoint(weights, chosen, shipped, out / f"fold-{fold}.safetensors")
