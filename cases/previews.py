@@ -1,19 +1,32 @@
-"""Pictures for the viewer: a reduced copy of very large slides, and single patches."""
+"""Pictures for the viewer: Deep Zoom tiles of very large slides, and single patches."""
 
 from __future__ import annotations
 
 import tempfile
+import threading
+import zipfile
 
+from django.conf import settings
 from django.core.files import File
 
 from inference.engine.grid import PATCH, Grid
 
 from . import decoding
 from .models import Slide
+from .pressure import Busy
 
-#: Slides beyond so many pixels are shown reduced: a browser would need 4 bytes for each.
+#: Slides beyond so many pixels are shown in tiles: a browser would need 4 bytes for each.
 LARGE = 24_000_000
-MAX_SIDE = 4096
+#: Pixels a side of a tile, and how many more it has towards each neighbour.
+TILE = 512
+OVERLAP = 1
+#: Most pixels a side of the one picture that stands for the whole where there are no tiles (without scripts).
+OVERVIEW = 4096
+#: Seconds to wait for another slide's tiles to be made before this one's viewer is asked to come again.
+PATIENCE = 10
+
+#: Of the decoders one at most makes tiles; the rest are for uploads.
+_making = threading.Lock()
 
 
 def is_large(slide: Slide) -> bool:
@@ -21,21 +34,48 @@ def is_large(slide: Slide) -> bool:
 
 
 def name(slide: Slide) -> str:
-    """Where the reduced copy is kept: beside the slide's own file, under the same random name."""
-    return str(slide.file.name).replace("slides/", "previews/", 1).removesuffix(".png") + ".jpg"
+    """Where the tiles are kept: beside the slide's own file, under the same random name."""
+    return str(slide.file.name).replace("slides/", "previews/", 1).removesuffix(".png") + ".zip"
+
+
+def levels(slide: Slide) -> tuple[int, int]:
+    """Lowest and highest level of Deep Zoom: one tile, and the slide itself."""
+    highest = (max(slide.width, slide.height) - 1).bit_length()
+    return min(highest, TILE.bit_length() - 1), highest
 
 
 def ensure(slide: Slide) -> str:
-    """The name of the reduced copy, made on first use: a JPEG of at most 4096 pixels a side.
+    """The name of the zip of tiles (see :func:`cases.decoder.pyramid`), made on first use.
 
-    Raises :class:`inference.engine.image.ImageError` or ``FileNotFoundError``.
+    Raises :class:`inference.engine.image.ImageError`, ``FileNotFoundError``, or :class:`Busy` where the tiles of
+    other slides are being made.
     """
     storage, wanted = slide.file.storage, name(slide)
     if storage.exists(wanted):
         return wanted
-    with storage.open(str(slide.file.name)) as opened, tempfile.TemporaryFile() as small:
-        decoding.run("reduce", [opened, small], MAX_SIDE)
-        return str(storage.save(wanted, File(small)))
+    if not _making.acquire(timeout=PATIENCE):
+        raise Busy("Another large image is being prepared. Try again in a moment.", 1)
+    try:
+        if storage.exists(wanted):
+            return wanted
+        with (
+            storage.open(str(slide.file.name)) as opened,
+            tempfile.TemporaryFile(dir=settings.FILE_UPLOAD_TEMP_DIR) as archive,
+        ):
+            decoding.run("pyramid", [opened, archive], TILE, OVERLAP, OVERVIEW)
+            made = str(storage.save(wanted, File(archive)))
+    finally:
+        _making.release()
+    # Another process was faster, or the slide was deleted meanwhile.
+    if made != wanted or not Slide.objects.filter(pk=slide.pk).exists():
+        storage.delete(made)
+    return wanted
+
+
+def read(slide: Slide, member: str) -> bytes | None:
+    """One JPEG of the zip of tiles; None where it has no such member. Raises as :func:`ensure` does."""
+    with slide.file.storage.open(ensure(slide)) as opened, zipfile.ZipFile(opened) as archive:
+        return archive.read(member) if member in archive.NameToInfo else None
 
 
 def patch(slide: Slide, grid: Grid, index: int) -> bytes:

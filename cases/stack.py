@@ -28,6 +28,12 @@ def require_free(port: int) -> None:
             raise CommandError(f"Port {port} is in use. Choose another: make run PORT=8001") from error
 
 
+COMMANDS = {
+    "web server": ["-m", "gunicorn", "-c", "python:histopath.gunicorn", "histopath.wsgi"],
+    "worker": ["manage.py", "qcluster"],
+}
+
+
 class Stack:
     """gunicorn and one cluster of workers on this machine. Raises CommandError when one dies or none gets ready."""
 
@@ -37,8 +43,8 @@ class Stack:
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def __enter__(self) -> Stack:
-        self._start("web server", "-m", "gunicorn", "-c", "python:histopath.gunicorn", "histopath.wsgi")
-        self._start("worker", "manage.py", "qcluster")
+        for name in COMMANDS:
+            self.start(name)
         try:
             self.wait_until_ready()
         except BaseException:
@@ -51,10 +57,11 @@ class Stack:
     ) -> None:
         self.stop()
 
-    def _start(self, name: str, *arguments: str) -> None:
+    def start(self, name: str) -> None:
+        """Start one of :data:`COMMANDS`, without waiting for it."""
         # A session of its own: Ctrl-C reaches the command alone, which then stops the others in order.
         self.processes[name] = subprocess.Popen(
-            [sys.executable, *arguments], cwd=settings.BASE_DIR, env=self._environment, start_new_session=True
+            [sys.executable, *COMMANDS[name]], cwd=settings.BASE_DIR, env=self._environment, start_new_session=True
         )
 
     def wait_until_ready(self, seconds: int = 120) -> None:

@@ -24,7 +24,8 @@ from django.db import connection
 from django.test import Client
 from django.utils import timezone
 
-from cases import synthetic, tokens
+from cases import endurance, synthetic, tokens
+from cases.endurance import descendants, resident
 from cases.models import Case, User
 from cases.stack import Stack
 from inference.engine.grid import PATCH, Grid
@@ -42,28 +43,6 @@ def _infer_all(runtime: Runtime, parts: list[Any]) -> None:
         list(pool.map(runtime.infer, parts))
 
 
-def resident(pid: int) -> float:
-    """Resident memory of a process and its descendants' largest, in MB."""
-    own = [pid, *descendants(pid)]
-    return max(_rss(each) for each in own)
-
-
-def descendants(pid: int) -> list[int]:
-    try:
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    except FileNotFoundError:
-        return []
-    return [each for child in children for each in (int(child), *descendants(int(child)))]
-
-
-def _rss(pid: int) -> float:
-    try:
-        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    except FileNotFoundError:
-        return 0.0
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
-
-
 class Command(BaseCommand):
     help = "Measure network, single image, folder, history and memory against the replaced method, in one run."
 
@@ -72,6 +51,8 @@ class Command(BaseCommand):
         parser.add_argument("--images", type=int, default=100, help="fields in the folder (default 100)")
         parser.add_argument("--cases", type=int, default=10_000, help="cases in the history (default 10000)")
         parser.add_argument("--workers", type=int, default=1, help="worker processes (default 1)")
+        parser.add_argument("--soak", type=int, default=0, metavar="N", help="also watch memory over N slides (1000)")
+        parser.add_argument("--largest", action="store_true", help="also analyse an image at the pixel limit")
         parser.add_argument("--port", type=int, default=8900)
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -89,8 +70,15 @@ class Command(BaseCommand):
             per_minute = 60 * len(some) / before["all_images_seconds"]
             results["folder"] = {"images": options["images"], "baseline_images_per_minute": per_minute}
             places = {"VAR_DIR": folder, "MEDIA_ROOT": f"{folder}/media", "Q_WORKERS": str(options["workers"])}
-            with Stack(options["port"], **places) as stack:
-                self._application(stack, fields, results)
+            user = User.objects.create_user("benchmark", password=None)
+            headers = {"Authorization": f"Token {tokens.create(user, 'benchmark')[1]}"}
+            results["start"] = endurance.start_times(options["port"], headers, **places)
+            with Stack(options["port"], **places, **endurance.ENVIRONMENT) as stack:
+                self._application(stack, headers, fields, results)
+                if options["soak"]:
+                    results["soak"] = endurance.soak(stack, headers, options["soak"])
+                if options["largest"]:
+                    results["largest"] = endurance.at_the_cap(stack, headers, settings.UPLOAD_MAX_PIXELS)
             results["history"] = self._history(options["cases"])
         self.stdout.write(json.dumps(results, indent=2) if options["json"] else table(results))
 
@@ -136,12 +124,11 @@ class Command(BaseCommand):
             "peak_gigaops": peak / 1e9,
         }
 
-    def _application(self, stack: Stack, fields: list[Path], results: dict[str, Any]) -> None:
+    def _application(self, stack: Stack, headers: dict[str, str], fields: list[Path], results: dict[str, Any]) -> None:
         """Single image and folder through the API, from the request to the result."""
         import requests
 
-        user = User.objects.create_user("benchmark", password=None)
-        headers = {"Authorization": f"Token {tokens.create(user, 'benchmark')[1]}"}
+        before = Analysis.objects.count()
         extra = [synthetic.draw(seed, 420) for seed in range(4)]
         seconds = []
         for number, image in enumerate(extra):
@@ -158,7 +145,7 @@ class Command(BaseCommand):
         single["request_seconds"] = median(seconds[1:])
         done = [
             (a.queued_at, a.started_at, a.finished_at)
-            for a in Analysis.objects.order_by("queued_at")[1:]
+            for a in Analysis.objects.order_by("queued_at")[before + 1 :]
             if a.started_at and a.finished_at
         ]
         single["seconds"] = median((finished - queued).total_seconds() for queued, _, finished in done)
@@ -255,6 +242,12 @@ def table(results: dict[str, Any]) -> str:
             f"{folder['overhead_ms_an_image']:.0f} ms an image; history of {results['history']['cases']} cases "
             f"{results['history']['page_ms']:.0f} ms; memory: {memory}."
         ),
+        (
+            f"First page {results['start']['first_page_seconds']:.1f} s after the web server starts; "
+            f"a worker is ready after {results['start']['worker_ready_seconds']:.1f} s."
+        ),
+        *(endurance.soak_lines(results["soak"]) if "soak" in results else ()),
+        *(endurance.largest_lines(results["largest"]) if "largest" in results else ()),
         f"{about['processor']}, {about['cores']} cores ({', '.join(about['has']) or 'no vector extensions known'}).",
     ]
     return "\n".join(lines)

@@ -1,0 +1,81 @@
+"""Two worker processes on one queue: a folder of 200 does not hold up another person's single image."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterator
+from io import BytesIO
+
+import numpy as np
+import pytest
+import requests
+from PIL import Image
+
+from .conftest import Start
+from .stack import Stack, children, until
+
+pytestmark = [pytest.mark.slow, pytest.mark.live]
+
+FOLDER = 200
+
+
+def field(seed: int) -> tuple[str, tuple[str, bytes, str]]:
+    pixels = np.full((224, 224, 3), (200, 140, 190), dtype=np.uint8)
+    pixels[:8, :8] = np.random.default_rng(seed).integers(0, 256, (8, 8, 3))
+    out = BytesIO()
+    Image.fromarray(pixels).save(out, "PNG")
+    return "files", (f"field-{seed:03}.png", out.getvalue(), "image/png")
+
+
+@contextlib.contextmanager
+def resting_workers(stack: Stack) -> Iterator[None]:
+    """Nobody takes anything meanwhile, so that the whole folder waits, however fast this machine is."""
+    worker = stack.processes["worker"].pid
+    pids = [worker, *children(worker)]
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
+
+def test_a_folder_of_200_does_not_starve_a_single_image(start: Start) -> None:
+    with start(Q_WORKERS="2", UPLOAD_MAX_FILES=str(FOLDER), ANALYSIS_THREADS="1") as stack:
+        token = stack.ask(
+            """
+            from cases import tokens
+            user = User.objects.create_user("bob", "bob@example.org", "correct horse battery staple")
+            answer = tokens.create(user, "test")[1]
+            """
+        )
+        with resting_workers(stack):
+            folder = requests.post(
+                f"{stack.url}/predict/folder",
+                headers={**stack.headers, "Prefer": "respond-async"},
+                files=[field(seed) for seed in range(FOLDER)],
+                timeout=300,
+            )
+            assert folder.status_code == 202, folder.text
+            single = requests.post(
+                f"{stack.url}/predict/single",
+                headers={"Authorization": f"Token {token}", "Prefer": "respond-async"},
+                files=[("file", field(FOLDER)[1])],
+                timeout=60,
+            )
+            assert single.status_code == 202, single.text
+        done = """
+            ended = Analysis.objects.filter(state="done")
+            hers = Analysis.objects.exclude(slide__case__owner__username="bob")
+            his = ended.filter(slide__case__owner__username="bob").first()
+            answer = his and {"before": hers.filter(finished_at__lt=his.finished_at).count()}
+        """
+        found = until(120, lambda: stack.ask(done), "the single image is done")
+        # Those the two workers had at hand already, and no more.
+        assert found["before"] <= 12, found
+        until(240, lambda: stack.ask("answer = not Analysis.objects.exclude(state='done').exists()"), "all done")
+        assert stack.ask("answer = Analysis.objects.count()") == FOLDER + 1
+        assert stack.ask("answer = Analysis.objects.filter(attempts__gt=1).count()") == 0
