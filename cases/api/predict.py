@@ -13,6 +13,7 @@ from rest_framework.parsers import MultiPartParser
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
+from cases import sse
 from inference.models import Analysis, State
 
 from . import answers, errors, results, streams
@@ -141,14 +142,13 @@ class SingleStream(Upload):
         pk = submitted.analyses[0].pk
         body = answers.pending_body(request, submitted, is_folder=False)
         start = {"type": "start", "message": "The image was stored.", **body}
-        stream = streams.Stream(
-            slot,
+        events = streams.follow(
             lambda: answers.load(pk),
             start,
             _progress,
             lambda analysis: _end(request, analysis, submitted.cached),
         )
-        answer = streams.response(stream)
+        answer = sse.response(sse.Stream(slot, events))
         if submitted.replayed:
             answer["Idempotent-Replayed"] = "true"
         return answer

@@ -12,18 +12,17 @@ from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.core.files.uploadedfile import UploadedFile
 from django.db import transaction
-from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_GET, require_POST
 
-from cases import export, services, synthetic, wording
+from cases import export, services, sse, streams, synthetic, wording
 from cases.api.waiting import Slot
 from cases.forms import EditCaseForm, ImagesForm, NewCaseForm, ReviewForm
 from cases.models import Case, Event, Magnification, Slide
 from cases.pressure import require_room
 from cases.progress import case_progress
-from cases.streams import CaseStream
 from inference.models import State, Verdict
 from inference.registry import NoModel
 
@@ -169,10 +168,7 @@ def progress_stream(request: SignedInRequest, pk: uuid.UUID) -> HttpResponseBase
     slot = Slot()
     if not slot.taken:
         return HttpResponse(status=204)
-    answer = StreamingHttpResponse(CaseStream(found.pk, slot), content_type="text/event-stream")
-    answer["Cache-Control"] = "no-store"
-    answer["X-Accel-Buffering"] = "no"
-    return answer
+    return sse.response(sse.Stream(slot, streams.follow(found.pk)))
 
 
 @login_required
