@@ -1,0 +1,59 @@
+"""What is tested on SQLite elsewhere holds on PostgreSQL: the API, the queue, data rights, backup and restore."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+from .conftest import Postgres, Start
+from .stack import Stack, until
+
+pytestmark = [pytest.mark.slow, pytest.mark.live]
+
+#: Tests that ask the database what SQLite is more lenient about: types, transactions, locks, time zones, zero bytes.
+ALIKE = ["tests/api", "tests/inference/test_queue.py", "tests/security/test_datarights.py"]
+
+
+def test_the_same_tests_pass_on_postgresql(postgres: Postgres) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *ALIKE],
+        cwd=ROOT, env={**os.environ, "DATABASE_URL": postgres.database()}, capture_output=True, text=True, timeout=580,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-6000:]
+
+
+def test_a_backup_of_postgresql_brings_everything_back_elsewhere(
+    start: Start, tmp_path: Path, postgres: Postgres, images: list[bytes]
+) -> None:
+    with start(DATABASE_URL=postgres.database()) as stack:
+        for image in images[:2]:
+            assert stack.upload(image).status_code == 201
+        until(120, stack.settled, "settled")
+        before = stack.rows()
+        # While it runs, and with a slide that is only just queued.
+        stack.upload(images[2])
+        stack.manage("backup", str(tmp_path / "backup.tar"))
+
+    fresh = tmp_path / "fresh"
+    fresh.mkdir()
+    other = Stack(fresh, {**stack.environment, "DATABASE_URL": postgres.database()})
+    said = other.manage("restore", str(tmp_path / "backup.tar"), "--yes")
+    assert "3 slides and every model are whole" in said and "Whole:" in said
+    assert "3 slides and every model are whole" in other.manage("verify")
+    after = {row["slide"]: row for row in other.rows()}
+    assert len(after) == 3 and all(row["file"] for row in after.values())
+    assert all(after[row["slide"]] == row for row in before)
+
+    other.headers, other.case = stack.headers, stack.case
+    try:
+        other.start_all()
+        until(120, other.settled, "what waited in the backup is done")
+    finally:
+        other.stop_all()
+    assert {row["state"] for row in other.rows()} == {"done"}
