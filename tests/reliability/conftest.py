@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -16,13 +17,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import requests
 from PIL import Image
 
 from tests.live.conftest import free_port
 
-from .stack import Stack, running
+from .stack import Stack, running, until
 
 Start = Callable[..., AbstractContextManager[Stack]]
+S3_KEYS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "eu-central-1"}
 
 
 class Postgres:
@@ -95,6 +98,22 @@ def redis(tmp_path: Path) -> Iterator[Callable[[], subprocess.Popen[bytes]]]:
     for process in started:
         process.kill()
         process.wait()
+
+
+@pytest.fixture
+def s3(tmp_path: Path) -> Iterator[str]:
+    """The address of an S3 server without any bucket."""
+    port = free_port()
+    with (tmp_path / "s3.log").open("wb") as log:
+        environment = {**os.environ, **S3_KEYS}
+        process = subprocess.Popen(
+            [sys.executable, "-m", "moto.server", "-p", str(port)], stdout=log, stderr=log, env=environment
+        )
+    url = f"http://127.0.0.1:{port}"
+    until(60, lambda: requests.get(url, timeout=2).status_code < 500, "the S3 server answers")
+    yield url
+    process.kill()
+    process.wait()
 
 
 @pytest.fixture

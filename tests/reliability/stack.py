@@ -12,11 +12,15 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from dataclasses import field as dataclass_field
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import requests
+from PIL import Image
 
 from tests.conftest import ROOT
 from tests.live.conftest import free_port
@@ -45,15 +49,24 @@ def children(pid: int) -> list[int]:
     return found
 
 
+def field(seed: int, side: int = 224) -> tuple[str, tuple[str, bytes, str]]:
+    """One field of a folder's request, quick to send: the colour of H&E and a corner that no other seed has."""
+    pixels = np.full((side, side, 3), (200, 140, 190), dtype=np.uint8)
+    pixels[:8, :8] = np.random.default_rng(seed).integers(0, 256, (8, 8, 3))
+    out = BytesIO()
+    Image.fromarray(pixels).save(out, "PNG")
+    return "files", (f"field-{seed:03}.png", out.getvalue(), "image/png")
+
+
 @dataclass
 class Stack:
     """One application: where it is, its two process trees, and a token for its API."""
 
     var: Path
     environment: dict[str, str]
-    port: int = field(default_factory=free_port)
-    processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
-    headers: dict[str, str] = field(default_factory=dict)
+    port: int = dataclass_field(default_factory=free_port)
+    processes: dict[str, subprocess.Popen[bytes]] = dataclass_field(default_factory=dict)
+    headers: dict[str, str] = dataclass_field(default_factory=dict)
 
     @property
     def url(self) -> str:

@@ -6,27 +6,16 @@ import contextlib
 import os
 import signal
 from collections.abc import Iterator
-from io import BytesIO
 
-import numpy as np
 import pytest
 import requests
-from PIL import Image
 
 from .conftest import Start
-from .stack import Stack, children, until
+from .stack import Stack, children, field, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.live]
 
 FOLDER = 200
-
-
-def field(seed: int) -> tuple[str, tuple[str, bytes, str]]:
-    pixels = np.full((224, 224, 3), (200, 140, 190), dtype=np.uint8)
-    pixels[:8, :8] = np.random.default_rng(seed).integers(0, 256, (8, 8, 3))
-    out = BytesIO()
-    Image.fromarray(pixels).save(out, "PNG")
-    return "files", (f"field-{seed:03}.png", out.getvalue(), "image/png")
 
 
 @contextlib.contextmanager

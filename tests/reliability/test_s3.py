@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,25 +11,10 @@ import requests
 
 from tests.live.conftest import free_port
 
+from .conftest import S3_KEYS
 from .stack import running, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.live]
-
-KEYS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "eu-central-1"}
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    port = free_port()
-    with (tmp_path / "s3.log").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "moto.server", "-p", str(port)], stdout=log, stderr=log, env={**os.environ, **KEYS}
-        )
-    url = f"http://127.0.0.1:{port}"
-    until(60, lambda: requests.get(url, timeout=2).status_code < 500, "the S3 server answers")
-    yield url, process
-    process.kill()
-    process.wait()
 
 
 def bucket(url: str) -> Any:
@@ -45,13 +26,10 @@ def names(client: Any) -> list[str]:
     return [item["Key"] for item in client.list_objects_v2(Bucket="slides").get("Contents", [])]
 
 
-def test_slides_live_in_a_bucket(
-    server: tuple[str, subprocess.Popen[bytes]], tmp_path: Path, random_checkpoint: Path, images: list[bytes]
-) -> None:
-    url, _ = server
-    client = bucket(url)
+def test_slides_live_in_a_bucket(s3: str, tmp_path: Path, random_checkpoint: Path, images: list[bytes]) -> None:
+    client = bucket(s3)
     client.create_bucket(Bucket="slides", CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
-    places = {"MODEL_DIR": str(random_checkpoint.parent), "S3_BUCKET": "slides", "S3_ENDPOINT_URL": url, **KEYS}
+    places = {"MODEL_DIR": str(random_checkpoint.parent), "S3_BUCKET": "slides", "S3_ENDPOINT_URL": s3, **S3_KEYS}
     with running(tmp_path, **places) as stack:
         assert stack.upload(images[0]).status_code == 201
         until(120, stack.settled, "settled")
@@ -75,7 +53,7 @@ def test_a_bucket_that_is_away_is_answered_as_a_failing_disk(
     tmp_path: Path, random_checkpoint: Path, images: list[bytes]
 ) -> None:
     nobody = f"http://127.0.0.1:{free_port()}"
-    places = {"MODEL_DIR": str(random_checkpoint.parent), "S3_BUCKET": "slides", "S3_ENDPOINT_URL": nobody, **KEYS}
+    places = {"MODEL_DIR": str(random_checkpoint.parent), "S3_BUCKET": "slides", "S3_ENDPOINT_URL": nobody, **S3_KEYS}
     with running(tmp_path, **places) as stack:
         answer = stack.upload(images[0], timeout=120)
         assert (answer.status_code, answer.json()["code"]) == (503, "storage_failed")
