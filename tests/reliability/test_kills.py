@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 import requests
 
+from tests.security.test_uploads import bomb
+
 from .conftest import Postgres, Start
 from .stack import LEASE, Stack, children, until
 
@@ -93,6 +95,78 @@ def test_gunicorn_killed_in_the_middle_of_an_upload(start: Start, images: list[b
         stack.manage("purge")
         left = [path for path in (stack.var / "incoming").rglob("*") if path.is_file()]
         assert not [path for path in left if time.time() - path.stat().st_mtime > 3600]
+
+
+class Crasher(threading.Thread):
+    """Sends SIGSEGV to the process that decodes an image, as a fault in a library's C code would.
+
+    That process is the last of three: the decoder's server, a fork that watches, and the fork that decodes. Small
+    images are read in a few hundredths of a second; one that takes ten times as long is the poisoned one.
+    """
+
+    PATIENCE = 0.4
+
+    def __init__(self, web: int) -> None:
+        super().__init__(daemon=True)
+        self.web = web
+        self.server: int | None = None
+        self.killed: int | None = None
+
+    @staticmethod
+    def below(pid: int) -> list[int]:
+        with contextlib.suppress(OSError):
+            return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        return []
+
+    def decoding(self) -> int | None:
+        for pid in children(self.web):
+            with contextlib.suppress(OSError):
+                is_server = b"cases.decoder" in Path(f"/proc/{pid}/cmdline").read_bytes()
+                if is_server and (watching := self.below(pid)):
+                    self.server = pid
+                    return next((child for watcher in watching for child in self.below(watcher)), None)
+        return None
+
+    def run(self) -> None:
+        end, seen, since = time.monotonic() + 60, None, 0.0
+        while self.killed is None and time.monotonic() < end:
+            now = self.decoding()
+            if now != seen:
+                seen, since = now, time.monotonic()
+            elif now is not None and time.monotonic() - since > self.PATIENCE:
+                os.kill(now, signal.SIGSEGV)
+                self.killed = now
+            time.sleep(0.01)
+
+
+def test_an_image_that_crashes_the_decoder_costs_that_image_alone(start: Start, images: list[bytes]) -> None:
+    with start() as stack:
+        web = stack.processes["web"].pid
+        before = [pid for pid in children(web) if Path(f"/proc/{pid}/cmdline").exists()]
+        crasher = Crasher(web)
+        crasher.start()
+        batch = [("first.png", images[0]), ("poison.png", bomb(11_000)), ("second.png", images[1])]
+        answer = requests.post(
+            f"{stack.url}/api/v1/cases/{stack.case}/slides",
+            files=[("files", (name, content, "image/png")) for name, content in batch],
+            headers=stack.headers,
+            timeout=120,
+        )
+        crasher.join()
+        assert crasher.killed is not None
+        assert answer.status_code == 201, answer.text
+        body = answer.json()
+        assert [slide["filename"] for slide in body["slides"]] == ["first.png", "second.png"]
+        (problem,) = body["errors"]
+        assert (problem["filename"], problem["code"]) == ("poison.png", "undecodable")
+        assert "crash" in problem["reason"]
+        assert set(before) <= set(children(web)), "web process and decoder's server live"
+        assert crasher.server in children(web)
+        assert stack.upload(images[2]).status_code == 201
+        until(120, stack.settled, "settled")
+        assert_all_done(stack, {slide["id"] for slide in body["slides"]})
+        stored = list((stack.var / "media" / "slides").rglob("*.png"))
+        assert len(stored) == 3 and not list((stack.var / "incoming").iterdir())
 
 
 def test_a_worker_that_is_asked_to_stop_hands_back(start: Start, images: list[bytes]) -> None:
