@@ -20,7 +20,7 @@ from django_q.signals import post_spawn
 from . import queue
 from .engine.checkpoint import CheckpointError
 from .engine.grid import Grid
-from .engine.image import ImageError, decode
+from .engine.image import ImageError, decode_image
 from .engine.predictor import Job, Outcome, Predictor
 from .models import Analysis, ModelVersion
 from .registry import NoModel, active_model, verify
@@ -240,6 +240,6 @@ def _loader(analysis: Analysis) -> Callable[[], Any]:
 
     def load() -> Any:
         with storage.open(name) as opened:
-            return decode(opened, settings.UPLOAD_MAX_PIXELS).rgb
+            return decode_image(opened, settings.UPLOAD_MAX_PIXELS)[0]
 
     return load

@@ -14,7 +14,7 @@ import numpy as np
 from inference import results
 from inference.engine import patchmap, runtime
 from inference.engine.checkpoint import CheckpointError, read_metadata
-from inference.engine.image import ImageError, decode
+from inference.engine.image import ImageError, decode_image
 from inference.engine.predictor import Job, Outcome, Prediction, Predictor
 from inference.engine.verdict import case_verdict
 
@@ -86,7 +86,7 @@ def _names(images: list[Path]) -> dict[Path, str]:
 
 
 def _load(image: Path) -> Any:
-    return decode(image).rgb
+    return decode_image(image)[0]
 
 
 def _error(name: str, outcome: Outcome) -> dict[str, str]:

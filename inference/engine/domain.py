@@ -73,10 +73,10 @@ def _sum3(values: Floats) -> Floats:
     return values[..., 0] + values[..., 1] + values[..., 2]
 
 
-def reduced(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The image at working size: the longer side below twice WORKING_SIDE, by averaging whole pixels."""
-    factor = max(1, max(rgb.shape[:2]) // WORKING_SIDE)
-    return np.asarray(Image.fromarray(rgb).reduce(factor)) if factor > 1 else rgb
+def reduced(image: NDArray[np.uint8] | Image.Image) -> NDArray[np.uint8]:
+    """RGB at working size, uint8 (H, W, 3): the longer side below twice WORKING_SIDE, by averaging whole pixels."""
+    picture = image if isinstance(image, Image.Image) else Image.fromarray(image)
+    return np.asarray(picture.reduce(max(1, max(picture.size) // WORKING_SIDE)))
 
 
 def statistics(rgb: NDArray[np.uint8]) -> NDArray[np.float64]:
@@ -137,12 +137,12 @@ def distance(values: NDArray[np.float64], gate: dict) -> float:
     return float(np.sqrt(deviation @ np.asarray(gate["precision"]) @ deviation / len(values)))
 
 
-def check(rgb: NDArray[np.uint8], metadata: Metadata) -> DomainResult:
-    """Judge RGB pixels uint8 (H, W, 3). Everything is in domain where the checkpoint has no gate."""
+def check(image: NDArray[np.uint8] | Image.Image, metadata: Metadata) -> DomainResult:
+    """Judge an image of mode RGB, or its pixels uint8 (H, W, 3). All is in domain where the checkpoint has no gate."""
     gate = metadata.domain
     if gate is None:
         return DomainResult(True)
-    return judge_statistics(statistics(rgb), gate)
+    return judge_statistics(statistics(reduced(image)), gate)
 
 
 def judge_statistics(values: NDArray[np.float64], gate: dict) -> DomainResult:

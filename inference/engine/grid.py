@@ -8,6 +8,7 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 PATCH = 224
 MAX_OVERLAP = 0.75
@@ -28,8 +29,8 @@ class Grid:
 
     Patches are spread evenly, so neighbours share what does not divide by 224 and no edge is left
     unread or read more than the rest. ``overlap`` is the least share of a patch that neighbours
-    have in common, 0 to 0.75. An axis shorter than a patch has one position; :meth:`cut` mirrors
-    the missing pixels.
+    have in common, 0 to 0.75. An axis shorter than a patch has one position; :meth:`pad` and :meth:`crop`
+    mirror the missing pixels.
 
     Raises ``ValueError`` where a side is not positive or the overlap is out of range.
     """
@@ -76,3 +77,10 @@ class Grid:
         """Copy patch ``index`` of the padded image into ``out``, uint8 (224, 224, 3)."""
         x, y = self.positions[index]
         np.copyto(out, padded[y : y + PATCH, x : x + PATCH])
+
+    def crop(self, picture: Image.Image, index: int, out: NDArray[np.uint8]) -> None:
+        """Copy patch ``index`` of a picture of mode RGB into ``out``, uint8 (224, 224, 3): the pixels that :meth:`pad`
+        and :meth:`cut` give, without a copy of the whole picture."""
+        x, y = (int(start) for start in self.positions[index])
+        rgb = np.asarray(picture.crop((x, y, min(x + PATCH, self.width), min(y + PATCH, self.height))))
+        np.copyto(out, self.pad(rgb))

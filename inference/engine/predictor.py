@@ -10,11 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from . import domain
 from .domain import DomainResult
 from .grid import PATCH, Grid
-from .image import decode
+from .image import decode_image
 from .runtime import Outputs, Runtime
 from .verdict import SlideVerdict, slide_verdict
 
@@ -25,11 +26,11 @@ Progress = Callable[["Job", int, int], None]
 
 @dataclass(eq=False)
 class Job:
-    """One image to analyse. ``load`` returns RGB, uint8 (height, width, 3), and may raise; it runs in
-    another thread while the network is busy with the image before. ``key`` is the caller's."""
+    """One image to analyse. ``load`` returns a picture of mode RGB, or its pixels uint8 (height, width, 3), and may
+    raise; it runs in another thread while the network is busy with the image before. ``key`` is the caller's."""
 
     key: object
-    load: Callable[[], Pixels]
+    load: Callable[[], Image.Image | Pixels]
     overlap: float = 0.0
 
 
@@ -72,10 +73,10 @@ class _Open:
     """An image whose patches are on their way."""
 
     job: Job
-    rgb: Pixels
+    # Patches are cropped from it one by one: an array of 150 megapixels beside it would take 450 MB more.
+    picture: Image.Image
     grid: Grid
     domain: Future[DomainResult]
-    padded: Pixels
     logits: NDArray[np.float32]
     activation: NDArray[np.float16]
     started: float = 0.0
@@ -97,7 +98,7 @@ class Predictor:
 
         Raises :class:`inference.engine.image.ImageError` for bytes that are no readable image.
         """
-        job = Job(None, lambda: decode(image).rgb if isinstance(image, bytes) else image, overlap)
+        job = Job(None, lambda: decode_image(image)[0] if isinstance(image, bytes) else image, overlap)
         (outcome,) = self.run([job], progress)
         if outcome.error:
             raise outcome.error
@@ -158,16 +159,16 @@ class Predictor:
             return error
 
     def _open(self, job: Job, judge: ThreadPoolExecutor) -> _Open:
-        rgb = job.load()
-        grid = Grid(rgb.shape[1], rgb.shape[0], job.overlap)
+        loaded = job.load()
+        picture = loaded if isinstance(loaded, Image.Image) else Image.fromarray(loaded)
+        grid = Grid(*picture.size, job.overlap)
         count = len(grid)
         return _Open(
             job,
-            rgb,
+            picture,
             grid,
             # Needed only at the end: the network does not wait for it.
-            judge.submit(domain.check, rgb, self.runtime.metadata),
-            grid.pad(rgb),
+            judge.submit(domain.check, picture, self.runtime.metadata),
             np.empty((count, 2), dtype=np.float32),
             np.empty((count, 7, 7), dtype=np.float16),
         )
@@ -179,7 +180,7 @@ class Predictor:
         batch = np.zeros((self.runtime.batch_size, PATCH, PATCH, 3), dtype=np.uint8)
         for slot, (image, index) in enumerate(taken):
             image.started = image.started or time.perf_counter()
-            image.grid.cut(image.padded, index, batch[slot])
+            image.grid.crop(image.picture, index, batch[slot])
         return taken, network.submit(self.runtime.infer, batch)
 
     def _collect(self, under_way: deque[_Batch], progress: Progress | None) -> Iterator[Outcome]:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from inference.engine.grid import PATCH, Grid
 
@@ -61,3 +62,14 @@ def test_cut_copies_the_pixels_at_the_position() -> None:
     grid, out = Grid(700, 460), np.empty((224, 224, 3), np.uint8)
     grid.cut(rgb, 11, out)
     assert np.array_equal(out, rgb[236:460, 476:700])
+
+
+@pytest.mark.parametrize("size", [(700, 460), (224, 224), (300, 100), (3, 500), (2, 3)])
+def test_a_patch_of_a_picture_is_that_of_its_pixels(size: tuple[int, int]) -> None:
+    rgb = np.random.default_rng(0).integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)
+    grid, cut, cropped = Grid(*size), *np.empty((2, 224, 224, 3), np.uint8)
+    padded, picture = grid.pad(rgb), Image.fromarray(rgb)
+    for index in range(len(grid)):
+        grid.cut(padded, index, cut)
+        grid.crop(picture, index, cropped)
+        assert np.array_equal(cut, cropped)
