@@ -8,6 +8,7 @@ import urllib.request
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -64,7 +65,9 @@ def start_times(port: int, headers: dict[str, str], **environment: str) -> dict[
         while not _answers(f"{stack.url}/accounts/login/"):
             time.sleep(0.02)
         first_page = time.perf_counter() - began
-        _send(stack, headers, next(_batches(1)))
+        # A prediction is refused while no worker runs; a case takes images at any time.
+        case = _post(f"{stack.url}/api/v1/cases", headers, json={"title": "Start"}).json()["id"]
+        _post(f"{stack.url}/api/v1/cases/{case}/slides", headers, files=next(_batches(1)))
         began_at = time.time()
         stack.start("worker")
         waiting = Analysis.objects.order_by("queued_at")
@@ -139,12 +142,15 @@ def at_the_cap(stack: Stack, headers: dict[str, str], pixels: int) -> dict[str, 
 
 
 def _send(stack: Stack, headers: dict[str, str], files: list[tuple[str, tuple[str, bytes, str]]]) -> None:
+    _post(f"{stack.url}/predict/folder", {**headers, "Prefer": "respond-async"}, files=files)
+
+
+def _post(url: str, headers: dict[str, str], **content: Any) -> Any:
     import requests
 
-    answer = requests.post(
-        f"{stack.url}/predict/folder", headers={**headers, "Prefer": "respond-async"}, files=files, timeout=600
-    )
+    answer = requests.post(url, headers=headers, timeout=600, **content)
     answer.raise_for_status()
+    return answer
 
 
 def _until_done() -> None:
