@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from datetime import timedelta
 from typing import Any
 
 from allauth.account import signals as account
 from allauth.core.internal.httpkit import get_client_ip
 from allauth.mfa import signals as mfa
+from django.contrib import messages
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth import get_user_model
 from django.contrib.auth import signals as auth
 from django.db.models.signals import post_delete, post_save
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
+from django.utils import timezone
 
 from inference.models import Analysis
 
-from . import audit
-from .models import ApiToken, Event, Slide, User
+from . import audit, tokens
+from .models import ApiToken, Case, Event, Review, Slide, User
 
 #: Addresses whose GET is a read of somebody's data, by name: what their ``pk`` is, and what was read.
 READS = {
@@ -27,6 +30,7 @@ READS = {
     "cases:slide": ("slide", "Slide"),
     "cases:image": ("slide", "Image file"),
     "cases:view": ("slide", "Image"),
+    "cases:tiles": ("slide", "Image, in tiles"),
     "api:case": ("case", "Case, by API"),
     "api:case-result": ("case", "Result, by API"),
     "api:case-report": ("case", "Report, by API"),
@@ -39,7 +43,19 @@ READS = {
     "api:analysis-result": ("analysis", "Result, by API"),
     "api:analysis-patches": ("analysis", "Patches, by API"),
     "api:analysis-map": ("analysis", "Map, by API"),
+    "admin:cases_case_change": ("case", "Case, in the administration"),
+    "admin:cases_slide_change": ("slide", "Slide, in the administration"),
+    "admin:cases_review_change": ("review", "Reading, in the administration"),
+    "admin:inference_analysis_change": ("analysis", "Analysis, in the administration"),
 }
+#: What a slide's page asks for by itself: noted only where that page was not, by the same person, of late.
+PARTS = {
+    "cases:map": "Map",
+    "cases:activation": "Activation map",
+    "cases:patch": "Patch",
+    "cases:tile": "Image, in tiles",
+}
+LATELY = timedelta(hours=1)
 
 
 class TrailMiddleware:
@@ -63,16 +79,43 @@ class TrailMiddleware:
 
 def _note_read(request: HttpRequest) -> None:
     match = request.resolver_match
-    if match is None or match.view_name not in READS or not isinstance(request.user, User):
+    if match is None or not isinstance(request.user, User):
         return
-    kind, what = READS[match.view_name]
-    pk: uuid.UUID = match.kwargs["pk"]
-    case: uuid.UUID | None = pk
-    if kind == "slide":
-        case = Slide.objects.filter(pk=pk).values_list("case_id", flat=True).first()
-    elif kind == "analysis":
-        case = Analysis.objects.filter(pk=pk).values_list("slide__case_id", flat=True).first()
-    audit.record(Event.Kind.VIEWED, case, request.user, what, about=None if kind == "case" else pk)
+    if match.view_name in PARTS:
+        kind, what = "slide", PARTS[match.view_name]
+    elif match.view_name in READS:
+        kind, what = READS[match.view_name]
+    else:
+        return
+    # The administration's own addresses have text where ours have a UUID.
+    pk = match.kwargs.get("pk") or uuid.UUID(match.kwargs["object_id"])
+    if match.view_name in PARTS and _was_noted(request.user, pk):
+        return
+    about = None if kind == "case" else pk
+    audit.record(Event.Kind.VIEWED, _case_of(kind, pk), request.user, what, about=about)
+
+
+def _case_of(kind: str, pk: uuid.UUID) -> uuid.UUID | None:
+    match kind:
+        case "slide":
+            return Slide.objects.filter(pk=pk).values_list("case_id", flat=True).first()
+        case "analysis":
+            return Analysis.objects.filter(pk=pk).values_list("slide__case_id", flat=True).first()
+        case "review":
+            return Review.objects.filter(pk=pk).values_list("case_id", flat=True).first()
+    return pk
+
+
+def _was_noted(user: User, slide: uuid.UUID) -> bool:
+    """Whether this person's look at the slide stands in the trail already."""
+    looks = Event.objects.filter(kind=Event.Kind.VIEWED, case=_case_of("slide", slide), about=slide)
+    return looks.filter(actor__user=user, at__gte=timezone.now() - LATELY).exists()
+
+
+def note_list(user: User, cases: Collection[uuid.UUID]) -> None:
+    """A list that tells all of cases was read; noted of those that are not this person's own."""
+    others = Case.objects.filter(pk__in=cases).exclude(owner=user).values_list("pk", flat=True)
+    audit.record_all(Event.Kind.VIEWED, list(others), user, "In a list, by API")
 
 
 def connect() -> None:
@@ -91,6 +134,8 @@ def connect() -> None:
         (mfa.authenticator_removed, "Second factor removed"),
     ):
         signal.connect(_on_account(text), weak=False, dispatch_uid="trail")
+    for signal in (account.password_changed, account.password_reset):
+        signal.connect(_on_new_password, dispatch_uid="tokens")
     post_save.connect(_on_token_saved, sender=ApiToken, dispatch_uid="trail")
     post_delete.connect(_on_token_deleted, sender=ApiToken, dispatch_uid="trail")
     post_save.connect(_on_admin, sender=LogEntry, dispatch_uid="trail")
@@ -111,6 +156,12 @@ def _on_refused(sender: Any, credentials: dict[str, Any], **kwargs: Any) -> None
     people = get_user_model().objects
     user = people.filter(username=typed).first() or people.filter(email__iexact=typed, email__gt="").first()
     audit.record(Event.Kind.REFUSED, actor=user)
+
+
+def _on_new_password(sender: Any, request: HttpRequest, user: User, **kwargs: Any) -> None:
+    # Who knew the old one may have made a token with it.
+    if tokens.of(user).delete()[0]:
+        messages.info(request, "Your API tokens ended with the old password; make new ones where you need them.")
 
 
 def _on_account(text: str) -> Callable[..., None]:

@@ -113,9 +113,13 @@ class Event(models.Model):
     def save(self, *args: Any, **kwargs: Any) -> None:
         if not self._state.adding:
             raise TypeError("An event is written once and never changed.")
+        self.close_words()
+        super().save(*args, **kwargs)
+
+    def close_words(self) -> None:
+        """Take the salted digest of the words, which the chain holds; before the row is written."""
         self.salt = secrets.token_hex(16)
         self.detail_digest = digest_of(self.salt, self.detail)
-        super().save(*args, **kwargs)
 
     def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
         raise TypeError("An event is never deleted.")

@@ -20,13 +20,14 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from cases import services
+from cases import reads, services
 from cases.models import Case, Slide
 from inference.engine import patchmap
 from inference.engine.grid import PATCH
 from inference.models import Analysis, ModelVersion, PatchTable, Verdict
 
 from . import answers, errors
+from .authentication import person
 from .filters import AnalysisFilter
 from .predict import PENDING
 from .resource_serializers import AnalysisOut, ModelVersionDetailOut, ModelVersionOut, PatchesOut, RunIn
@@ -65,6 +66,11 @@ class Analyses(generics.ListAPIView[Analysis]):
 
     def get_queryset(self) -> QuerySet[Analysis]:
         return visible_analyses(self.request)
+
+    def paginate_queryset(self, queryset: Any) -> list[Any] | None:
+        page = super().paginate_queryset(queryset)
+        reads.note_list(person(self.request), {analysis.slide.case_id for analysis in page or []})
+        return page
 
 
 @extend_schema(tags=["Analyses"])

@@ -18,8 +18,8 @@ from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer
 from rest_framework.views import APIView
 
+from cases import reads, services
 from cases import report as reports
-from cases import services
 from cases.files import send as send_file
 from cases.models import Case, Review, Slide
 
@@ -59,6 +59,11 @@ class Cases(generics.ListCreateAPIView[Case]):
 
     def get_queryset(self) -> QuerySet[Case]:
         return Case.objects.visible_to(self.request.user).select_related("owner").prefetch_related("tags")
+
+    def paginate_queryset(self, queryset: Any) -> list[Any] | None:
+        page = super().paginate_queryset(queryset)
+        reads.note_list(person(self.request), [case.pk for case in page or []])
+        return page
 
     def perform_create(self, serializer: BaseSerializer[Case]) -> None:
         serializer.save(owner=self.request.user)

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
-import numpy as np
 import pytest
 from django.core.cache import cache
 from django.db import transaction
@@ -14,10 +13,9 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from cases import services, tokens
+from cases import tokens
 from cases.models import Case, Report, Slide, User
-from inference.engine.grid import Grid
-from inference.models import Analysis, ModelVersion, PatchTable, State, Verdict
+from inference.models import Analysis, ModelVersion
 from tests.factories import UserFactory
 
 from .access import REVIEWERS_MAY, TABLE, VISITORS, Row, admin_names, names
@@ -33,35 +31,6 @@ ROWS = [
 
 def test_every_address_is_in_the_table() -> None:
     assert sorted(names()) == sorted(TABLE)
-
-
-@pytest.fixture
-def finished(slide: Slide) -> Slide:
-    """Alice's slide with a result, so that every address about it has something to show."""
-    analysis = Analysis.objects.get(slide=slide)
-    grid = Grid(slide.width, slide.height, analysis.overlap)
-    Analysis.objects.filter(pk=analysis.pk).update(
-        state=State.DONE,
-        verdict=Verdict.BENIGN,
-        probability=0.1,
-        raw_probability=0.1,
-        confidence=0.9,
-        benign_patches=len(grid),
-        malignant_patches=0,
-        runtime="test",
-        seconds=1.0,
-        started_at=timezone.now(),
-        finished_at=timezone.now(),
-    )
-    PatchTable.objects.create(
-        analysis=analysis,
-        width=slide.width,
-        height=slide.height,
-        malignant_bytes=np.full(len(grid), 0.1, "<f4").tobytes(),
-        activation_bytes=np.zeros((len(grid), 7, 7), "<f2").tobytes(),
-    )
-    services.refresh(slide.case)
-    return slide
 
 
 @pytest.fixture

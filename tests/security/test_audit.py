@@ -20,7 +20,7 @@ from cases import audit, reads, services
 from cases.models import Case, Event, Identity, Seal, Slide, User
 from tests.factories import PASSWORD
 
-from .access import TABLE, Row
+from .access import REVIEWERS_MAY, TABLE, Row
 
 Kind = Event.Kind
 As = Callable[[User], Client]
@@ -42,7 +42,7 @@ def sealed(case: Case, alice: User) -> Seal:
 #: Parts of a page whose reading is noted already, or which show nothing of a case.
 PARTS = {
     "cases:progress", "cases:progress_stream", "cases:edit", "cases:delete", "cases:slide_delete",
-    "cases:thumbnail", "cases:map", "cases:activation", "cases:patch", "cases:trail",
+    "cases:thumbnail", "cases:trail",
 }  # fmt: skip
 #: Noted by the view itself, as more than a look.
 NOTED = {"cases:export", "cases:trail_export", "cases:report", "cases:verify"}
@@ -54,7 +54,13 @@ def test_every_address_that_reads_a_case_is_noted() -> None:
         for row in rows if isinstance(rows, tuple) else (rows,):
             if isinstance(row, Row) and row.method == "get" and row.target in ("case", "slide", "analysis", "report"):
                 reading.add(name)
-    assert reading - PARTS - NOTED == set(reads.READS)
+    noted = {name for name in reads.READS if not name.startswith("admin:")}
+    assert reading - PARTS - NOTED == noted | set(reads.PARTS)
+
+
+def test_every_page_of_the_administration_that_shows_clinical_data_is_noted() -> None:
+    shown = {name for name in REVIEWERS_MAY if name.endswith("_change") and "modelversion" not in name}
+    assert shown == {name for name in reads.READS if name.startswith("admin:")}
 
 
 def test_reading_is_noted_with_person_and_address(as_user: As, alice: User, reviewer: User, slide: Slide) -> None:
