@@ -23,7 +23,7 @@ COLUMNS = [
     "overlap", "model", "model_sha256", "calibrated", "cut_low", "cut_high", "runtime", "finished", "warnings",
 ]  # fmt: skip
 #: A spreadsheet takes a cell that begins so for a formula.
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 
 def analysis_data(analysis: Analysis | None) -> dict[str, Any] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, time
+from datetime import date, datetime, time, timedelta
 from typing import Any
 
 from django import forms
@@ -156,4 +156,6 @@ def for_list(cases: QuerySet[Case], user: User) -> QuerySet[Case]:
 
 
 def _day(day: Any, at: time) -> datetime:
+    """A moment of a day in the reader's time zone; days at the ends of time have none in UTC, and are moved inside."""
+    day = min(max(day, date.min + timedelta(days=2)), date.max - timedelta(days=2))
     return timezone.make_aware(datetime.combine(day, at))

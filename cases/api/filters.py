@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+from typing import Any
+
 import django_filters
 from django.core.exceptions import ValidationError
 from django.db.models import Q, QuerySet
+from django_filters.fields import IsoDateTimeField
 
 from cases.models import Case, Magnification
 from inference.models import Analysis, State, Verdict
@@ -22,6 +26,20 @@ class StrictFilterSet(django_filters.FilterSet):
         return good
 
 
+#: Moments at the ends of time have no place in UTC, and no case was opened before or is after these.
+FIRST, LAST = datetime(1900, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
+
+
+class MomentField(IsoDateTimeField):
+    def to_python(self, value: Any) -> Any:
+        moment = super().to_python(value)
+        return moment if moment is None else min(max(moment, FIRST), LAST)
+
+
+class MomentFilter(django_filters.IsoDateTimeFilter):
+    field_class = MomentField
+
+
 class CaseFilter(StrictFilterSet):
     q = django_filters.CharFilter(method="search", label="Words in title, patient, notes or file names.")
     state = django_filters.ChoiceFilter(
@@ -31,8 +49,8 @@ class CaseFilter(StrictFilterSet):
     magnification = django_filters.ChoiceFilter(choices=Magnification.choices)
     patient = django_filters.CharFilter(label="Patient pseudonym, exactly.")
     tag = django_filters.CharFilter(field_name="tags__name", label="One tag, exactly.")
-    created_after = django_filters.IsoDateTimeFilter(field_name="created_at", lookup_expr="gte")
-    created_before = django_filters.IsoDateTimeFilter(field_name="created_at", lookup_expr="lt")
+    created_after = MomentFilter(field_name="created_at", lookup_expr="gte")
+    created_before = MomentFilter(field_name="created_at", lookup_expr="lt")
     ordering = django_filters.OrderingFilter(
         fields=[("created_at", "created_at"), ("updated_at", "updated_at"), ("title", "title"),
                 ("probability", "probability")],

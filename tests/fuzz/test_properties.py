@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from cases.uploads import clean_name
@@ -22,6 +22,9 @@ probabilities = st.floats(0, 1, allow_nan=False)
 
 @given(st.text(max_size=600))
 @anything
+@example(".\x85")
+@example("a" * 254 + " b")
+@example("a/ ..")
 def test_a_file_name_is_harmless_data(name: str) -> None:
     cleaned = clean_name(name)
     assert 0 < len(cleaned) <= 255
