@@ -26,7 +26,7 @@ from .models import Case, Event, Review, Slide, User
 log = logging.getLogger(__name__)
 
 #: The account that signs the readings of people who were erased: they are part of others' records.
-NOBODY = "former-user"
+NOBODY = settings.ACCOUNT_USERNAME_BLACKLIST[0]
 #: Seconds after which a file of the store that no row knows, or an upload half received, counts as left behind.
 ABANDONED = 24 * 3600
 FOLDERS = ("slides", "thumbnails", "previews")
@@ -67,6 +67,12 @@ def write_export(user: User, out: IO[bytes]) -> None:
                 shutil.copyfileobj(source, copy)
 
 
+def export_size(user: User) -> int:
+    """About how many bytes the export has: those of the images."""
+    files = (slide.file for slide in Slide.objects.filter(case__owner=user))
+    return sum(file.size for file in files if file.storage.exists(str(file.name)))
+
+
 def erase(user: User) -> None:
     """Delete a person for good: cases, files, tokens, sessions, and who they were in the trail.
 
@@ -78,6 +84,9 @@ def erase(user: User) -> None:
         nobody, _ = User.objects.get_or_create(
             username=NOBODY, defaults={"is_active": False, "password": "!", "email": ""}
         )
+        if nobody.is_active:
+            # Somebody got the name in spite of ACCOUNT_USERNAME_BLACKLIST, and shall not get the readings.
+            User.objects.filter(pk=nobody.pk).update(is_active=False)
         Review.objects.filter(author=user).update(author=nobody)
         keys = list(UserSession.objects.filter(user=user).values_list("session_key", flat=True))
         Session.objects.filter(session_key__in=keys).delete()

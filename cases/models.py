@@ -130,6 +130,17 @@ class Case(models.Model):
     def get_absolute_url(self) -> str:
         return reverse("cases:case", args=[self.pk])
 
+    def clean(self) -> None:
+        """Blinding ends by a second reading, not by a tick: who reads second could look and then sign."""
+        if self._state.adding or self.is_blinded:
+            return
+        was_blinded = Case.objects.filter(pk=self.pk, is_blinded=True).exists()
+        readers = self.reviews.filter(author__is_active=True).values("author").distinct().count()
+        if was_blinded and readers == 1:
+            raise ValidationError(
+                {"is_blinded": "One person has signed a reading; it stays blinded until a second has."}
+            )
+
     @property
     def state(self) -> str:
         """``empty``, ``running``, ``failed`` (some slide has no result), or ``done``."""

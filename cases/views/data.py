@@ -17,6 +17,7 @@ from django.views.decorators.http import require_GET
 
 from cases import audit, datarights
 from cases.models import Event, User
+from cases.uploads import require_space
 
 from .access import SignedInRequest
 
@@ -61,6 +62,7 @@ def data(request: SignedInRequest) -> HttpResponse:
 @cache_control(private=True, no_store=True)
 def export(request: SignedInRequest) -> FileResponse:
     """Everything that is kept of this person, as ZIP."""
+    require_space(datarights.export_size(request.user))
     audit.record(Event.Kind.EXPORTED, actor=request.user, detail="All of one's own data")
     out = tempfile.TemporaryFile(dir=settings.FILE_UPLOAD_TEMP_DIR)  # noqa: SIM115  the answer closes it
     datarights.write_export(request.user, out)
