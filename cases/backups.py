@@ -166,6 +166,11 @@ def _check(folder: Path, manifest: dict[str, Any]) -> None:
     if manifest["database"] != connection.vendor:
         raise BackupError(f"The backup is of {manifest['database']}, the database here is {connection.vendor}.")
     for name, expected in manifest["sha256"].items():
+        kind, _, rest = name.partition("/")
+        parts = rest.split("/")
+        is_known = name in DUMPS.values() or kind == "media" or (kind == "models" and len(parts) == 1)
+        if not is_known or ".." in parts or (rest and "" in parts):
+            raise BackupError(f"{name} is no place of a backup's.")
         try:
             with Path(folder, name).open("rb") as file:
                 found = hashlib.file_digest(file, "sha256").hexdigest()

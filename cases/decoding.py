@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import errno
 import json
 import os
 import select
@@ -11,15 +12,26 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from typing import IO, Any
 
 from django.conf import settings
 
 from inference.engine.image import ImageError
 
+#: Seconds that an upload waits for its turn while all decoders are busy, and a picture for the viewer.
+PATIENCE, VIEWER_PATIENCE = 60.0, 10.0
 #: Seconds beyond the decoder's own limit after which it counts as broken.
 GRACE = 5
 MESSAGE = 8192
+
+
+class Occupied(OSError):
+    """All decoders are busy, and were for long."""
+
+    def __init__(self) -> None:
+        super().__init__(errno.EBUSY, "all decoders are busy")
+
 
 _lock = threading.Lock()
 _helper: _Helper | None = None
@@ -93,8 +105,8 @@ def _send(message: bytes, descriptors: list[int]) -> None:
 def run(work: str, files: list[IO[bytes]], *arguments: Any) -> dict[str, Any]:
     """Have one of :data:`cases.decoder.WORK` done on open files, which stay this caller's to close.
 
-    Raises :class:`ImageError` for a file that can't be read within the limits, and ``OSError`` where the store
-    fails (a full disk, for example).
+    Raises :class:`ImageError` for a file that can't be read within the limits, :class:`Occupied` where others keep
+    all decoders busy, and ``OSError`` where the store fails (a full disk, for example).
     """
     seconds = settings.DECODER_SECONDS
     request = {
@@ -106,7 +118,7 @@ def run(work: str, files: list[IO[bytes]], *arguments: Any) -> dict[str, Any]:
         },
         "arguments": arguments,
     }
-    with _slots:
+    with _turn(PATIENCE if work == "ingest" else VIEWER_PATIENCE):
         answer, theirs = os.pipe()
         try:
             try:
@@ -122,6 +134,17 @@ def run(work: str, files: list[IO[bytes]], *arguments: Any) -> dict[str, Any]:
     if "errno" in result:
         raise OSError(result["errno"], result["reason"])
     return dict(result)
+
+
+@contextlib.contextmanager
+def _turn(patience: float) -> Iterator[None]:
+    """One of the decoders, for as long as the block runs."""
+    if not _slots.acquire(timeout=patience):
+        raise Occupied
+    try:
+        yield
+    finally:
+        _slots.release()
 
 
 def _wait(answer: int, seconds: float) -> bytes:

@@ -10,7 +10,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils import timezone
 
-from . import pressure
+from . import decoding, pressure
 from .models import User
 
 
@@ -52,4 +52,6 @@ class BusyMiddleware:
         return self.get_response(request)
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
+        if isinstance(error, decoding.Occupied):
+            error = pressure.Busy("Other images are being read. Try again in a moment.", 1)
         return pressure.answer(request, error) if isinstance(error, pressure.Busy) else None

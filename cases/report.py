@@ -7,12 +7,14 @@ that, and an address where the number can be compared.
 from __future__ import annotations
 
 import base64
+import threading
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from django.conf import settings
 from django.contrib.staticfiles import finders
 from django.template.loader import render_to_string
 from django.utils import timezone
@@ -23,10 +25,14 @@ from inference.models import PatchTable, Verdict
 
 from . import export, modelcard, services, wording
 from .models import Case, Event, Report, Slide, User
+from .pressure import Busy
 
 PAPERS = {"a4": "A4", "letter": "letter"}
 #: Share of the map's colour in the picture with the map.
 OPACITY = 0.45
+#: Drawing takes seconds of a processor, so it may keep a quarter of the threads busy; others wait so many seconds.
+PATIENCE = 5.0
+_turns = threading.BoundedSemaphore(max(1, settings.WEB_THREADS // 4))
 
 
 def content_checksum(case: Case, reader: User) -> str:
@@ -39,8 +45,17 @@ def make(case: Case, author: User, verify_address: str, paper: str = "a4") -> tu
     """A report and its PDF. The same content by the same author is the same report.
 
     ``verify_address`` is the site's own address, without a slash at its end; ``paper`` a key of
-    :data:`PAPERS`.
+    :data:`PAPERS`. Raises :class:`cases.pressure.Busy` where too many are being drawn.
     """
+    if not _turns.acquire(timeout=PATIENCE):
+        raise Busy("Other reports are being drawn. Try again in a moment.", 1)
+    try:
+        return _make(case, author, verify_address, paper)
+    finally:
+        _turns.release()
+
+
+def _make(case: Case, author: User, verify_address: str, paper: str) -> tuple[Report, bytes]:
     from weasyprint import CSS, HTML  # slow to import, and only needed here
     from weasyprint.urls import URLFetcher
 

@@ -13,7 +13,8 @@ import unicodedata
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from io import BufferedReader
-from pathlib import Path, PurePath
+from pathlib import Path
+from typing import Any
 
 from django.conf import settings
 from django.core.files import File
@@ -32,11 +33,19 @@ class Capped(FileUploadHandler):
     """Stands before Django's own upload handlers and lets no more through than may be kept.
 
     Of a file that is too long, one chunk beyond the limit is passed on, so that the form can still name it,
-    and the rest is dropped.
+    and the rest is dropped. Files of nobody who is signed in are dropped whole: a form is read with its files to
+    find its CSRF token, before any view asks who sends it.
     """
 
+    def handle_raw_input(self, input_data: Any, META: dict, content_length: int, *args: Any, **kwargs: Any) -> None:  # noqa: N803
+        # The API sets the user of a token before it reads the body.
+        user = getattr(self.request, "user", None)
+        self.is_wanted = user is not None and user.is_authenticated
+        if self.is_wanted:
+            require_space(content_length)
+
     def receive_data_chunk(self, raw_data: bytes, start: int) -> bytes | None:
-        return raw_data if start <= settings.UPLOAD_MAX_BYTES else None
+        return raw_data if self.is_wanted and start <= settings.UPLOAD_MAX_BYTES else None
 
     def file_complete(self, file_size: int) -> None:
         return None
@@ -56,9 +65,10 @@ class Rejected:
 
 def clean_name(name: str | None) -> str:
     """The file's own name as data: no folders, no control characters, at most 255 characters."""
-    name = PurePath((name or "").replace("\\", "/")).name
-    name = "".join(" " if unicodedata.category(char).startswith("C") else char for char in name)
-    return re.sub(r"\s+", " ", name).strip()[:255] or "unnamed"
+    readable = (" " if unicodedata.category(char).startswith("C") else char for char in name or "")
+    last = "".join(readable).replace("\\", "/").rstrip("/ ").rpartition("/")[2]
+    cleaned = re.sub(r"\s+", " ", last).strip()[:255].rstrip()
+    return "unnamed" if cleaned in ("", ".", "..") else cleaned
 
 
 class _Made(File):
@@ -81,7 +91,7 @@ def store(case: Case, upload: UploadedFile, keep: Callable[[Slide], None]) -> Sl
     name = clean_name(upload.name)
     if (upload.size or 0) > settings.UPLOAD_MAX_BYTES:
         raise ImageError("too_large", f"is larger than {settings.UPLOAD_MAX_BYTES // 2**20} MB")
-    _require_space()
+    require_space()
     with tempfile.TemporaryDirectory(dir=settings.FILE_UPLOAD_TEMP_DIR) as folder:
         png, small = Path(folder, "slide.png"), Path(folder, "thumbnail.jpg")
         with _on_disk(upload, folder) as source, png.open("w+b") as png_file, small.open("w+b") as small_file:
@@ -111,9 +121,12 @@ def store(case: Case, upload: UploadedFile, keep: Callable[[Slide], None]) -> Sl
     return slide
 
 
-def _require_space() -> None:
-    """Stop taking uploads while the database can still write. Raises ``OSError``."""
-    if shutil.disk_usage(settings.FILE_UPLOAD_TEMP_DIR).free < settings.DISK_RESERVE:
+def require_space(wanted: int = 0) -> None:
+    """Stop taking uploads while the database can still write: so many more bytes must leave the reserve free.
+
+    Raises ``OSError``.
+    """
+    if shutil.disk_usage(settings.FILE_UPLOAD_TEMP_DIR).free - wanted < settings.DISK_RESERVE:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
@@ -147,7 +160,7 @@ def store_all(
 
 
 def files_of(slide: Slide) -> list[str]:
-    """Names in the store of all that belongs to a slide; the reduced copy is made on first use only."""
+    """Names in the store of all that belongs to a slide; the tiles of large ones are made on first use only."""
     return [name for name in (slide.file.name, slide.thumbnail.name) if name] + (
         [previews.name(slide)] if slide.file.name else []
     )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from datetime import UTC, datetime
 
-from django.http import HttpRequest, JsonResponse
+from django.http import HttpRequest, HttpResponsePermanentRedirect, JsonResponse
+from django.middleware import common
 from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_safe
@@ -13,6 +14,16 @@ from django.views.decorators.http import require_safe
 from inference import queue, registry
 
 log = logging.getLogger(__name__)
+
+PROBES = ("/health", "/health/live")
+
+
+class CommonMiddleware(common.CommonMiddleware):
+    """Django's, but probes may name any host: container engines and load balancers ask by address."""
+
+    def process_request(self, request: HttpRequest) -> HttpResponsePermanentRedirect | None:
+        return None if request.path in PROBES else super().process_request(request)
+
 
 REASONS = {
     "database_unavailable": "The database does not answer.",

@@ -1,0 +1,324 @@
+"""What somebody with an account, or without one, might try beyond the addresses' permissions."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import logging
+import tarfile
+import threading
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.cache import cache
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.test import Client
+from django.urls import reverse
+
+from cases import backups, datarights, decoding, export, report, services, tokens
+from cases.models import Case, Event, Review, Slide, User
+from inference.models import ModelVersion
+from tests.factories import PASSWORD, CaseFactory, UserFactory, upload
+
+As = Callable[[User], Client]
+
+
+def viewed(user: User) -> list[str]:
+    events = Event.objects.filter(kind=Event.Kind.VIEWED, actor__user=user)
+    return list(events.order_by("pk").values_list("detail", flat=True))
+
+
+# Reading without leaving a trace
+
+
+@pytest.mark.parametrize("name", ["cases:map", "cases:activation", "cases:patch"])
+def test_parts_of_a_slide_asked_for_without_its_page_are_noted(
+    name: str, as_user: As, reviewer: User, finished: Slide
+) -> None:
+    client = as_user(reviewer)
+    path = reverse(name, args=[finished.pk, 0] if name == "cases:patch" else [finished.pk])
+    for _ in range(3):
+        assert client.get(path).status_code == 200
+    assert len(viewed(reviewer)) == 1, "noted, but not once more for each part"
+
+
+def test_parts_of_a_page_that_was_noted_are_not_noted_again(as_user: As, reviewer: User, finished: Slide) -> None:
+    client = as_user(reviewer)
+    client.get(reverse("cases:slide", args=[finished.pk]))
+    client.get(reverse("cases:patch", args=[finished.pk, 0]))
+    client.get(reverse("cases:map", args=[finished.pk]))
+    assert viewed(reviewer) == ["Slide"]
+
+
+@pytest.mark.parametrize("model", ["case", "slide"])
+def test_reading_in_the_administration_is_noted(model: str, as_user: As, reviewer: User, slide: Slide) -> None:
+    pk = slide.case_id if model == "case" else slide.pk
+    assert as_user(reviewer).get(reverse(f"admin:cases_{model}_change", args=[pk])).status_code == 200
+    event = Event.objects.get(kind=Event.Kind.VIEWED)
+    assert event.case_id == slide.case_id
+
+
+@pytest.mark.parametrize("name", ["api:cases", "api:analyses"])
+def test_others_cases_in_a_list_of_the_api_are_noted(name: str, as_user: As, reviewer: User, slide: Slide) -> None:
+    CaseFactory(owner=reviewer)
+    assert as_user(reviewer).get(reverse(name)).status_code == 200
+    assert list(Event.objects.filter(kind=Event.Kind.VIEWED).values_list("case", flat=True)) == [slide.case_id]
+    as_user(slide.case.owner).get(reverse(name))
+    assert viewed(slide.case.owner) == [], "a list of one's own is no look at a case"
+
+
+# Seeing the other's reading in a blinded case
+
+
+@pytest.fixture
+def blinded(case: Case, alice: User) -> Case:
+    case.is_blinded = True
+    case.save()
+    services.sign_review(case, UserFactory(username="second"), "malignant", comment="SECRET-READING")
+    return case
+
+
+def test_an_owner_can_not_lift_the_blinding_to_look(blinded: Case, as_user: As, alice: User) -> None:
+    client = as_user(alice)
+    form = {"title": blinded.title, "magnification": "unknown", "overlap": "0.0"}
+    assert client.post(reverse("cases:edit", args=[blinded.pk]), form).status_code == 400
+    assert b"SECRET-READING" not in client.get(reverse("cases:case", args=[blinded.pk])).content
+    services.sign_review(blinded, alice, "benign")
+    assert client.post(reverse("cases:edit", args=[blinded.pk]), form).status_code == 302
+
+
+def test_a_reviewer_can_not_lift_it_in_the_administration(blinded: Case, as_user: As, reviewer: User) -> None:
+    client = as_user(reviewer)
+    path = reverse("admin:cases_case_change", args=[blinded.pk])
+    page = client.get(path)
+    form = {
+        f"{formset.formset.prefix}-{name}": value
+        for formset in page.context["inline_admin_formsets"]
+        for name, value in formset.formset.management_form.initial.items()
+    }
+    client.post(path, {**form, "assigned_to": "", "_save": "Save"})
+    blinded.refresh_from_db()
+    assert blinded.is_blinded
+    assert b"SECRET-READING" not in client.get(path).content
+
+
+def test_no_way_of_reading_a_blinded_case_shows_the_other_reading(
+    blinded: Case, as_user: As, alice: User, reviewer: User
+) -> None:
+    for user in (alice, reviewer):
+        client = as_user(user)
+        for path in (
+            reverse("cases:case", args=[blinded.pk]),
+            reverse("cases:export", args=[blinded.pk, "json"]),
+            reverse("cases:export", args=[blinded.pk, "csv"]),
+            reverse("cases:trail", args=[blinded.pk]),
+            reverse("cases:trail_export", args=[blinded.pk, "json"]),
+            reverse("cases:export_history", args=["json"]),
+            reverse("cases:history"),
+            reverse("api:case", args=[blinded.pk]),
+            reverse("api:case-reviews", args=[blinded.pk]),
+            reverse("admin:cases_review_changelist"),
+            reverse("admin:cases_case_changelist") + "?reviews__reading=malignant",
+        ):
+            content = client.get(path).content
+            assert b"SECRET-READING" not in content, path
+            if path.startswith("/admin/cases/case"):
+                assert blinded.title.encode() not in content, "a filter may not tell what is hidden"
+
+
+# Accounts
+
+
+def test_nobody_can_take_the_name_under_which_erased_peoples_readings_stand(
+    client: Client, db: None, alice: User, charlie: User
+) -> None:
+    cache.clear()
+    form = {"username": datarights.NOBODY, "email": "eve@example.org", "password1": PASSWORD, "password2": PASSWORD}
+    client.post(reverse("account_signup"), form)
+    assert not User.objects.filter(username=datarights.NOBODY).exists()
+
+    squatter = UserFactory(username=datarights.NOBODY)
+    services.sign_review(CaseFactory(owner=charlie), alice, "benign", comment="private words")
+    datarights.erase(alice)
+    assert not Review.objects.filter(author=squatter, author__is_active=True).exists()
+
+
+def test_a_new_password_ends_the_tokens(alice: User, as_user: As) -> None:
+    """A thief of the old password may have made one."""
+    _, plain = tokens.create(alice, "thief's")
+    new = "a quite different battery"
+    as_user(alice).post(
+        reverse("account_change_password"), {"oldpassword": PASSWORD, "password1": new, "password2": new}
+    )
+    assert Client(headers={"Authorization": f"Token {plain}"}).get(reverse("api:me")).status_code == 401
+
+
+def test_counters_of_failed_attempts_are_not_pushed_out(tmp_path: Path) -> None:
+    """The default cache is a folder; as Django sets it up, 300 entries are its end, and then a third goes at random."""
+    from django.core.cache.backends.filebased import FileBasedCache
+
+    from histopath import settings as production
+
+    found = production.CACHES["default"]
+    kept = FileBasedCache(str(tmp_path), {"OPTIONS": found.get("OPTIONS", {})})
+    kept.set("failed", 5)
+    for n in range(400):
+        kept.set(f"other{n}", 1)
+    assert all(kept.get(f"other{n}") for n in range(400)) and kept.get("failed") == 5
+
+
+# Exhaustion
+
+
+def test_who_is_not_signed_in_can_not_fill_the_disk(client: Client, db: None) -> None:
+    """Django reads a form with its files before any view asks who sends it."""
+    answer = client.post(reverse("account_login"), {"login": "x", "large": SimpleUploadedFile("x", bytes(5_000_000))})
+    assert answer.status_code == 200
+    assert answer.wsgi_request.FILES["large"].size == 0
+
+
+def test_an_upload_that_does_not_fit_is_refused_before_it_is_written(
+    as_user: As, alice: User, case: Case, settings: Any
+) -> None:
+    settings.DISK_RESERVE = 2**62
+    client = as_user(alice)
+    client.raise_request_exception = False
+    answer = client.post(reverse("cases:add_slides", args=[case.pk]), {"images": [upload("a.png", bytes(4_000_000))]})
+    assert answer.status_code == 503
+
+
+def test_an_export_of_ones_data_leaves_the_reserve_alone(as_user: As, alice: User, slide: Slide, settings: Any) -> None:
+    settings.DISK_RESERVE = 2**62
+    client = as_user(alice)
+    client.raise_request_exception = False
+    assert client.get(reverse("cases:data_export")).status_code == 503
+
+
+def test_a_busy_decoder_is_said_and_not_waited_for_without_end(
+    as_user: As, alice: User, finished: Slide, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decoding, "_slots", threading.BoundedSemaphore(1))
+    monkeypatch.setattr(decoding, "PATIENCE", 0.05)
+    monkeypatch.setattr(decoding, "VIEWER_PATIENCE", 0.05)
+    with decoding._slots:
+        answer = as_user(alice).get(reverse("cases:patch", args=[finished.pk, 0]))
+        assert answer.status_code == 429 and answer["Retry-After"]
+        slides, rejected = services.add_slides(finished.case, [upload()])
+        assert not slides and [problem.code for problem in rejected] == ["storage"]
+
+
+def test_reports_take_a_quarter_of_the_threads_at_most(
+    as_user: As, alice: User, case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report, "_turns", threading.BoundedSemaphore(1))
+    monkeypatch.setattr(report, "PATIENCE", 0.05)
+    client = as_user(alice)
+    with report._turns:
+        for name in ("cases:report", "api:case-report"):
+            answer = client.get(reverse(name, args=[case.pk]))
+            assert answer.status_code == 429 and answer["Retry-After"], name
+    assert client.get(reverse("cases:report", args=[case.pk])).status_code == 200
+
+
+# Input that breaks
+
+
+@pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "Pacific/Pago_Pago"])
+def test_dates_at_the_ends_of_time(zone: str, as_user: As, alice: User) -> None:
+    User.objects.filter(pk=alice.pk).update(time_zone=zone)
+    client = as_user(alice)
+    for day in ("0001-01-01", "9999-12-31"):
+        assert client.get(reverse("cases:history"), {"since": day, "until": day}).status_code == 200
+    for moment in ("0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-12:00"):
+        for name in ("created_after", "created_before"):
+            assert client.get(reverse("api:cases"), {name: moment}).status_code in (200, 400)
+
+
+def test_zero_bytes_in_addresses(as_user: As, alice: User, case: Case) -> None:
+    client = as_user(alice)
+    for path in ("/cases/?q=%00", "/cases/?tag=%00", "/cases/?model=%00", "/cases/?page=%00", "/statistics/?x=%00"):
+        assert client.get(path).status_code == 200, path
+    for path in ("/api/v1/cases?q=%00", "/api/v1/cases?patient=%00", "/api/v1/cases?tag=%00", "/api/v1/cases?page=%00"):
+        assert client.get(path).status_code in (200, 400, 404), path
+    answer = client.post("/api/v1/cases", json.dumps({"title": "a\0b"}), content_type="application/json")
+    assert answer.status_code == 400
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠"])
+def test_no_cell_of_an_export_is_a_formula(start: str, alice: User) -> None:
+    case = CaseFactory(owner=alice, title=f"{start}cmd|' /C calc'!A0", patient=f"{start}1")
+    out = io.StringIO()
+    csv.writer(out).writerows(export.rows(export.with_everything(Case.objects.filter(pk=case.pk))))
+    (line,) = list(csv.reader(io.StringIO(out.getvalue(), newline="")))
+    assert line[1].startswith("'") and line[2].startswith("'")
+
+
+def test_a_line_of_the_log_can_not_be_forged(client: Client, db: None, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG):
+        client.get("/nothing%0A2026-01-01%20ERROR%20root%20forged")
+        client.get("/api/v1/nothing%0AERROR%20root%20forged")
+    assert caplog.records
+    for record in caplog.records:
+        if record.name != "django.db.backends":
+            assert "\n" not in record.getMessage(), record.name
+
+
+def test_a_probe_by_address_is_answered_whatever_the_host(client: Client, settings: Any, db: None) -> None:
+    """Container engines and load balancers ask by address; the rest of the site keeps to ALLOWED_HOSTS."""
+    settings.ALLOWED_HOSTS = ["example.org"]
+    assert client.get("/health/live", headers={"Host": "10.0.0.7:8000"}).status_code == 200
+    assert client.get("/health", headers={"Host": "10.0.0.7:8000"}).status_code == 503
+    assert client.get("/", headers={"Host": "evil.example"}).status_code == 400
+    assert client.get("/api", headers={"Host": "evil.example"}).status_code == 400
+
+
+# A backup from somebody else
+
+
+def forged(path: Path, files: dict[str, bytes]) -> None:
+    whole = {**files}
+    manifest = {
+        "format": backups.FORMAT,
+        "version": "0",
+        "made_at": "",
+        "database": "sqlite",
+        "sha256": {name: sha256(content).hexdigest() for name, content in files.items()},
+    }
+    whole["models/good.safetensors"] = whole["media/good.png"] = b""
+    whole[backups.MANIFEST] = json.dumps(manifest).encode()
+    with tarfile.open(path, "w") as archive:
+        for name, content in whole.items():
+            entry = tarfile.TarInfo(name.replace("models/../", "", 1).replace("media/../", "", 1).lstrip("/"))
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+
+
+@pytest.mark.parametrize("name", ["models/../planted.py", "media/../planted.py", "/etc/planted", "other/planted"])
+def test_a_backup_can_not_plant_files_elsewhere(
+    name: str, tmp_path: Path, settings: Any, media: Path, db: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.MODEL_DIR = tmp_path / "models"
+    settings.MODEL_DIR.mkdir()
+    monkeypatch.setattr(backups, "_load", lambda _: pytest.fail("nothing may be touched"))
+    path = tmp_path / "backup.tar"
+    forged(path, {name: b"planted", backups.DUMPS["sqlite"]: b""})
+    with pytest.raises(backups.BackupError):
+        backups.restore(path)
+    assert not (tmp_path / "planted.py").exists()
+
+
+def test_idempotency_keys_are_ones_own(
+    alice: User, charlie: User, media: Path, model: ModelVersion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cases.api import submit as calls
+    from inference import queue
+
+    monkeypatch.setattr(queue, "worker_alive", lambda: True)
+    options = calls.Options(0.0, "unknown")
+    mine = calls.submit(alice, [upload()], options, is_folder=False, key="same")
+    other = calls.submit(charlie, [upload()], options, is_folder=False, key="same")
+    assert mine.case.pk != other.case.pk and other.case.owner == charlie and not other.replayed
