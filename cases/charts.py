@@ -27,13 +27,14 @@ def patches(table: PatchTable | None, slide: Slide) -> dict[str, Any]:
         "view": reverse("cases:view", args=[slide.pk]),
         "patch": PATCH,
     }
+    if previews.is_large(slide):
+        data["tiles"] = reverse("cases:tiles", args=[slide.pk])
     if table is None:
         return {"viewer": data}
     rows = table.rows()
     data |= {
         "activation": reverse("cases:activation", args=[slide.pk]),
         "patches": [[row["x"], row["y"], round(row["malignant"], 4)] for row in rows],
-        "large": previews.is_large(slide),
         "patch_url": reverse("cases:patch", args=[slide.pk, 0]).removesuffix("0.png"),
         "colours": colour_table()[::4].tolist(),
     }

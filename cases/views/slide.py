@@ -7,13 +7,14 @@ import uuid
 import numpy as np
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
-from django.http import Http404, HttpResponse, HttpResponseBase
+from django.http import Http404, HttpResponse, HttpResponseBase, JsonResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.cache import cache_control
 from django.views.decorators.http import require_GET, require_POST
 
 from cases import charts, previews, services, wording
 from cases.files import send as send_file
+from cases.models import Slide
 from cases.progress import slide_progress
 from inference import queue
 from inference.engine import activationmap, patchmap
@@ -111,14 +112,51 @@ def _table(request: SignedInRequest, pk: uuid.UUID) -> PatchTable:
 @private
 @require_GET
 def view(request: SignedInRequest, pk: uuid.UUID) -> HttpResponseBase:
-    """What the viewer shows: the pixels themselves, or a reduced JPEG of a very large slide."""
+    """The slide in one picture: the pixels themselves, or a reduced JPEG of a very large slide."""
     found = get_slide(request.user, pk)
     if not previews.is_large(found):
         return send_file(found.file.storage, found.file.name, "image/png")
+    return HttpResponse(_from_tiles(found, "overview.jpg"), content_type="image/jpeg")
+
+
+@login_required
+@private
+@require_GET
+def tiles(request: SignedInRequest, pk: uuid.UUID) -> JsonResponse:
+    """What the viewer must know of a slide's tiles; makes them if nobody has yet."""
+    found = get_slide(request.user, pk)
+    lowest, highest = previews.levels(found)
+    _from_tiles(found, f"{highest}/0_0.jpg")
+    return JsonResponse(
+        {
+            "width": found.width,
+            "height": found.height,
+            "tileSize": previews.TILE,
+            "tileOverlap": previews.OVERLAP,
+            "minLevel": lowest,
+            "maxLevel": highest,
+        }
+    )
+
+
+@login_required
+@private
+@require_GET
+def tile(request: SignedInRequest, pk: uuid.UUID, level: int, column: int, row: int) -> HttpResponse:
+    """One tile, JPEG. Kept by no browser beyond the page, like every picture of a slide: OpenSeadragon remembers
+    the tiles it showed."""
+    found = get_slide(request.user, pk)
+    return HttpResponse(_from_tiles(found, f"{level}/{column}_{row}.jpg"), content_type="image/jpeg")
+
+
+def _from_tiles(slide: Slide, member: str) -> bytes:
     try:
-        return send_file(found.file.storage, previews.ensure(found), "image/jpeg")
+        content = previews.read(slide, member)
     except (ImageError, FileNotFoundError) as error:
         raise Http404("The image can’t be read from the store.") from error
+    if content is None:
+        raise Http404("There is no such tile.")
+    return content
 
 
 @login_required

@@ -14,6 +14,7 @@ const patches = data.patches || [];
 const ranked = patches.map((patch, index) => index).sort((a, b) => patches[b][2] - patches[a][2]);
 const surface = patches.length ? patchSurface(data) : null;
 let viewer = null;
+let picture = null;
 let activation = null;
 let layer = surface ? "patch" : "none";
 let threshold = 0;
@@ -22,29 +23,43 @@ let shown = null;
 start();
 
 async function start() {
-  let image;
+  const loading = find("loading");
   try {
-    image = await load(data.view);
+    loading.hidden = !data.tiles;
+    const source = data.tiles ? await tileSource(data.tiles) : { type: "image", url: data.view };
+    canvas.hidden = false;
+    viewer = new Viewer(canvas, data.width, data.height);
+    await viewer.open(source);
+    picture = await load(data.view);
   } catch {
-    find("loading").hidden = false;
-    find("loading").textContent = "The image could not be loaded.";
+    loading.hidden = false;
+    loading.textContent = "The image could not be loaded. Reload the page to try again.";
     return;
   }
-  find("stage").style.setProperty("--shape", `${data.width} / ${data.height}`);
-  canvas.hidden = false;
+  loading.hidden = true;
   box.classList.add("ready");
   find("zoom").hidden = false;
-  viewer = new Viewer(canvas, image, data.width, data.height);
+  if (!surface) return;
   viewer.onhover = hover;
   viewer.onpick = pick;
-  viewer.resize();
-  if (data.large) say(`This image is very large and shown reduced; a patch opens in full detail.`);
-  if (!surface) return;
-  find("controls").hidden = false;
   viewer.opacity = find("opacity").value / 100;
   legend();
   setLayer("patch");
   for (const target of document.querySelectorAll("[data-patch-canvas]")) drawPatch(target, Number(target.dataset.patchCanvas));
+}
+
+// Tiles that nobody has looked at yet are made first, one slide's at a time.
+async function tileSource(address) {
+  for (let attempt = 0; attempt < 6; attempt += 1) {
+    const answer = await fetch(address, { headers: { Accept: "application/json" } });
+    if (answer.ok) {
+      const folder = address.replace(/\.json$/, "/");
+      return { ...(await answer.json()), getTileUrl: (level, column, row) => `${folder}${level}/${column}_${row}.jpg` };
+    }
+    if (answer.status !== 429) break;
+    await new Promise((resume) => { setTimeout(resume, 1000 * (Number(answer.headers.get("Retry-After")) || 5)); });
+  }
+  throw new Error(`${address} could not be loaded`);
 }
 
 function say(text) {
@@ -133,16 +148,16 @@ function pick(x, y) {
   if (index !== null) open(index);
 }
 
-// A patch drawn from what the viewer has; where that is reduced, the server's own copy follows.
+// A patch drawn from the whole picture; where that is reduced, the server's own copy follows for a large one.
 async function drawPatch(target, index, withActivation = false) {
   const [x, y, width, height] = bounds(patches[index]);
   const context = target.getContext("2d");
-  const share = viewer.image.naturalWidth / data.width;
+  const share = picture.naturalWidth / data.width;
   const size = target.width / data.patch;
   const to = [0, 0, width * size, height * size];
   context.clearRect(0, 0, target.width, target.height);
-  context.drawImage(viewer.image, x * share, y * share, width * share, height * share, ...to);
-  if (data.large && target.width > 200) {
+  context.drawImage(picture, x * share, y * share, width * share, height * share, ...to);
+  if (data.tiles && target.width > 200) {
     try {
       context.drawImage(await load(`${data.patch_url}${index}.png`), ...to);
     } catch { /* the reduced one stays */ }

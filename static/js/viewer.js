@@ -1,11 +1,23 @@
-// An image that can be moved and zoomed, with one layer over it. Knows nothing of models.
+// OpenSeadragon with one layer over the image. Knows nothing of models.
+
+const { OpenSeadragon } = window;
+const { Point } = OpenSeadragon;
 
 const MAX_ZOOM = 16;
+const ARROW_STEP = 60;
+const STILL = matchMedia("(prefers-reduced-motion: reduce)").matches;
+
+// OpenSeadragon adds a style sheet of its own to the page unless it finds this one there. The security policy
+// would refuse it, and it takes away the outline of an element that is never focused here.
+const noStyle = document.createElementNS(null, "style");
+noStyle.setAttribute("data-openseadragon-mobile-css", "");
+document.head.append(noStyle);
+
+const GESTURES = { clickToZoom: false, dblClickToZoom: false, dblClickDragToZoom: false, flickEnabled: false, pinchToZoom: true };
 
 export class Viewer {
-  constructor(canvas, image, width, height) {
-    Object.assign(this, { canvas, image, width, height });
-    this.context = canvas.getContext("2d");
+  constructor(element, width, height) {
+    Object.assign(this, { element, width, height });
     this.layer = null;
     this.opacity = 0.45;
     this.smooth = false;
@@ -13,56 +25,87 @@ export class Viewer {
     this.lit = null;
     this.onhover = () => {};
     this.onpick = () => {};
-    this.pointers = new Map();
-    new ResizeObserver(() => this.resize()).observe(canvas);
+    this.deep = new OpenSeadragon.Viewer({
+      element,
+      drawer: "canvas",
+      tabIndex: "",
+      keyboardNavEnabled: false,
+      showNavigationControl: false,
+      visibilityRatio: 1,
+      constrainDuringPan: true,
+      minZoomImageRatio: 1,
+      maxZoomPixelRatio: MAX_ZOOM,
+      // Sharp from one level below, rather than soft up to the next.
+      minPixelRatio: 0.8,
+      animationTime: STILL ? 0 : 0.25,
+      springStiffness: 8,
+      // Every step of the wheel is heard: what is not heard could not be passed on to the page.
+      minScrollDeltaTime: -1,
+      // However long a press lasts, it is a click where it does not move.
+      clickTimeThreshold: Infinity,
+      gestureSettingsMouse: GESTURES,
+      gestureSettingsTouch: GESTURES,
+      gestureSettingsPen: GESTURES,
+      gestureSettingsUnknown: GESTURES,
+      imageLoaderLimit: 6,
+      tileRetryMax: 2,
+      tileRetryDelay: 1000,
+    });
+    this.overlay = document.createElement("canvas");
+    this.overlay.className = "viewer-overlay";
+    this.deep.canvas.append(this.overlay);
+    this.context = this.overlay.getContext("2d");
     this.listen();
   }
 
-  resize() {
-    const ratio = window.devicePixelRatio || 1;
-    const { clientWidth: width, clientHeight: height } = this.canvas;
-    if (!width || !height) return;
-    const fitted = !this.scale || Math.abs(this.scale - this.fitScale) < 1e-6;
-    this.canvas.width = Math.round(width * ratio);
-    this.canvas.height = Math.round(height * ratio);
-    this.ratio = ratio;
-    this.fitScale = Math.min(width / this.width, height / this.height);
-    if (fitted) this.fit(); else this.settle();
+  // Resolves once the first pixels are drawn.
+  open(source) {
+    return new Promise((resolve, reject) => {
+      this.deep.addOnceHandler("open-failed", (event) => reject(new Error(event.message)));
+      this.deep.addOnceHandler("tile-load-failed", (event) => reject(new Error(event.message)));
+      this.deep.addOnceHandler("tile-drawn", resolve);
+      this.deep.open(source);
+    });
+  }
+
+  get item() {
+    return this.deep.world.getItemAt(0);
+  }
+
+  get fitted() {
+    return this.deep.viewport.getZoom() <= this.deep.viewport.getHomeZoom() * 1.001;
   }
 
   fit() {
-    this.scale = this.fitScale;
-    this.x = (this.canvas.clientWidth - this.width * this.scale) / 2;
-    this.y = (this.canvas.clientHeight - this.height * this.scale) / 2;
-    this.draw();
+    this.deep.viewport.goHome();
+    this.settle();
   }
 
-  // Keeps a part of the image in sight and the zoom within bounds.
-  settle() {
-    const { clientWidth: width, clientHeight: height } = this.canvas;
-    const place = (at, shown, size) => size <= shown ? (shown - size) / 2 : Math.min(0, Math.max(shown - size, at));
-    this.x = place(this.x, width, this.width * this.scale);
-    this.y = place(this.y, height, this.height * this.scale);
-    this.draw();
-  }
-
-  zoom(factor, atX = this.canvas.clientWidth / 2, atY = this.canvas.clientHeight / 2) {
-    const next = Math.min(Math.max(this.scale * factor, this.fitScale), Math.max(MAX_ZOOM, this.fitScale));
-    this.x = atX - ((atX - this.x) * next) / this.scale;
-    this.y = atY - ((atY - this.y) * next) / this.scale;
-    this.scale = next;
+  zoom(factor, at = null) {
+    const { viewport } = this.deep;
+    const wanted = Math.min(Math.max(viewport.getZoom() * factor, viewport.getMinZoom()), viewport.getMaxZoom());
+    viewport.zoomTo(wanted, at && viewport.pointFromPixel(at, true));
     this.settle();
   }
 
   move(byX, byY) {
-    this.x += byX;
-    this.y += byY;
+    const { viewport } = this.deep;
+    viewport.panBy(viewport.deltaPointsFromPixels(new Point(-byX, -byY)));
     this.settle();
   }
 
+  // Keeps the image in sight. A finger on a fitted image scrolls the page, as there is nothing to move.
+  settle() {
+    this.deep.viewport.applyConstraints();
+    const action = this.fitted ? "pan-y" : "none";
+    this.deep.canvas.style.touchAction = action;
+    this.deep.container.style.touchAction = action;
+  }
+
   toImage(event) {
-    const box = this.canvas.getBoundingClientRect();
-    return [(event.clientX - box.left - this.x) / this.scale, (event.clientY - box.top - this.y) / this.scale];
+    const box = this.element.getBoundingClientRect();
+    const at = this.item.viewerElementToImageCoordinates(new Point(event.clientX - box.left, event.clientY - box.top));
+    return [at.x, at.y];
   }
 
   draw() {
@@ -71,18 +114,21 @@ export class Viewer {
   }
 
   paint() {
-    const { context, scale } = this;
-    if (!this.ratio) return;
-    context.setTransform(this.ratio, 0, 0, this.ratio, 0, 0);
-    context.clearRect(0, 0, this.canvas.clientWidth, this.canvas.clientHeight);
-    context.imageSmoothingEnabled = scale < 4;
-    context.imageSmoothingQuality = "high";
-    const place = [this.x, this.y, this.width * scale, this.height * scale];
-    context.drawImage(this.image, ...place);
+    const { context, overlay, item } = this;
+    if (!item) return;
+    const ratio = window.devicePixelRatio || 1;
+    const { x: shownWidth, y: shownHeight } = this.deep.viewport.getContainerSize();
+    const size = [Math.round(shownWidth * ratio), Math.round(shownHeight * ratio)];
+    if (overlay.width !== size[0] || overlay.height !== size[1]) [overlay.width, overlay.height] = size;
+    const from = item.imageToViewerElementCoordinates(new Point(0, 0));
+    const to = item.imageToViewerElementCoordinates(new Point(this.width, this.height));
+    Object.assign(this, { x: from.x, y: from.y, scale: (to.x - from.x) / this.width });
+    context.setTransform(ratio, 0, 0, ratio, 0, 0);
+    context.clearRect(0, 0, shownWidth, shownHeight);
     if (this.layer) {
       context.globalAlpha = this.opacity;
       context.imageSmoothingEnabled = this.smooth;
-      context.drawImage(this.layer, ...place);
+      context.drawImage(this.layer, from.x, from.y, to.x - from.x, to.y - from.y);
       context.globalAlpha = 1;
     }
     context.strokeStyle = "rgb(255 255 255 / .55)";
@@ -103,53 +149,46 @@ export class Viewer {
   }
 
   listen() {
-    const { canvas, pointers } = this;
-    canvas.addEventListener("wheel", (event) => {
+    const { deep, element } = this;
+    let wasFitted = true;
+    deep.addHandler("open", () => this.settle());
+    deep.addHandler("resize", () => { wasFitted = this.fitted; });
+    deep.addHandler("after-resize", () => {
+      if (wasFitted) deep.viewport.goHome(true);
+      this.settle();
+    });
+    deep.addHandler("update-viewport", () => {
+      this.paint();
+      // From four pixels of the screen to one of the image on, pixels are shown as such.
+      deep.drawer.setImageSmoothingEnabled(this.scale < 4);
+    });
+    deep.addHandler("canvas-pinch", () => this.settle());
+    deep.addHandler("canvas-scroll", (event) => {
+      const { deltaY, ctrlKey } = event.originalEvent;
+      event.preventDefaultAction = true;
       // Scrolling the page over the image stays scrolling; with Ctrl (a pinch on a touchpad) or once zoomed it zooms.
-      if (!event.ctrlKey && this.scale <= this.fitScale * 1.001 && event.deltaY > 0) return;
+      if (!ctrlKey && this.fitted && deltaY > 0) {
+        event.preventDefault = false;
+        return;
+      }
+      this.zoom(Math.exp(-deltaY * (ctrlKey ? 0.01 : 0.002)), event.position);
+    });
+    deep.addHandler("canvas-click", (event) => {
+      element.focus({ preventScroll: true });
+      if (event.quick) this.onpick(...this.toImage(event.originalEvent));
+    });
+    deep.addHandler("canvas-drag", () => element.classList.add("dragging"));
+    deep.addHandler("canvas-drag-end", () => element.classList.remove("dragging"));
+    element.addEventListener("pointermove", (event) => {
+      if (!event.buttons && this.item) this.onhover(...this.toImage(event), event);
+    });
+    element.addEventListener("pointerleave", () => this.onhover(null));
+    element.addEventListener("keydown", (event) => {
+      const moves = { ArrowLeft: [1, 0], ArrowRight: [-1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
+      const by = moves[event.key];
+      if (!by || event.ctrlKey || event.metaKey || event.altKey) return;
       event.preventDefault();
-      const box = canvas.getBoundingClientRect();
-      this.zoom(Math.exp(-event.deltaY * (event.ctrlKey ? 0.01 : 0.002)), event.clientX - box.left, event.clientY - box.top);
-    }, { passive: false });
-    canvas.addEventListener("pointerdown", (event) => {
-      canvas.setPointerCapture(event.pointerId);
-      pointers.set(event.pointerId, event);
-      this.moved = 0;
-    });
-    canvas.addEventListener("pointermove", (event) => {
-      const before = pointers.get(event.pointerId);
-      if (!before) return this.onhover(...this.toImage(event), event);
-      if (pointers.size === 1) {
-        const [byX, byY] = [event.clientX - before.clientX, event.clientY - before.clientY];
-        this.moved += Math.abs(byX) + Math.abs(byY);
-        if (this.moved > 4) {
-          canvas.classList.add("dragging");
-          this.move(byX, byY);
-        }
-      } else if (pointers.size === 2) {
-        const other = [...pointers.values()].find((pointer) => pointer.pointerId !== event.pointerId);
-        const apart = (a, b) => Math.hypot(a.clientX - b.clientX, a.clientY - b.clientY);
-        const box = canvas.getBoundingClientRect();
-        this.moved += 10;
-        this.zoom(apart(event, other) / Math.max(1, apart(before, other)), (event.clientX + other.clientX) / 2 - box.left, (event.clientY + other.clientY) / 2 - box.top);
-      }
-      pointers.set(event.pointerId, event);
-    });
-    const end = (event) => {
-      if (!pointers.delete(event.pointerId)) return;
-      canvas.classList.remove("dragging");
-      if (event.type === "pointerup" && !pointers.size && this.moved <= 4) this.onpick(...this.toImage(event));
-    };
-    canvas.addEventListener("pointerup", end);
-    canvas.addEventListener("pointercancel", end);
-    canvas.addEventListener("pointerleave", () => this.onhover(null));
-    canvas.addEventListener("keydown", (event) => {
-      const step = 60;
-      const moves = { ArrowLeft: [step, 0], ArrowRight: [-step, 0], ArrowUp: [0, step], ArrowDown: [0, -step] };
-      if (moves[event.key]) {
-        event.preventDefault();
-        this.move(...moves[event.key]);
-      }
+      this.move(by[0] * ARROW_STEP, by[1] * ARROW_STEP);
     });
   }
 }

@@ -83,15 +83,6 @@ def test_there_is_no_map_before_a_result(client: Client, slide: Slide) -> None:
     assert client.get(reverse("cases:activation", args=[slide.pk])).status_code == 404
 
 
-def test_very_large_slides_are_shown_reduced(client: Client, done: Slide, monkeypatch: pytest.MonkeyPatch) -> None:
-    from cases import previews
-
-    monkeypatch.setattr(previews, "LARGE", 1000)
-    answer = client.get(reverse("cases:view", args=[done.pk]))
-    assert answer["Content-Type"] == "image/jpeg"
-    assert picture(answer).size == (700, 460)
-
-
 def test_pictures_are_nobody_elses(done: Slide, charlie: User, reviewer: User, client_of: Callable) -> None:
     for name in ("image", "view", "thumbnail", "map", "activation"):
         address = reverse(f"cases:{name}", args=[done.pk])

@@ -68,6 +68,8 @@ PORTAL: dict[str, Row | tuple[Row, ...]] = {
     "cases:thumbnail": _read("slide"),
     "cases:map": _read("slide"),
     "cases:view": _read("slide"),
+    "cases:tiles": _read("slide"),
+    "cases:tile": _read("slide", level=10, column=1, row=0),
     "cases:activation": _read("slide"),
     "cases:patch": _read("slide", index=0),
     "cases:slide_rerun": Row(CHANGE, "post", "slide"),

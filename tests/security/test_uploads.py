@@ -279,7 +279,7 @@ def test_the_refusal_says_which_work_failed(tmp_path: Path) -> None:
         source.flush()
         source.seek(0)
         with pytest.raises(ImageError) as refused:
-            decoding.run("reduce", [source, out], 10)
+            decoding.run("crop", [source, out], [0, 0, 9, 9])
     assert refused.value.code == "not_an_image"
 
 
