@@ -34,8 +34,9 @@ run "${as_user[@]}" "$python" manage.py migrate --no-input --verbosity 0
 # Not by the function: the process to end must be the server itself.
 (cd "$work/app" && exec env -i "${environment[@]}" "${as_user[@]}" "$python" -m gunicorn -c python:histopath.gunicorn histopath.wsgi) &
 server=$!
+# As the HEALTHCHECK asks: by address, which ALLOWED_HOSTS does not name.
 for _ in $(seq 100); do
-  if curl -fsS "http://localhost:$port/health/live" 2>/dev/null; then
+  if curl -fsS "http://127.0.0.1:$port/health/live" 2>/dev/null; then
     echo; echo "the image's steps work as $user, code read-only"; exit 0
   fi
   sleep 0.2

@@ -248,6 +248,21 @@ def test_zero_bytes_in_addresses(as_user: As, alice: User, case: Case) -> None:
     assert answer.status_code == 400
 
 
+def test_a_search_for_very_many_words(as_user: As, alice: User, case: Case) -> None:
+    client = as_user(alice)
+    words = " ".join("abcdefghij" * 5)
+    for path in (reverse("cases:history"), reverse("api:cases")):
+        assert client.get(path, {"q": words}).status_code == 200, path
+        assert client.get(path, {"q": words * 100}).status_code in (200, 400), path
+
+
+@pytest.mark.parametrize("name", ["api:sign-in", "api:cases", "api:tokens"])
+def test_a_large_body_that_is_no_upload_is_not_read(name: str, as_user: As, alice: User) -> None:
+    body = json.dumps({"title": "x" * 3_000_000})
+    answer = as_user(alice).post(reverse(name), body, content_type="application/json")
+    assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
+
+
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠"])
 def test_no_cell_of_an_export_is_a_formula(start: str, alice: User) -> None:
     case = CaseFactory(owner=alice, title=f"{start}cmd|' /C calc'!A0", patient=f"{start}1")
