@@ -12,7 +12,6 @@ graceful_timeout = 20
 keepalive = 5
 # The default heartbeat directory may be a disk that stalls; this one is memory.
 worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108
-accesslog = "-" if os.environ.get("ACCESS_LOG") else None
 control_socket_disable = True
 
 

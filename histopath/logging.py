@@ -21,7 +21,15 @@ FROM_PROXY = re.compile(r"[A-Za-z0-9-]{8,64}")
 #: Asked every few seconds by machines; not worth a line.
 QUIET = ("/health", "/metrics", "/static/")
 
+#: What opens an account to whoever holds the mail stands in the address.
+MAILED = re.compile(r"(/accounts/(?:password/reset/key|confirm-email)/)[^/?]+")
+
 log = logging.getLogger("histopath.request")
+
+
+def without_key(address: str) -> str:
+    """An address as it may be written down: without the key of a mailed link."""
+    return MAILED.sub(r"\1…", address)
 
 
 class Context(logging.Filter):
@@ -50,9 +58,8 @@ class RequestMiddleware:
             answer = self.get_response(request)
             answer["X-Request-ID"] = number
             if not request.path.startswith(QUIET):
-                log.info(
-                    "%s %s %d", request.method, request.path, answer.status_code, extra=_facts(request, answer, started)
-                )
+                facts = _facts(request, answer, started)
+                log.info("%s %s %d", request.method, facts["path"], answer.status_code, extra=facts)
             return answer
         finally:
             request_id.reset(token)
@@ -63,7 +70,7 @@ def _facts(request: HttpRequest, answer: HttpResponseBase, started: float) -> di
     user = request.__dict__.get("_cached_user")
     return {
         "method": request.method,
-        "path": request.path,
+        "path": without_key(request.path),
         "status": answer.status_code,
         "milliseconds": round((time.monotonic() - started) * 1000, 1),
         "user_id": getattr(user, "pk", None),

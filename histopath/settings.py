@@ -372,12 +372,6 @@ LOGGING = logging.configuration(env.str("LOG_FORMAT", default="plain"), env.str(
 # Errors are reported to Sentry only where this is set; never with names, addresses, cookies or bodies
 SENTRY_DSN = env.str("SENTRY_DSN", default="")
 if SENTRY_DSN:
-    import sentry_sdk
+    from histopath import errorreports
 
-    sentry_sdk.init(
-        SENTRY_DSN,
-        release=__version__,
-        send_default_pii=False,
-        max_request_body_size="never",
-        include_local_variables=False,
-    )
+    errorreports.switch_on(SENTRY_DSN)

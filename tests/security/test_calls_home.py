@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
+import brotli
 import pytest
 
 from tests.conftest import ROOT
@@ -30,6 +34,62 @@ import openvino, inference.engine.graph
 openvino.Core()
 """
 TRAINING = "import inference, nncf"
+
+
+class Collector(BaseHTTPRequestHandler):
+    """Stands for Sentry: keeps what is sent to it."""
+
+    received: list[bytes]
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        unpack = {"gzip": gzip.decompress, "br": brotli.decompress}.get(self.headers.get("Content-Encoding", ""), bytes)
+        self.received.append(unpack(body))
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"{}")
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+#: No table is there, so every page that asks the database fails.
+FAILING = """
+import io, sentry_sdk
+from django.test import RequestFactory
+from histopath.wsgi import application
+requests = RequestFactory(
+    headers={"Referer": "http://testserver/cases/?q=TYPED", "Authorization": "Token SENT", "Cookie": "sessionid=COOKIE"}
+)
+for request in (
+    requests.get("/help/?q=TYPED"),
+    requests.get("/accounts/password/reset/key/1-MAILED/"),
+    requests.post("/accounts/login/", {"login": "TYPED", "password": "SENT"}),
+):
+    b"".join(application(request.environ, lambda status, headers: None))
+sentry_sdk.flush(5)
+"""
+
+
+def test_a_report_of_an_error_holds_nobodys_words(tmp_path: Path) -> None:
+    Collector.received = []
+    with HTTPServer(("127.0.0.1", 0), Collector) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        clean = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "VIRTUAL_ENV")}
+        done = subprocess.run(
+            [sys.executable, "-c", FAILING],
+            cwd=ROOT,
+            env={**clean, "DJANGO_SETTINGS_MODULE": "histopath.settings", "VAR_DIR": str(tmp_path), "HTTPS": "off",
+                 "SECRET_KEY": "only-for-tests-" + "k" * 50, "ALLOWED_HOSTS": "testserver",
+                 "SENTRY_DSN": f"http://key@127.0.0.1:{server.server_port}/1"},
+            capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+        server.shutdown()
+    assert done.returncode == 0, done.stderr[-2000:]
+    said = b"\n".join(Collector.received).decode()
+    assert "no such table" in said and "/help/" in said and "/accounts/password/reset/key/" in said
+    for secret in ("TYPED", "COOKIE", "MAILED", "SENT"):
+        assert secret not in said, secret
 
 
 @pytest.mark.parametrize("code", [ENGINE, TRAINING], ids=["engine", "quantisation"])

@@ -5,12 +5,14 @@ from __future__ import annotations
 import errno
 import json
 import logging
+import re
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 import numpy as np
 import pytest
+from django.core import mail
 from django.db import OperationalError
 from django.test import Client
 from django.urls import reverse
@@ -65,6 +67,16 @@ def test_no_secret_is_logged(client: Client, alice: User, case: Case, lines: Any
     secrets = (PASSWORD, "a wrong secret", plain, "not-a-real-one", "Erika", client.cookies["sessionid"].value)
     for secret in secrets:
         assert secret not in written
+
+
+def test_the_key_of_a_mailed_link_is_not_logged(client: Client, alice: User, lines: Any) -> None:
+    client.post(reverse("account_reset_password"), {"email": alice.email})
+    (path,) = re.findall(r"/accounts/password/reset/key/\S+", mail.outbox[0].body)
+    client.get(path)
+    key = path.strip("/").rpartition("/")[2]
+    asked = [line for line in lines() if line["logger"] != "django.db.backends"]
+    assert any("/accounts/password/reset/key/" in line["message"] for line in asked)
+    assert key not in json.dumps(asked, ensure_ascii=False)
 
 
 def test_metrics_are_closed_without_their_token(client: Client, db: None, settings: Any) -> None:
