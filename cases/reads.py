@@ -27,6 +27,7 @@ from .models import ApiToken, Case, Event, Review, Slide, User
 #: Addresses whose GET is a read of somebody's data, by name: what their ``pk`` is, and what was read.
 READS = {
     "cases:case": ("case", "Case"),
+    "cases:trail": ("case", "Trail"),
     "cases:slide": ("slide", "Slide"),
     "cases:image": ("slide", "Image file"),
     "cases:view": ("slide", "Image"),

@@ -42,7 +42,7 @@ def sealed(case: Case, alice: User) -> Seal:
 #: Parts of a page whose reading is noted already, or which show nothing of a case.
 PARTS = {
     "cases:progress", "cases:progress_stream", "cases:edit", "cases:delete", "cases:slide_delete",
-    "cases:thumbnail", "cases:trail",
+    "cases:thumbnail",
 }  # fmt: skip
 #: Noted by the view itself, as more than a look.
 NOTED = {"cases:export", "cases:trail_export", "cases:report", "cases:verify"}
