@@ -70,7 +70,8 @@ def _facts(request: HttpRequest, answer: HttpResponseBase, started: float) -> di
     user = request.__dict__.get("_cached_user")
     return {
         "method": request.method,
-        "path": without_key(request.path),
+        # Escaped, so that no address can write a line of its own.
+        "path": without_key(request.path.encode("unicode_escape").decode()),
         "status": answer.status_code,
         "milliseconds": round((time.monotonic() - started) * 1000, 1),
         "user_id": getattr(user, "pk", None),
