@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator
 from contextvars import ContextVar
 from typing import Any
 
+from django.contrib.admin.models import LogEntry
+from django.contrib.contenttypes.models import ContentType
 from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
 from django.utils import timezone
@@ -163,8 +165,11 @@ def erase_words(case: uuid.UUID) -> None:
 
 
 def erase_person(user: User) -> None:
-    """Forget whom a key stands for. The trail says so, by that key."""
+    """Forget whom a key stands for, and the name where words tell it. The trail says so, by that key."""
     record(Event.Kind.ERASED, actor=user)
+    Event.objects.filter(kind=Event.Kind.ASSIGNED, detail=str(user)).update(detail="", salt="")
+    people = ContentType.objects.get_for_model(User)
+    LogEntry.objects.filter(content_type=people, object_id=str(user.pk)).update(object_repr="erased")
     Identity.objects.filter(user=user).delete()
 
 

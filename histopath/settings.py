@@ -241,6 +241,8 @@ ACCOUNT_EMAIL_VERIFICATION = env.str("EMAIL_VERIFICATION", default="none")
 ACCOUNT_LOGOUT_REDIRECT_URL = "account_login"
 ACCOUNT_USERNAME_MIN_LENGTH = 3
 ACCOUNT_LOGIN_ON_PASSWORD_RESET = False
+# Another e-mail address is a way to another password, so a session left open or stolen is not enough for it.
+ACCOUNT_REAUTHENTICATION_REQUIRED = True
 ACCOUNT_RATE_LIMITS = {"login_failed": "10/5m/ip,5/5m/key"}
 # How many proxies of one's own stand before the web server: whose X-Forwarded-For is believed.
 NUM_PROXIES = env.int("NUM_PROXIES", default=0)

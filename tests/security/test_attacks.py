@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from allauth.account.models import EmailAddress
+from django.contrib.admin.models import LogEntry
 from django.core.cache import cache
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 from django.urls import reverse
 
-from cases import backups, datarights, decoding, export, report, services, tokens
+from cases import audit, backups, datarights, decoding, export, report, services, tokens
 from cases.models import Case, Event, Review, Slide, User
 from inference.models import ModelVersion
 from tests.factories import PASSWORD, CaseFactory, UserFactory, upload
@@ -145,6 +147,30 @@ def test_nobody_can_take_the_name_under_which_erased_peoples_readings_stand(
     services.sign_review(CaseFactory(owner=charlie), alice, "benign", comment="private words")
     datarights.erase(alice)
     assert not Review.objects.filter(author=squatter, author__is_active=True).exists()
+
+
+def test_no_name_is_left_of_who_was_erased(
+    case: Case, alice: User, reviewer: User, as_user: As, admin_user: User
+) -> None:
+    services.assign(case, reviewer, alice)
+    form = {"username": "rita", "theme": "dark", "time_zone": "UTC", "default_magnification": "unknown"}
+    joined = {"date_joined_0": "2026-01-01", "date_joined_1": "10:00:00"}
+    as_user(admin_user).post(reverse("admin:cases_user_change", args=[reviewer.pk]), {**form, **joined})
+    assert LogEntry.objects.filter(object_repr="rita").exists()
+    audit.seal()
+    datarights.erase(User.objects.get(pk=reviewer.pk))
+    audit.seal()
+    assert "rita" not in json.dumps(list(audit.rows(Event.objects.all())))
+    assert not LogEntry.objects.filter(object_repr__contains="rita").exists()
+    assert audit.verify() == []
+
+
+def test_a_session_alone_changes_no_address(alice: User, as_user: As) -> None:
+    """From another address the password can be set anew."""
+    client = as_user(alice)
+    answer = client.post(reverse("account_email"), {"action_add": "", "email": "thief@example.org"})
+    assert answer.status_code == 302 and "/reauthenticate/" in answer["Location"]
+    assert not EmailAddress.objects.filter(email="thief@example.org").exists()
 
 
 def test_a_new_password_ends_the_tokens(alice: User, as_user: As) -> None:
