@@ -124,6 +124,9 @@ def _postgres(program: str, *arguments: str) -> None:
         "PGUSER": values["USER"] or "",
         "PGPASSWORD": values["PASSWORD"] or "",
         "PGDATABASE": values["NAME"],
+        # No weaker than the application's own connections.
+        "PGSSLMODE": values.get("OPTIONS", {}).get("sslmode", ""),
+        "PGSSLROOTCERT": values.get("OPTIONS", {}).get("sslrootcert", ""),
         "PATH": str(Path(found).parent),
     }
     environment = {name: value for name, value in environment.items() if value}

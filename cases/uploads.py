@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import logging
@@ -9,14 +10,16 @@ import os
 import re
 import shutil
 import tempfile
+import threading
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
 from django.conf import settings
+from django.core.cache import cache
 from django.core.files import File
 from django.core.files.uploadedfile import UploadedFile
 from django.core.files.uploadhandler import FileUploadHandler
@@ -27,6 +30,10 @@ from . import decoding, previews
 from .models import Case, Slide
 
 log = logging.getLogger(__name__)
+
+#: Seconds that somebody is remembered for an image that took the decoder to its limits, and that the next one waits.
+HEAVY_FOR, HEAVY_PATIENCE = 600, 5.0
+_heavy = threading.Lock()
 
 
 class Capped(FileUploadHandler):
@@ -97,7 +104,8 @@ def store(case: Case, upload: UploadedFile, keep: Callable[[Slide], None]) -> Sl
         with _on_disk(upload, folder) as source, png.open("w+b") as png_file, small.open("w+b") as small_file:
             sha256 = hashlib.file_digest(source, "sha256").hexdigest()
             source.seek(0)
-            made = decoding.run("ingest", [source, png_file, small_file])
+            with _lane(case):
+                made = decoding.run("ingest", [source, png_file, small_file])
             size = os.fstat(source.fileno()).st_size
         slide = Slide(
             case=case,
@@ -119,6 +127,24 @@ def store(case: Case, upload: UploadedFile, keep: Callable[[Slide], None]) -> Sl
             delete_files(slide)
             raise
     return slide
+
+
+@contextlib.contextmanager
+def _lane(case: Case) -> Iterator[None]:
+    """Whose image took the decoder to its limits has one decoder, shared with others of that kind, for a while."""
+    key = f"heavy-images-{case.owner_id}"
+    is_heavy = bool(cache.get(key))
+    if is_heavy and not _heavy.acquire(timeout=HEAVY_PATIENCE):
+        raise decoding.Occupied
+    try:
+        yield
+    except ImageError as error:
+        if error.code == "undecodable":
+            cache.set(key, True, HEAVY_FOR)
+        raise
+    finally:
+        if is_heavy:
+            _heavy.release()
 
 
 def require_space(wanted: int = 0) -> None:

@@ -189,6 +189,8 @@ def _problem_of(exc: Exception) -> Problem | None:
             return too_large(f"The fields beside the files are larger than {most} bytes.", most, "bytes")
         case SuspiciousOperation():
             return Problem("malformed", "The request can't be read.")
+        case RecursionError():
+            return Problem("malformed", "The request is nested too deeply.")
         case Busy():
             return Problem("busy", str(exc), headers={"Retry-After": str(exc.retry_after)})
         case NoModel():

@@ -21,10 +21,12 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 from django.urls import reverse
 
-from cases import audit, backups, datarights, decoding, export, report, services, tokens
+from cases import audit, backups, datarights, decoding, export, report, services, tokens, uploads
 from cases.models import Case, Event, Review, Slide, User
 from inference.models import ModelVersion
 from tests.factories import PASSWORD, CaseFactory, UserFactory, upload
+
+from .test_uploads import bomb
 
 As = Callable[[User], Client]
 
@@ -237,6 +239,25 @@ def test_a_busy_decoder_is_said_and_not_waited_for_without_end(
         assert not slides and [problem.code for problem in rejected] == ["storage"]
 
 
+def test_who_sends_images_that_hang_the_decoder_leaves_one_to_others(
+    case: Case, charlie: User, media: Path, model: ModelVersion, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache.clear()
+    monkeypatch.setattr(uploads, "HEAVY_PATIENCE", 0.05)
+    settings.DECODER_SECONDS = 1
+    _, (problem,) = services.add_slides(case, [upload("slow.png", bomb(12_200))])
+    assert "too long" in problem.reason
+    settings.DECODER_SECONDS = 60
+    with uploads._heavy:
+        slides, _ = services.add_slides(case, [upload()])
+        assert not slides, "no second decoder at once"
+        slides, _ = services.add_slides(CaseFactory(owner=charlie), [upload()])
+        assert slides
+    slides, _ = services.add_slides(case, [upload()])
+    assert slides
+    cache.clear()
+
+
 def test_reports_take_a_quarter_of_the_threads_at_most(
     as_user: As, alice: User, case: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -287,6 +308,24 @@ def test_a_large_body_that_is_no_upload_is_not_read(name: str, as_user: As, alic
     body = json.dumps({"title": "x" * 3_000_000})
     answer = as_user(alice).post(reverse(name), body, content_type="application/json")
     assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
+
+
+def test_json_that_is_nested_very_deep(as_user: As, alice: User) -> None:
+    answer = as_user(alice).post(reverse("api:cases"), "[" * 200_000, content_type="application/json")
+    assert (answer.status_code, answer.json()["code"]) == (400, "malformed")
+
+
+def test_a_forged_address_does_not_reset_the_apis_throttle(db: None, settings: Any) -> None:
+    cache.clear()
+    body = json.dumps({"username": "x", "password": "wrong"})
+    found = [
+        Client(headers={"X-Forwarded-For": f"192.0.2.{n}"})
+        .post(reverse("api:sign-in"), body.replace("x", f"person{n}"), content_type="application/json")
+        .status_code
+        for n in range(12)
+    ]
+    assert found[0] == 401 and found[-1] == 429
+    cache.clear()
 
 
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠"])
