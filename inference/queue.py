@@ -14,7 +14,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import F, Q
+from django.db.models import F, Max, Min, Q
 from django.utils import timezone
 from django_q.brokers import get_broker
 from django_q.tasks import async_task
@@ -35,9 +35,9 @@ def request_analyses(
 ) -> list[Analysis]:
     """Queue one analysis a slide and wake a worker once the transaction commits.
 
-    ``owner_slides`` selects all slides of the person who asks: who has many waiting stands further
-    back with each, so that a folder of hundreds does not starve another's single image. An analysis
-    of a slide that is still open stays as it is and is returned instead of a second one.
+    ``owner_slides`` selects all slides of the person who asks: theirs are taken in the order they were asked for, and
+    in turn with other people's, so that a folder of hundreds does not starve a single image. An analysis of a slide
+    that is still open stays as it is and is returned instead of a second one.
 
     Raises :class:`inference.registry.NoModel` when no model version is active.
     """
@@ -45,8 +45,7 @@ def request_analyses(
     overlap = settings.ANALYSIS_OVERLAP if overlap is None else overlap
     result = []
     with transaction.atomic():
-        waiting = Analysis.objects.filter(slide__in=owner_slides, state__in=(State.QUEUED, State.RUNNING))
-        turn = waiting.count()
+        turn = _next_turn(owner_slides)
         still_open = {
             analysis.slide_id: analysis
             for analysis in Analysis.objects.filter(
@@ -63,6 +62,18 @@ def request_analyses(
             result.append(analysis)
         transaction.on_commit(wake)
     return result
+
+
+def _next_turn(owner_slides: Any) -> int:
+    """The turn after the person's own last, or, where they have none, the one that is being served.
+
+    Start-time fair queueing (Goyal, Vin & Cheng, SIGCOMM 1996), every slide counted as one unit of work.
+    """
+    waiting = Analysis.objects.filter(state__in=(State.QUEUED, State.RUNNING))
+    last = waiting.filter(slide__in=owner_slides).aggregate(Max("turn"))["turn__max"]
+    if last is not None:
+        return int(last) + 1
+    return int(waiting.aggregate(Min("turn"))["turn__min"] or 0)
 
 
 def wake() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import multiprocessing
 import threading
@@ -69,8 +70,16 @@ def predictor_for(model: ModelVersion) -> Predictor:
         _predictors.clear()
         loaded = runtime.load(Path(model.path), settings.ANALYSIS_DEVICE, settings.ANALYSIS_THREADS)
         _predictors[model.sha256] = Predictor(loaded)
+        _return_memory()
         log.info("Loaded %s on %s.", model, loaded.name)
     return _predictors[model.sha256]
+
+
+def _return_memory() -> None:
+    """Give back to the system what loading took for a moment: some 100 MB with torch. glibc alone keeps it, and can."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim:
+        trim(0)
 
 
 class Keeper(AbstractContextManager["Keeper"]):

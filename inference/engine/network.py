@@ -108,7 +108,7 @@ def load_state(network: PatchNetwork, arrays: dict[str, np.ndarray], *, partial:
     if unknown or shapes or (missing and not partial):
         names = ", ".join((unknown + shapes + ([] if partial else missing))[:3])
         raise CheckpointError("foreign", f"The checkpoint is no two-class ResNet50 (first differences: {names}).")
-    network.load_state_dict(state, strict=False)
+    network.load_state_dict(state, strict=False, assign=True)
 
 
 def from_checkpoint(path: Path | str) -> tuple[PatchNetwork, Metadata]:

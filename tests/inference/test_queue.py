@@ -72,6 +72,24 @@ def test_a_single_image_does_not_wait_for_anothers_folder(case: Case, charlie: U
     assert order == [folder[0].pk, single.pk, *(slide.pk for slide in folder[1:])]
 
 
+def test_a_persons_images_are_taken_in_the_order_they_were_sent(case: Case) -> None:
+    first = [add_slide(case, f"first-{n}.png") for n in range(6)]
+    order = [queue.claim_next(uuid.uuid4()) for _ in range(3)]
+    Analysis.objects.filter(state=State.RUNNING).update(state=State.DONE)
+    late = add_slide(case, "late.png")
+    while claimed := queue.claim_next(uuid.uuid4()):
+        order.append(claimed)
+    assert [one and one.slide_id for one in order] == [*(slide.pk for slide in first), late.pk]
+
+
+def test_who_comes_into_the_middle_of_a_folder_is_next(case: Case, charlie: User) -> None:
+    folder = [add_slide(case, f"{n}.png") for n in range(6)]
+    taken = [queue.claim_next(uuid.uuid4()) for _ in range(4)]
+    Analysis.objects.filter(pk__in=[one.pk for one in taken[:3] if one]).update(state=State.DONE)
+    single = add_slide(CaseFactory(owner=charlie))
+    assert [queue.claim_next(uuid.uuid4()).slide_id for _ in range(2)] == [single.pk, folder[4].pk]  # type: ignore[union-attr]
+
+
 def test_position_counts_those_before(case: Case) -> None:
     slides = [add_slide(case, f"{n}.png") for n in range(3)]
     assert [queue.position(slide.analysis) for slide in slides if slide.analysis] == [0, 1, 2]

@@ -23,6 +23,7 @@ from inference.signals import kept_up
 log = logging.getLogger(__name__)
 
 BEAT_EVERY = 5.0
+NICE = 10
 #: From <linux/prctl.h>.
 PR_SET_PDEATHSIG = 1
 
@@ -48,6 +49,8 @@ class Command(QCommand):  # type: ignore[misc]
         if options["cluster_name"]:
             os.environ["Q_CLUSTER_NAME"] = options["cluster_name"]
         os.register_at_fork(after_in_child=_die_with_parent)
+        # Who looks at a page on the same machine comes before the network, which takes what is left.
+        os.nice(NICE)
         cluster = StoppableCluster()
         cluster.start()
         if options["run_once"]:
