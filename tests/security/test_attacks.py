@@ -402,3 +402,35 @@ def test_idempotency_keys_are_ones_own(
     mine = calls.submit(alice, [upload()], options, is_folder=False, key="same")
     other = calls.submit(charlie, [upload()], options, is_folder=False, key="same")
     assert mine.case.pk != other.case.pk and other.case.owner == charlie and not other.replayed
+
+
+def test_what_a_token_reads_is_kept_nowhere(alice: User, finished: Slide) -> None:
+    _, plain = tokens.create(alice, "script")
+    client = Client(headers={"Authorization": f"Token {plain}"})
+    for path in (
+        reverse("api:cases"),
+        reverse("api:case", args=[finished.case_id]),
+        reverse("api:slide-image", args=[finished.pk]),
+        reverse("api:analyses"),
+    ):
+        answer = client.get(path)
+        if answer.streaming:
+            b"".join(answer)
+        assert answer.status_code == 200 and "no-store" in answer["Cache-Control"], path
+
+
+def test_a_message_that_somebody_else_put_into_the_queue_is_not_unpickled() -> None:
+    from django_q.conf import Conf
+    from django_q.core_signing import BadSignature, dumps
+    from django_q.signing import PickleSerializer, SignedPackage
+
+    class Planted:
+        def __reduce__(self) -> Any:
+            return (pytest.fail, ("unpickled",))
+
+    own = SignedPackage.dumps({"id": "1"})
+    assert SignedPackage.loads(own) == {"id": "1"}
+    forged = dumps(Planted(), key="another secret", salt=Conf.PREFIX, serializer=PickleSerializer)
+    for message in (forged, own[:-3]):
+        with pytest.raises(BadSignature):
+            SignedPackage.loads(message)
