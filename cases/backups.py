@@ -166,8 +166,10 @@ def restore(path: Path) -> int:
 def _check(folder: Path, manifest: dict[str, Any]) -> None:
     if manifest.get("format") != FORMAT:
         raise BackupError(f"Format {manifest.get('format')} is not known; {FORMAT} is.")
-    if manifest["database"] != connection.vendor:
-        raise BackupError(f"The backup is of {manifest['database']}, the database here is {connection.vendor}.")
+    if manifest.get("database") != connection.vendor:
+        raise BackupError(f"The backup is of {manifest.get('database')}, the database here is {connection.vendor}.")
+    if DUMPS[connection.vendor] not in manifest["sha256"]:
+        raise BackupError("The backup has no checksum of its database.")
     for name, expected in manifest["sha256"].items():
         kind, _, rest = name.partition("/")
         parts = rest.split("/")

@@ -359,8 +359,8 @@ def test_a_probe_by_address_is_answered_whatever_the_host(client: Client, settin
 # A backup from somebody else
 
 
-def forged(path: Path, files: dict[str, bytes]) -> None:
-    whole = {**files}
+def forged(path: Path, files: dict[str, bytes], unlisted: dict[str, bytes] | None = None) -> None:
+    whole = {**files, **(unlisted or {})}
     manifest = {
         "format": backups.FORMAT,
         "version": "0",
@@ -389,6 +389,16 @@ def test_a_backup_can_not_plant_files_elsewhere(
     with pytest.raises(backups.BackupError):
         backups.restore(path)
     assert not (tmp_path / "planted.py").exists()
+
+
+def test_a_database_without_a_checksum_is_not_loaded(
+    tmp_path: Path, media: Path, db: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backups, "_load", lambda _: pytest.fail("nothing may be touched"))
+    path = tmp_path / "backup.tar"
+    forged(path, {}, unlisted={backups.DUMPS["sqlite"]: b""})
+    with pytest.raises(backups.BackupError, match="no checksum"):
+        backups.restore(path)
 
 
 def test_idempotency_keys_are_ones_own(
