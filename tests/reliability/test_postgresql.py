@@ -17,7 +17,12 @@ from .stack import Stack, until
 pytestmark = [pytest.mark.slow, pytest.mark.live]
 
 #: Tests that ask the database what SQLite is more lenient about: types, transactions, locks, time zones, zero bytes.
-ALIKE = ["tests/api", "tests/inference/test_queue.py", "tests/security/test_datarights.py"]
+ALIKE = [
+    "tests/api",
+    "tests/inference/test_queue.py",
+    "tests/security/test_datarights.py",
+    "tests/security/test_attacks.py",
+]
 
 
 def test_the_same_tests_pass_on_postgresql(postgres: Postgres) -> None:

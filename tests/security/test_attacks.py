@@ -18,6 +18,7 @@ from allauth.account.models import EmailAddress
 from django.contrib.admin.models import LogEntry
 from django.core.cache import cache
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.db import connection
 from django.test import Client
 from django.urls import reverse
 
@@ -365,7 +366,7 @@ def forged(path: Path, files: dict[str, bytes], unlisted: dict[str, bytes] | Non
         "format": backups.FORMAT,
         "version": "0",
         "made_at": "",
-        "database": "sqlite",
+        "database": connection.vendor,
         "sha256": {name: sha256(content).hexdigest() for name, content in files.items()},
     }
     whole["models/good.safetensors"] = whole["media/good.png"] = b""
@@ -385,7 +386,7 @@ def test_a_backup_can_not_plant_files_elsewhere(
     settings.MODEL_DIR.mkdir()
     monkeypatch.setattr(backups, "_load", lambda _: pytest.fail("nothing may be touched"))
     path = tmp_path / "backup.tar"
-    forged(path, {name: b"planted", backups.DUMPS["sqlite"]: b""})
+    forged(path, {name: b"planted", backups.DUMPS[connection.vendor]: b""})
     with pytest.raises(backups.BackupError):
         backups.restore(path)
     assert not (tmp_path / "planted.py").exists()
@@ -396,7 +397,7 @@ def test_a_database_without_a_checksum_is_not_loaded(
 ) -> None:
     monkeypatch.setattr(backups, "_load", lambda _: pytest.fail("nothing may be touched"))
     path = tmp_path / "backup.tar"
-    forged(path, {}, unlisted={backups.DUMPS["sqlite"]: b""})
+    forged(path, {}, unlisted={backups.DUMPS[connection.vendor]: b""})
     with pytest.raises(backups.BackupError, match="no checksum"):
         backups.restore(path)
 
