@@ -74,7 +74,9 @@ def ensure(slide: Slide) -> str:
 
 def read(slide: Slide, member: str) -> bytes | None:
     """One JPEG of the zip of tiles; None where it has no such member. Raises as :func:`ensure` does."""
-    with slide.file.storage.open(ensure(slide)) as opened, zipfile.ZipFile(opened) as archive:
+    storage = slide.file.storage
+    opener = getattr(storage, "open_in_pieces", storage.open)
+    with opener(ensure(slide)) as opened, zipfile.ZipFile(opened) as archive:
         return archive.read(member) if member in archive.NameToInfo else None
 
 

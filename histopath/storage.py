@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,36 @@ def _as_a_disk_would() -> Iterator[None]:
         raise OSError(errno.EIO, os.strerror(errno.EIO)) from error
 
 
+class _Pieces(io.RawIOBase):
+    """An object of the bucket as a file of which only what is read is fetched."""
+
+    def __init__(self, obj: Any) -> None:
+        self._object = obj
+        self._size = int(obj.content_length)
+        self._at = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
+        self._at = max(0, start + offset)
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        wanted = min(len(buffer), self._size - self._at)
+        if wanted <= 0:
+            return 0
+        with _as_a_disk_would():
+            got = self._object.get(Range=f"bytes={self._at}-{self._at + wanted - 1}")["Body"].read()
+        buffer[: len(got)] = got
+        self._at += len(got)
+        return len(got)
+
+
 class Storage(S3Storage):  # type: ignore[misc]
     """As django-storages', but it fails as the local file store does."""
 
@@ -31,6 +62,10 @@ class Storage(S3Storage):  # type: ignore[misc]
     def _open(self, name: str, mode: str = "rb") -> Any:
         with _as_a_disk_would():
             return super()._open(name, mode)
+
+    def open_in_pieces(self, name: str) -> io.BufferedReader:
+        """A file for reading here and there: ``open`` would fetch the whole of it first."""
+        return io.BufferedReader(_Pieces(self.open(name).obj), 2**16)
 
     def exists(self, name: str) -> bool:
         with _as_a_disk_would():

@@ -29,13 +29,29 @@ class ReadOnlyAdmin(admin.ModelAdmin):
         return False
 
 
+class ErrorCodeFilter(admin.SimpleListFilter):
+    """The codes there are. Django's own filter offers the empty one too, as a link without a word."""
+
+    title = "error code"
+    parameter_name = "error_code"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        codes = Analysis.objects.exclude(error_code="").values_list("error_code", flat=True)
+        return [(code, code) for code in codes.order_by("error_code").distinct()]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Analysis]) -> QuerySet[Analysis]:
+        return queryset.filter(error_code=self.value()) if self.value() else queryset
+
+
 @admin.register(Analysis)
 class AnalysisAdmin(ReadOnlyAdmin):
     list_display = [
         "slide_link", "state", "progress", "verdict", "p_malignant", "sure", "model_version", "runtime", "attempts",
         "queued_at", "finished_at",
     ]  # fmt: skip
-    list_filter = ["state", "verdict", "is_current", "model_version", "error_code"]
+    list_filter = ["state", "verdict", "is_current", "model_version", ErrorCodeFilter]
+    # The first column is a link of its own, to the slide.
+    list_display_links = ["state"]
     search_fields = ["slide__original_name", "error"]
     date_hierarchy = "queued_at"
     list_select_related = ["slide", "model_version"]

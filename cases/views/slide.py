@@ -23,6 +23,10 @@ from inference.models import PatchTable, Verdict
 from inference.registry import NoModel
 
 from .access import SignedInRequest, get_own_slide, get_slide
+from .case import order_slides
+
+#: How a case's images may be ordered on its page; its neighbours follow the same order. By name without any.
+ORDERS = ("added", "high", "low")
 
 private = cache_control(private=True, no_store=True)
 
@@ -32,8 +36,11 @@ private = cache_control(private=True, no_store=True)
 def slide(request: SignedInRequest, pk: uuid.UUID) -> HttpResponse:
     """What the model says of a slide, and where it sees it."""
     found = get_slide(request.user, pk)
+    order = request.GET.get("order", "")
+    order = order if order in ORDERS else ""
     # With the case: a related manager sets it on each, and would ask for what is left out one by one.
-    siblings = [other.pk for other in sorted(found.case.slides.only("original_name", "case"), key=services.natural)]
+    others = found.case.slides.with_analysis() if order else found.case.slides.only("original_name", "case")
+    siblings = [other.pk for other in order_slides(list(others), order)]
     at = siblings.index(found.pk)
     analysis = found.analysis
     model = analysis.model_version if analysis else None
@@ -51,6 +58,7 @@ def slide(request: SignedInRequest, pk: uuid.UUID) -> HttpResponse:
         "progress": slide_progress(found),
         "worker_alive": queue.worker_alive() if analysis and analysis.is_open else True,
         "earlier": found.analyses.select_related("model_version").filter(is_current=False),
+        "order": order,
         "number": at + 1,
         "count": len(siblings),
         "previous": siblings[at - 1] if at else None,

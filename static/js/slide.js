@@ -32,6 +32,8 @@ async function start() {
     await viewer.open(source);
     picture = await load(data.view);
   } catch {
+    canvas.hidden = true;
+    box.classList.add("failed");
     loading.hidden = false;
     loading.textContent = "The image could not be loaded. Reload the page to try again.";
     return;

@@ -7,7 +7,9 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from playwright.sync_api import Page, expect
 
 pytestmark = [pytest.mark.browser, pytest.mark.live]
@@ -217,3 +219,72 @@ def test_a_single_image_and_its_result(window: Callable[..., Page], signed_in: o
     page.wait_for_url(re.compile(r"/slides/[0-9a-f-]{36}/"))
     expect(page.locator("h1")).to_have_text("synthetic-3.png")
     expect(page.locator("[data-viewer].ready")).to_be_visible(timeout=90_000)
+
+
+def test_the_viewer_moves_by_keys_wheel_and_hand(
+    window: Callable[..., Page], signed_in: object, images: Path, complaints: list[str]
+) -> None:
+    page = window(state=signed_in)
+    page.goto("/cases/new/?mode=single")
+    drop(page, [images / "synthetic-1.png"])
+    page.get_by_role("button", name="Analyse").click()
+    page.wait_for_url(re.compile(r"/slides/[0-9a-f-]{36}/"))
+    expect(page.locator(".patches-card")).to_be_visible(timeout=90_000)
+    expect(page.locator("[data-viewer].ready")).to_be_visible()
+    canvas = page.locator("[data-canvas]")
+    box = canvas.bounding_box()
+    assert box
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+
+    def after(action: Callable[[], object]) -> bytes:
+        action()
+        page.wait_for_timeout(700)
+        return canvas.screenshot()
+
+    # A fitted image lets the page scroll, and does not change by it.
+    fitted = after(lambda: page.keyboard.press("0"))
+    page.mouse.wheel(0, 200)
+    page.wait_for_timeout(400)
+    assert page.evaluate("scrollY") > 100
+    page.evaluate("scrollTo(0, 0)")
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2 + 1)
+    zoomed = after(lambda: page.mouse.wheel(0, -600))
+    assert zoomed != fitted
+    assert page.evaluate("scrollY") == 0
+    canvas.focus()
+    moved = after(lambda: page.keyboard.press("ArrowRight"))
+    assert moved != zoomed
+
+    def drag() -> None:
+        page.mouse.down()
+        page.mouse.move(box["x"] + box["width"] / 2 - 120, box["y"] + box["height"] / 2 - 60, steps=4)
+        page.mouse.up()
+
+    assert after(drag) != moved
+    expect(page.locator("[data-dialog]")).to_be_hidden()
+    page.keyboard.press("m")
+    expect(page.locator("[data-layer=activation]")).to_have_attribute("aria-pressed", "true")
+    assert complaints == []
+
+
+def test_a_very_large_slide_opens_in_tiles_of_full_resolution(
+    window: Callable[..., Page], signed_in: object, images: Path, complaints: list[str], tmp_path: Path
+) -> None:
+    field = np.asarray(Image.open(images / "synthetic-1.png").convert("RGB"))
+    large = np.tile(field, (9, 10, 1))[:4100, :6000]
+    Image.fromarray(large).save(tmp_path / "large.png", compress_level=1)
+    page = window(state=signed_in)
+    page.goto("/cases/new/?mode=single")
+    page.locator("input[type=file]").first.set_input_files(tmp_path / "large.png")
+    tiles: list[str] = []
+    page.on("response", lambda answer: tiles.append(answer.url) if "/tiles/" in answer.url and answer.ok else None)
+    page.get_by_role("button", name="Analyse").click()
+    page.wait_for_url(re.compile(r"/slides/[0-9a-f-]{36}/"))
+    # The picture is there before the verdict.
+    expect(page.locator("[data-viewer].ready")).to_be_visible(timeout=60_000)
+    assert not any("/tiles/13/" in url for url in tiles)
+    for _ in range(8):
+        page.get_by_role("button", name="Zoom in").click()
+    page.wait_for_timeout(2000)
+    assert any("/tiles/13/" in url for url in tiles)
+    assert complaints == []

@@ -64,6 +64,24 @@ def test_neighbours_are_in_the_order_of_names(client: Client, finish: Finish) ->
     assert (context["number"], context["next"], context["previous"]) == (1, ten.pk, None)
 
 
+def test_neighbours_are_in_the_order_chosen_on_the_page_of_the_case(client: Client, finish: Finish) -> None:
+    low, high = finish(0.1, "1.png"), finish(0.9, "2.png")
+    page = client.get(low.case.get_absolute_url() + "?order=high").content.decode()
+    assert f'{high.get_absolute_url()}?order=high"' in page
+    context = client.get(low.get_absolute_url() + "?order=high").context
+    assert (context["number"], context["previous"], context["next"]) == (2, high.pk, None)
+    assert client.get(low.get_absolute_url() + "?order=%22%3E").context["order"] == ""
+
+
+def test_a_case_without_any_result_says_so(client: Client, slide: Slide) -> None:
+    from cases import services
+
+    Analysis.objects.update(state="failed", error="The stored image is damaged.")
+    services.refresh(slide.case)
+    page = client.get(slide.case.get_absolute_url()).content.decode()
+    assert "The image could not be analysed" in page
+
+
 def test_the_pictures_have_the_right_size(client: Client, done: Slide) -> None:
     assert picture(client.get(reverse("cases:image", args=[done.pk]))).size == (700, 460)
     assert picture(client.get(reverse("cases:view", args=[done.pk]))).size == (700, 460)

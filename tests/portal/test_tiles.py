@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import boto3
+import moto
 import numpy as np
 import pytest
 from django.conf import settings as configured
+from django.core.files.base import ContentFile
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 from django.urls import reverse
@@ -17,6 +21,7 @@ from PIL import Image
 
 from cases import datarights, decoding, previews, services, synthetic
 from cases.models import Case, Slide, User
+from histopath.storage import Storage, _Pieces
 from inference.engine.image import write_png
 
 from .test_slide import picture
@@ -144,6 +149,27 @@ def test_very_large_slides_are_shown_in_tiles(client: Client, wide: Slide, monke
 def test_a_damaged_store_is_a_missing_picture(client: Client, wide: Slide) -> None:
     wide.file.storage.delete(wide.file.name)
     assert client.get(address(wide, 11, 0, 0)).status_code == 404
+
+
+def test_a_bucket_sends_the_tile_and_not_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    content = BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        for number in range(200):
+            archive.writestr(f"11/{number}_0.jpg", np.random.default_rng(number).bytes(50_000))
+    with moto.mock_aws():
+        boto3.client("s3", region_name="us-east-1").create_bucket(Bucket="slides")
+        storage = Storage(bucket_name="slides", region_name="us-east-1")
+        storage.save("previews/x.zip", ContentFile(content.getvalue()))
+        fetched: list[int] = []
+        real = _Pieces.readinto
+        monkeypatch.setattr(_Pieces, "readinto", lambda self, buffer: fetched.append(real(self, buffer)) or fetched[-1])
+        with storage.open_in_pieces("previews/x.zip") as opened, zipfile.ZipFile(opened) as archive:
+            assert archive.read("11/150_0.jpg") == np.random.default_rng(150).bytes(50_000)
+        assert len(fetched) <= 6 and sum(fetched) < 300_000
+        with pytest.raises(FileNotFoundError):
+            storage.open_in_pieces("previews/none.zip")
 
 
 @pytest.mark.slow
