@@ -18,7 +18,7 @@ from inference.admin import ReadOnlyAdmin
 from inference.models import Analysis
 from inference.registry import NoModel
 
-from . import export, services
+from . import datarights, export, services
 from .accounts import reviewers
 from .filters import STATES
 from .models import Case, Event, Report, Review, Slide, Tag, User
@@ -238,7 +238,7 @@ class CaseAdmin(admin.ModelAdmin):
                 "media": self.media,
             }
             return render(request, "admin/assign_reviewer.html", context)
-        reviewer = reviewers().filter(pk=chosen).first()
+        reviewer = reviewers().filter(pk=chosen if chosen.isdecimal() else None).first()
         for case in queryset:
             services.assign(case, reviewer, request.user)  # type: ignore[arg-type]
         self.message_user(request, f"Assigned to {reviewer or 'nobody'}.", messages.SUCCESS)
@@ -376,6 +376,24 @@ class PersonAdmin(UserAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[User]:
         return super().get_queryset(request).prefetch_related("groups")
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        # One's own account goes on the portal's page, which keeps the last administrator.
+        return super().has_delete_permission(request, obj) and obj != request.user
+
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
+        # Who may delete people may delete what is theirs; what they signed in others' cases stays.
+        shown, counts, _, _ = super().get_deleted_objects(objs, request)
+        return shown, counts, set(), []
+
+    def delete_model(self, request: HttpRequest, obj: User) -> None:
+        # With cases, files and what the trail says in words, as when they do it themselves.
+        datarights.erase(obj)
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
+        for user in queryset:
+            if user != request.user:
+                datarights.erase(user)
 
     @admin.display(description="name")
     def full_name(self, user: User) -> str:

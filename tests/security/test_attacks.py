@@ -23,7 +23,7 @@ from django.test import Client
 from django.urls import reverse
 
 from cases import audit, backups, datarights, decoding, export, report, services, tokens, uploads
-from cases.models import Case, Event, Review, Slide, User
+from cases.models import Case, Event, Identity, Review, Slide, User
 from inference.models import ModelVersion
 from tests.factories import PASSWORD, CaseFactory, UserFactory, upload
 
@@ -166,6 +166,33 @@ def test_no_name_is_left_of_who_was_erased(
     assert "rita" not in json.dumps(list(audit.rows(Event.objects.all())))
     assert not LogEntry.objects.filter(object_repr__contains="rita").exists()
     assert audit.verify() == []
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("way", ["one", "many"])
+def test_an_administrator_who_deletes_a_person_erases_them(
+    way: str, slide: Slide, alice: User, as_user: As, media: Path
+) -> None:
+    admin = as_user(User.objects.create_superuser("root", password=PASSWORD))
+    services.record(slide.case, Event.Kind.ADDED, alice, "A name in a file's name")
+    if way == "one":
+        admin.post(reverse("admin:cases_user_delete", args=[alice.pk]), {"post": "yes"})
+    else:
+        everybody = list(User.objects.values_list("pk", flat=True))
+        chosen = {"action": "delete_selected", "_selected_action": everybody, "post": "yes"}
+        admin.post(reverse("admin:cases_user_changelist"), chosen)
+    assert User.objects.filter(username="root").exists(), "but never themselves"
+    assert not User.objects.filter(pk=alice.pk).exists()
+    assert not [path for path in media.rglob("*") if path.is_file()]
+    assert not Event.objects.filter(case=slide.case_id).exclude(detail="").exists()
+    assert not Identity.objects.filter(user=alice.pk).exists()
+
+
+def test_a_reviewer_that_is_no_number_is_nobody(case: Case, as_user: As, reviewer: User) -> None:
+    form = {"action": "assign", "_selected_action": [str(case.pk)], "reviewer": "x"}
+    assert as_user(reviewer).post(reverse("admin:cases_case_changelist"), form).status_code == 302
+    case.refresh_from_db()
+    assert case.assigned_to is None
 
 
 def test_a_session_alone_changes_no_address(alice: User, as_user: As) -> None:
