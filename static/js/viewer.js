@@ -20,6 +20,7 @@ export class Viewer {
     Object.assign(this, { element, width, height });
     this.layer = null;
     this.opacity = 0.45;
+    this.scale = 1;
     this.smooth = false;
     this.boxes = [];
     this.lit = null;
@@ -94,9 +95,14 @@ export class Viewer {
     this.settle();
   }
 
-  // Keeps the image in sight. A finger on a fitted image scrolls the page, as there is nothing to move.
+  // Keeps the image in sight.
   settle() {
     this.deep.viewport.applyConstraints();
+    this.takeTouch();
+  }
+
+  // A finger on a fitted image scrolls the page, as there is nothing to move.
+  takeTouch() {
     const action = this.fitted ? "pan-y" : "none";
     this.deep.canvas.style.touchAction = action;
     this.deep.container.style.touchAction = action;
@@ -151,6 +157,7 @@ export class Viewer {
   listen() {
     const { deep, element } = this;
     let wasFitted = true;
+    let soft = true;
     deep.addHandler("open", () => this.settle());
     deep.addHandler("resize", () => { wasFitted = this.fitted; });
     deep.addHandler("after-resize", () => {
@@ -159,10 +166,12 @@ export class Viewer {
     });
     deep.addHandler("update-viewport", () => {
       this.paint();
-      // From four pixels of the screen to one of the image on, pixels are shown as such.
-      deep.drawer.setImageSmoothingEnabled(this.scale < 4);
+      // From four pixels of the screen to one of the image on, pixels are shown as such. Each call draws all again.
+      if (soft === this.scale < 4) return;
+      soft = !soft;
+      deep.drawer.setImageSmoothingEnabled(soft);
     });
-    deep.addHandler("canvas-pinch", () => this.settle());
+    deep.addHandler("animation-finish", () => this.takeTouch());
     deep.addHandler("canvas-scroll", (event) => {
       const { deltaY, ctrlKey } = event.originalEvent;
       event.preventDefaultAction = true;
