@@ -45,6 +45,9 @@ def request_analyses(
     overlap = settings.ANALYSIS_OVERLAP if overlap is None else overlap
     result = []
     with transaction.atomic():
+        # Whoever asks for the same slide at the same time waits here, and then finds this one's analysis.
+        current = Analysis.objects.filter(slide__in=slide_ids, is_current=True).order_by("pk")
+        list(current.select_for_update().values_list("pk"))
         turn = _next_turn(owner_slides)
         still_open = {
             analysis.slide_id: analysis

@@ -9,6 +9,7 @@ import logging
 import tarfile
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,11 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import connection
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 
 from cases import audit, backups, datarights, decoding, export, report, services, tokens, uploads
 from cases.models import Case, Event, Identity, Review, Slide, User
-from inference.models import ModelVersion
+from inference.models import Analysis, ModelVersion, State
 from tests.factories import PASSWORD, CaseFactory, UserFactory, upload
 
 from .test_uploads import bomb
@@ -472,3 +474,22 @@ def test_a_message_that_somebody_else_put_into_the_queue_is_not_unpickled() -> N
     for message in (forged, own[:-3]):
         with pytest.raises(BadSignature):
             SignedPackage.loads(message)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_slide_asked_for_by_many_at_once_is_analysed_once(slide: Slide, alice: User) -> None:
+    """On PostgreSQL the transactions meet; SQLite lets one write at a time."""
+    Analysis.objects.update(state=State.DONE, verdict="benign", probability=0.1, finished_at=timezone.now())
+    together = threading.Barrier(6)
+
+    def again(_: int) -> Any:
+        try:
+            together.wait()
+            return services.request_again(slide.case, [slide], alice)[0].pk
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(6) as pool:
+        found = set(pool.map(again, range(6)))
+    assert len(found) == 1
+    assert Analysis.objects.get(slide=slide, is_current=True).pk in found
