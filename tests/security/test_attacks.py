@@ -249,6 +249,14 @@ def test_an_upload_that_does_not_fit_is_refused_before_it_is_written(
     assert answer.status_code == 503
 
 
+def test_so_is_one_of_a_program(alice: User, case: Case, model: ModelVersion, settings: Any) -> None:
+    settings.DISK_RESERVE = 2**62
+    _, plain = tokens.create(alice, "script")
+    client = Client(headers={"Authorization": f"Token {plain}"}, raise_request_exception=False)
+    answer = client.post(reverse("api:case-slides", args=[case.pk]), {"files": [upload("a.png", bytes(4_000_000))]})
+    assert (answer.status_code, answer.json()["code"]) == (503, "storage_failed")
+
+
 def test_an_export_of_ones_data_leaves_the_reserve_alone(as_user: As, alice: User, slide: Slide, settings: Any) -> None:
     settings.DISK_RESERVE = 2**62
     client = as_user(alice)
