@@ -9,7 +9,8 @@ threads = int(os.environ.get("WEB_THREADS", "16"))
 worker_class = "gthread"
 timeout = 120
 graceful_timeout = 20
-keepalive = 5
+# Longer than people pause between two pages: a connection that is closed just when the next request comes fails it.
+keepalive = 75
 # The default heartbeat directory may be a disk that stalls; this one is memory.
 worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108
 control_socket_disable = True

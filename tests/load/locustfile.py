@@ -9,13 +9,22 @@ from __future__ import annotations
 import json
 import os
 import random
+import sys
 import uuid
 from pathlib import Path
+from typing import Any
 
-from locust import HttpUser, between, task
+from locust import HttpUser, between, events, task
 
 CASES = json.loads(os.environ["LOAD_CASES"])
 IMAGES = [path.read_bytes() for path in sorted(Path(os.environ["LOAD_IMAGES"]).glob("*.png"))]
+
+
+@events.request.add_listener
+def on_request(name: str, exception: Exception | None, **kwargs: Any) -> None:
+    """What failed, for the test's message; locust's own JSON says only how often."""
+    if exception:
+        print(f"FAILED {name}: {exception!r}", file=sys.stderr)
 
 
 class Reader(HttpUser):
