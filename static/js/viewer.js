@@ -104,8 +104,7 @@ export class Viewer {
   // A finger on a fitted image scrolls the page, as there is nothing to move.
   takeTouch() {
     const action = this.fitted ? "pan-y" : "none";
-    this.deep.canvas.style.touchAction = action;
-    this.deep.container.style.touchAction = action;
+    for (const part of [this.deep.container, this.deep.canvas]) part.style.touchAction = action;
   }
 
   toImage(event) {
