@@ -69,4 +69,4 @@ def _wrong_shares(sha256: str) -> dict[str, float]:
 
 def _percent(share: float, digits: int = 1) -> str:
     text = f"{100 * share:.{digits}f}"
-    return f"{text.rstrip('0').rstrip('.') if '.' in text else text} %"
+    return f"{text.rstrip('0').rstrip('.') if '.' in text else text}\N{NO-BREAK SPACE}%"

@@ -33,10 +33,10 @@ def percent(value: float | None, digits: int = 1) -> str:
     low, high = 0.1**digits, 100 - 0.1**digits
     number = 100 * value
     if 0 < number < low:
-        return f"< {low:.{digits}f} %"
+        return f"< {low:.{digits}f}\N{NO-BREAK SPACE}%"
     if high < number < 100:
-        return f"> {high:.{digits}f} %"
-    return f"{number:.{digits}f} %"
+        return f"> {high:.{digits}f}\N{NO-BREAK SPACE}%"
+    return f"{number:.{digits}f}\N{NO-BREAK SPACE}%"
 
 
 @register.filter

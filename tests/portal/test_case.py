@@ -20,9 +20,9 @@ def test_it_shows_the_aggregate_with_all_that_belongs_to_a_verdict(client: Clien
     finish(0.9, "b.png")
     page = client.get(case.get_absolute_url()).content.decode()
     assert "Aggregated diagnosis" in page
-    assert "55.0 %" in page  # the mean of 0.2 and 0.9
+    assert "55.0\N{NO-BREAK SPACE}%" in page  # the mean of 0.2 and 0.9
     assert "uncalibrated" in page
-    assert "Below 50 % reads benign, above 50 % malignant." in page
+    assert "Below 50\N{NO-BREAK SPACE}% reads benign, above 50\N{NO-BREAK SPACE}% malignant." in page
     assert "test 1" in page
     assert "not a medical device" in page
     assert "By image: 1 benign, 0 indeterminate, 1 malignant" in page
@@ -32,7 +32,7 @@ def test_it_leaves_out_of_domain_images_out(client: Client, case: Case, finish: 
     finish(0.2, "a.png")
     finish(0.9, "cat.png", outside="This is no H&E.")
     page = client.get(case.get_absolute_url()).content.decode()
-    assert "20.0 %" in page
+    assert "20.0\N{NO-BREAK SPACE}%" in page
     assert "1 out of domain left out" in page
     assert "This is no H&amp;E." in page
 
@@ -40,8 +40,8 @@ def test_it_leaves_out_of_domain_images_out(client: Client, case: Case, finish: 
 def test_it_never_rounds_up_to_certainty(client: Client, case: Case, finish: Finish) -> None:
     finish(0.99999)
     page = client.get(case.get_absolute_url()).content.decode()
-    assert "&gt; 99.9 %" in page
-    assert "100.0 %" not in page
+    assert "&gt; 99.9\N{NO-BREAK SPACE}%" in page
+    assert "100.0\N{NO-BREAK SPACE}%" not in page
 
 
 def test_it_sorts_by_name_as_people_count(client: Client, case: Case, finish: Finish) -> None:

@@ -16,10 +16,11 @@ def model(sha256: str, **metrics: float) -> ModelVersion:
 @pytest.mark.django_db
 def test_the_share_of_wrong_verdicts_stands_beside_the_verdict() -> None:
     known = model("1" * 64, benign_wrong=0.297, malignant_wrong=0.0595)
-    assert "Of its benign verdicts on images of patients it had not seen, 30 % were wrong." in wording.statement(
-        "benign", 0.2, known
+    assert (
+        "Of its benign verdicts on images of patients it had not seen, 30\N{NO-BREAK SPACE}% were wrong."
+        in wording.statement("benign", 0.2, known)
     )
-    assert "6 % were wrong" in wording.statement("malignant", 0.9, known, "case")
+    assert "6\N{NO-BREAK SPACE}% were wrong" in wording.statement("malignant", 0.9, known, "case")
     assert "wrong" not in wording.statement("indeterminate", 0.5, known)
 
 
