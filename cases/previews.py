@@ -14,6 +14,7 @@ from inference.engine.grid import PATCH, Grid
 from . import decoding
 from .models import Slide
 from .pressure import Busy
+from .space import require_space
 
 #: Slides beyond so many pixels are shown in tiles: a browser would need 4 bytes for each.
 LARGE = 24_000_000
@@ -47,8 +48,8 @@ def levels(slide: Slide) -> tuple[int, int]:
 def ensure(slide: Slide) -> str:
     """The name of the zip of tiles (see :func:`cases.decoder.pyramid`), made on first use.
 
-    Raises :class:`inference.engine.image.ImageError`, ``FileNotFoundError``, or :class:`Busy` where the tiles of
-    other slides are being made.
+    Raises :class:`inference.engine.image.ImageError`, ``FileNotFoundError``, ``OSError`` where the disk is full, or
+    :class:`Busy` where the tiles of other slides are being made.
     """
     storage, wanted = slide.file.storage, name(slide)
     if storage.exists(wanted):
@@ -58,6 +59,8 @@ def ensure(slide: Slide) -> str:
     try:
         if storage.exists(wanted):
             return wanted
+        # An uncompressed JPEG pyramid takes less than a byte a pixel.
+        require_space(slide.width * slide.height)
         with (
             storage.open(str(slide.file.name)) as opened,
             tempfile.TemporaryFile(dir=settings.FILE_UPLOAD_TEMP_DIR) as archive,

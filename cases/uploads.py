@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import logging
 import os
 import re
-import shutil
 import tempfile
 import threading
 import unicodedata
@@ -28,6 +26,7 @@ from inference.engine.image import ImageError
 
 from . import decoding, previews
 from .models import Case, Slide
+from .space import require_space
 
 log = logging.getLogger(__name__)
 
@@ -145,15 +144,6 @@ def _lane(case: Case) -> Iterator[None]:
     finally:
         if is_heavy:
             _heavy.release()
-
-
-def require_space(wanted: int = 0) -> None:
-    """Stop taking uploads while the database can still write: so many more bytes must leave the reserve free.
-
-    Raises ``OSError``.
-    """
-    if shutil.disk_usage(settings.FILE_UPLOAD_TEMP_DIR).free - wanted < settings.DISK_RESERVE:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _on_disk(upload: UploadedFile, folder: str) -> BufferedReader:

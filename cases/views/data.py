@@ -17,7 +17,7 @@ from django.views.decorators.http import require_GET
 
 from cases import audit, datarights
 from cases.models import Event, User
-from cases.uploads import require_space
+from cases.space import require_space
 
 from .access import SignedInRequest
 
