@@ -76,16 +76,17 @@ def test_a_report_of_an_error_holds_nobodys_words(tmp_path: Path) -> None:
     with HTTPServer(("127.0.0.1", 0), Collector) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         clean = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "VIRTUAL_ENV")}
-        done = subprocess.run(
-            [sys.executable, "-c", FAILING],
-            cwd=ROOT,
-            env={**clean, "DJANGO_SETTINGS_MODULE": "histopath.settings", "VAR_DIR": str(tmp_path), "HTTPS": "off",
-                 "SECRET_KEY": "only-for-tests-" + "k" * 50, "ALLOWED_HOSTS": "testserver",
-                 "SENTRY_DSN": f"http://key@127.0.0.1:{server.server_port}/1"},
-            capture_output=True, text=True, timeout=60,
-        )  # fmt: skip
+        environment = {
+            **clean, "DJANGO_SETTINGS_MODULE": "histopath.settings", "VAR_DIR": str(tmp_path), "HTTPS": "off",
+            "STATIC_ROOT": str(tmp_path / "static"), "SECRET_KEY": "only-for-tests-" + "k" * 50,
+            "ALLOWED_HOSTS": "testserver", "SENTRY_DSN": f"http://key@127.0.0.1:{server.server_port}/1",
+        }  # fmt: skip
+        for command in (["manage.py", "collectstatic", "--no-input"], ["-c", FAILING]):
+            done = subprocess.run(
+                [sys.executable, *command], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120
+            )
+            assert done.returncode == 0, done.stderr[-2000:]
         server.shutdown()
-    assert done.returncode == 0, done.stderr[-2000:]
     said = b"\n".join(Collector.received).decode()
     assert "no such table" in said and "/help/" in said and "/accounts/password/reset/key/" in said
     for secret in ("TYPED", "COOKIE", "MAILED", "SENT"):
