@@ -1,6 +1,7 @@
-"""What schemathesis sends as a file: small readable images."""
+"""What schemathesis sends as a file: small readable images; and what it must not take for a mistake."""
 
 import io
+from typing import Any
 
 import schemathesis
 from hypothesis import strategies
@@ -15,3 +16,14 @@ def noise(sigma: float) -> bytes:
 
 IMAGES = [noise(sigma) for sigma in (20, 40, 60)]
 schemathesis.openapi.format("binary", strategies.sampled_from(IMAGES))
+
+
+@schemathesis.hook
+def filter_body(context: Any, body: Any) -> bool:
+    """In a form nothing is sent as an empty text, a list of one value as that value, and an empty list not at all:
+    none of these is wrong."""
+    is_form = isinstance(body, dict) and ("file" in body or "files" in body)
+    return not (
+        is_form
+        and any(value in (None, "") or isinstance(value, list) for name, value in body.items() if name != "files")
+    )
