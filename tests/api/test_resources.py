@@ -115,6 +115,11 @@ def test_lists_are_filtered_searched_ordered_and_paged(api: Api, alice: User) ->
         {"created_after": "x"},
         {"state": "x"},
         {"page_size": "x"},
+        {"page_size": ""},
+        {"page": "x"},
+        {"page": "0"},
+        {"page": ""},
+        {"page": "9" * 3000},
     ):
         assert problem_of(api.get("/api/v1/cases", bad))["code"] == "invalid"
     assert problem_of(api.get("/api/v1/cases", {"page": 99}))["code"] == "not_found"
