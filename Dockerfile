@@ -1,6 +1,11 @@
 # syntax=docker/dockerfile:1
 # One image, two roles: the web server (default) and the worker (manage.py qcluster).
 
+FROM node:24-slim AS scripts
+WORKDIR /app
+COPY package.json package-lock.json .npmrc ./
+RUN npm ci
+
 FROM python:3.11-slim-bookworm AS build
 WORKDIR /app
 RUN python -m venv /venv
@@ -10,6 +15,7 @@ COPY requirements.txt .
 RUN sed -E 's/^(torch|torchvision)==(.*)$/\1==\2+cpu/' requirements.txt > cpu.txt \
     && pip install --extra-index-url https://download.pytorch.org/whl/cpu -r cpu.txt
 COPY . .
+COPY --from=scripts /app/node_modules node_modules
 RUN SECRET_KEY=only-for-collecting-static-files-at-build-time-0 VAR_DIR=/tmp/var \
     python manage.py collectstatic --no-input
 

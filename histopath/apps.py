@@ -12,4 +12,4 @@ class HistopathConfig(AppConfig):
 class StaticFiles(StaticFilesConfig):
     """Leaves out what packages bring and no page here uses: collecting and compressing it takes a minute."""
 
-    ignore_patterns = [*StaticFilesConfig.ignore_patterns, "redoc", "rest_framework"]
+    ignore_patterns = [*StaticFilesConfig.ignore_patterns, "redoc", "rest_framework", "openseadragon.js*"]

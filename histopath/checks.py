@@ -40,6 +40,15 @@ def model_is_there(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
     ]
 
 
+@register(Tags.staticfiles)
+def scripts_are_there(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Without the scripts of others collectstatic leaves them out, and the page of a slide can't be shown."""
+    missing = [str(folder) for _, folder in settings.SCRIPTS if not folder.is_dir()]
+    if not missing:
+        return []
+    return [Error(f"Scripts are missing: {', '.join(missing)}.", hint="Run npm ci beside manage.py.", id="histopath.E003")]
+
+
 @register(Tags.security, deploy=True)
 def mail_goes_somewhere(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """Password resets need a mail server; without one their links end up in the log."""

@@ -3,7 +3,8 @@
 # read-only, production settings. VENV names an environment with requirements.txt installed (CI passes its own).
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-python="${VENV:?set VENV to an environment with requirements.txt}/bin/python"
+VENV="$(realpath "${VENV:?set VENV to an environment with requirements.txt}")"
+python="$VENV/bin/python"
 user=nobody
 work="$(mktemp -d)"
 trap 'kill "${server:-}" 2>/dev/null || true; rm -rf "$work"' EXIT
@@ -27,6 +28,7 @@ else
   echo "only $user can start $python: run as $user, not shown as another user" >&2
 fi
 
+(cd "$work/app" && PATH="$PATH:$VENV/bin" npm ci --silent)
 run "$python" manage.py collectstatic --no-input --verbosity 0
 chmod -R a+rX,a-w "$work/app"
 [ "$(id -u)" != 0 ] || chown -R "$user" "$work/data"
@@ -36,8 +38,8 @@ run "${as_user[@]}" "$python" manage.py migrate --no-input --verbosity 0
 server=$!
 # As the HEALTHCHECK asks: by address, which ALLOWED_HOSTS does not name.
 for _ in $(seq 100); do
-  if curl -fsS "http://127.0.0.1:$port/health/live" 2>/dev/null; then
-    echo; echo "the image's steps work as $user, code read-only"; exit 0
+  if "$python" -c "from urllib.request import urlopen as o; o('http://127.0.0.1:$port/health/live')" 2>/dev/null; then
+    echo "the image's steps work as $user, code read-only"; exit 0
   fi
   sleep 0.2
 done
