@@ -15,12 +15,14 @@ from inference.models import Analysis, State, Verdict
 
 
 class StrictFilterSet(django_filters.FilterSet):
-    """A filter with an empty value is refused where empty is no value, instead of being ignored."""
+    """A filter with an empty value, or one in a list of values, is refused where empty is no value, not ignored."""
 
     def is_valid(self) -> bool:
         good = bool(super().is_valid())
         for name, one in self.filters.items():
-            if self.data.get(name) == "" and not isinstance(one, django_filters.CharFilter):
+            given = self.data.get(name)
+            values = given.split(",") if given and isinstance(one, django_filters.BaseCSVFilter) else [given]
+            if "" in values and not isinstance(one, django_filters.CharFilter):
                 self.form.add_error(name, ValidationError("This may not be empty.", "required"))
                 good = False
         return good

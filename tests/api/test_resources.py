@@ -112,6 +112,7 @@ def test_lists_are_filtered_searched_ordered_and_paged(api: Api, alice: User) ->
         {"verdict": "x"},
         {"ordering": "x"},
         {"ordering": ""},
+        {"ordering": "title,"},
         {"created_after": "x"},
         {"state": "x"},
         {"page_size": "x"},
