@@ -46,7 +46,9 @@ def scripts_are_there(app_configs: Sequence[AppConfig] | None, **kwargs: Any) ->
     missing = [str(folder) for _, folder in settings.SCRIPTS if not folder.is_dir()]
     if not missing:
         return []
-    return [Error(f"Scripts are missing: {', '.join(missing)}.", hint="Run npm ci beside manage.py.", id="histopath.E003")]
+    return [
+        Error(f"Scripts are missing: {', '.join(missing)}.", hint="Run npm ci beside manage.py.", id="histopath.E003")
+    ]
 
 
 @register(Tags.security, deploy=True)

@@ -131,7 +131,7 @@ MEDIA_URL = "/never-served/"
 ACCEL_PREFIX = env.str("ACCEL_PREFIX", default="").rstrip("/")
 STATIC_URL = "static/"
 STATIC_ROOT = Path(env.str("STATIC_ROOT", default=str(BASE_DIR / "staticfiles")))
-#: Scripts that others wrote come from npm, pinned by package-lock.json; a check of our own says how where they are missing.
+#: Scripts that others wrote come from npm, pinned by package-lock.json; a check says how where they are missing.
 SCRIPTS = [("vendor/openseadragon", BASE_DIR / "node_modules/openseadragon/build/openseadragon")]
 STATICFILES_DIRS = [BASE_DIR / "static", *SCRIPTS]
 SILENCED_SYSTEM_CHECKS = ["staticfiles.W004"]
