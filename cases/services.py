@@ -183,8 +183,11 @@ def refresh(case: Case) -> None:
     """Derive the case's aggregate from its slides' current analyses.
 
     The mean of the calibrated probabilities of the in-domain slides, judged by the cut points of the
-    newest model version among them.
+    newest model version among them. Called within a transaction.
     """
+    # Of several workers that end images of one case together, the later one waits here and then sees what the
+    # earlier one wrote; without it both would count the other's image as still open.
+    list(Case.objects.select_for_update(no_key=True).filter(pk=case.pk).values_list("pk"))
     current = Analysis.objects.filter(slide__case=case, is_current=True)
     done = list(current.filter(state=State.DONE).values_list("verdict", "probability"))
     verdict: str = ""

@@ -1,14 +1,17 @@
 """The Analysis table as a queue: nothing lost, nothing twice, nobody starved."""
 
+import threading
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from django.db import connection
 from django.utils import timezone
 from django_q.models import OrmQ
 
-from cases.models import Case, Slide, User
+from cases.models import Case, Event, Slide, User
 from inference import queue
 from inference.models import Analysis, ModelVersion, State
 from inference.registry import NoModel
@@ -147,3 +150,28 @@ def test_the_sweep_wakes_a_worker_for_rows_whose_message_was_lost(slide: Slide) 
     assert OrmQ.objects.count() == 1
     queue.sweep()
     assert OrmQ.objects.count() == 1  # one message is enough
+
+
+@pytest.mark.django_db(transaction=True)
+def test_analyses_that_end_at_the_same_moment_are_all_counted(case: Case) -> None:
+    """Several workers end the last images of a case together. On PostgreSQL their transactions meet."""
+    number = 8
+    for _ in range(number):
+        add_slide(case)
+    claims = [uuid.uuid4() for _ in range(number)]
+    held = [queue.claim_next(claim) for claim in claims]
+    together = threading.Barrier(number)
+
+    def end(analysis: Analysis | None, claim: uuid.UUID) -> None:
+        assert analysis
+        try:
+            together.wait()
+            assert queue.fail(analysis.pk, claim, "error", "for this test")
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(number) as pool:
+        list(pool.map(end, held, claims))
+    case.refresh_from_db()
+    assert (case.open_count, case.failed_count) == (0, number)
+    assert case.events.filter(kind=Event.Kind.ANALYSED).count() == 1
