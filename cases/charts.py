@@ -34,7 +34,7 @@ def patches(table: PatchTable | None, slide: Slide) -> dict[str, Any]:
     rows = table.rows()
     data |= {
         "activation": reverse("cases:activation", args=[slide.pk]),
-        "patches": [[row["x"], row["y"], round(row["malignant"], 4)] for row in rows],
+        "patches": [[row["x"], row["y"], round(row["malignant"], 6)] for row in rows],
         "patch_url": reverse("cases:patch", args=[slide.pk, 0]).removesuffix("0.png"),
         "colours": colour_table()[::4].tolist(),
     }

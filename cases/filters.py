@@ -6,10 +6,10 @@ from datetime import date, datetime, time, timedelta
 from typing import Any
 
 from django import forms
-from django.db.models import F, Max, OuterRef, Q, QuerySet, Subquery
+from django.db.models import Count, F, Max, OuterRef, Q, QuerySet, Subquery
 from django.utils import timezone
 
-from inference.models import ModelVersion, Verdict
+from inference.models import Analysis, ModelVersion, Verdict
 
 from .models import Case, Reading, Review, Slide, Tag, User
 
@@ -145,13 +145,21 @@ class HistoryFilter(forms.Form):
 
 
 def for_list(cases: QuerySet[Case], user: User) -> QuerySet[Case]:
-    """With what a row of the history shows: owner, tags, first slide (``cover``), own last reading."""
+    """With what a row of the history shows: owner, tags, first slide (``cover``), own last reading, and how many
+    images read malignant."""
     cover = Slide.objects.filter(case=OuterRef("pk")).order_by("added_at", "original_name").values("pk")[:1]
     mine = Review.objects.filter(case=OuterRef("pk"), author=user).order_by("-created_at").values("reading")[:1]
+    malignant = (
+        Analysis.objects.filter(slide__case=OuterRef("pk"), is_current=True, verdict=Verdict.MALIGNANT)
+        .order_by()
+        .values("slide__case")
+        .annotate(count=Count("pk"))
+        .values("count")
+    )
     return (
         cases.select_related("owner")
         .prefetch_related("tags")
-        .annotate(cover=Subquery(cover), my_reading=Subquery(mine))
+        .annotate(cover=Subquery(cover), my_reading=Subquery(mine), malignant_images=Subquery(malignant))
     )
 
 

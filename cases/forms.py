@@ -76,6 +76,7 @@ class EditCaseForm(CaseForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.fields["overlap"].help_text += " A new one is used the next time that the case is analysed."
         assigned: forms.ModelChoiceField[User] = self.fields["assigned_to"]  # type: ignore[assignment]
         assigned.queryset = reviewers()
         assigned.label = "Second reader"

@@ -42,6 +42,21 @@ class TooLargeMiddleware:
         return self.get_response(request)
 
 
+class MethodMiddleware:
+    """A page for whoever opens an address that only takes forms; Django answers with nothing at all."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        answer = self.get_response(request)
+        if answer.status_code != 405 or answer.content or not request.accepts("text/html"):
+            return answer
+        page = render(request, "405.html", status=405)
+        page["Allow"] = answer["Allow"]
+        return page
+
+
 class BusyMiddleware:
     """Answers 429 where too much waits already; the API's views answer in their own format."""
 

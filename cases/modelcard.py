@@ -10,7 +10,14 @@ from inference.models import ModelVersion
 
 Line = tuple[str, str]
 #: Names that are no words.
-SPELT = {"auc": "AUC", "ece": "ECE", "f1": "F1", "brier": "Brier score"}
+SPELT = {
+    "auc": "AUC", "ece": "expected calibration error", "f1": "F1", "brier": "Brier score",
+    "decided_share": "share of images decided", "decided_error": "wrong among the decided",
+    "benign_wrong": "wrong among benign verdicts", "malignant_wrong": "wrong among malignant verdicts",
+    "breakhis": "BreakHis", "breakhis-tile": "BreakHis tiles", "ucsb": "UCSB",
+    "head_strength": "inverse regularisation of the head", "minutes": "minutes of training",
+    "auxiliary_patches": "IDC patches beside",
+}  # fmt: skip
 
 
 def lines(model: ModelVersion) -> dict[str, list[Line]]:
@@ -32,7 +39,7 @@ def runtimes(model: ModelVersion) -> list[Line]:
 def _flat(values: dict[str, Any], prefix: str = "") -> list[Line]:
     found: list[Line] = []
     for name, value in values.items():
-        label = f"{prefix}, {_spelt(name)}" if prefix else _spelt(name).capitalize()
+        label = f"{prefix}, {_spelt(name)}" if prefix else _spelt(name)[:1].upper() + _spelt(name)[1:]
         if isinstance(value, dict) and any(isinstance(inner, dict) for inner in value.values()):
             found += _flat(value, label)
         elif isinstance(value, dict):

@@ -213,6 +213,23 @@ def natural(slide: Slide) -> list[tuple[int, int, str]]:
     return [(1, int(part), "") if part.isdecimal() else (0, 0, part) for part in parts]
 
 
+def against_the_mean(case: Case, slides: Iterable[Slide]) -> list[Slide]:
+    """Slides that read malignant in a case whose mean does not, most suspicious first: a mean must hide none."""
+    if not case.verdict or case.verdict == Verdict.MALIGNANT:
+        return []
+    read = [(slide.analysis.probability or 0.0, slide) for slide in slides
+            if slide.analysis and slide.analysis.verdict == Verdict.MALIGNANT]  # fmt: skip
+    return [slide for _, slide in sorted(read, key=lambda pair: -pair[0])]
+
+
+def twins(slides: Iterable[Slide]) -> list[list[Slide]]:
+    """Slides of a case that were made from the same file, so that it counts more than once in the mean."""
+    by_content: dict[str, list[Slide]] = {}
+    for slide in slides:
+        by_content.setdefault(slide.sha256, []).append(slide)
+    return [same for same in by_content.values() if len(same) > 1]
+
+
 def verdict_counts(slides: Iterable[Slide]) -> Counter[str]:
     """How many slides have which verdict; those without a result are not counted."""
     return Counter(slide.analysis.verdict for slide in slides if slide.analysis and slide.analysis.verdict)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from django.db.models import Q
+from django.db.models import Count, Q
 
 from inference.models import ModelVersion, Verdict
 
@@ -94,11 +94,12 @@ class Statistics:
 
 
 def latest_reviews(user: User) -> list[Review]:
-    """Each reader's last reading of each case that this person may see. Others' readings of blinded
-    cases are left out."""
+    """Each reader's last reading of each case that this person may see. Others' readings of cases that are
+    still blind (as :func:`cases.services.is_blind` has it) are left out."""
+    blind = Case.objects.filter(is_blinded=True).annotate(readers=Count("reviews__author", distinct=True))
     reviews = (
         Review.objects.filter(case__in=Case.objects.visible_to(user))
-        .filter(Q(author=user) | Q(case__is_blinded=False))
+        .exclude(~Q(author=user) & Q(case__in=blind.filter(readers__lt=2)))
         .exclude(verdict="")
         .order_by("created_at")
         .values_list("case_id", "author_id", "reading", "verdict", "probability", "created_at", "model_version_id")

@@ -88,6 +88,7 @@ MIDDLEWARE = [
     "allauth.usersessions.middleware.UserSessionsMiddleware",
     "cases.middleware.TimeZoneMiddleware",
     "cases.reads.TrailMiddleware",
+    "cases.middleware.MethodMiddleware",
     "cases.middleware.BusyMiddleware",
 ]
 

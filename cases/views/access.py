@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+from urllib.parse import urlsplit
 
+from django.contrib import messages
 from django.contrib.auth.models import AnonymousUser
-from django.http import HttpRequest
+from django.contrib.auth.views import redirect_to_login
+from django.http import HttpRequest, HttpResponseBase, JsonResponse
 from django.shortcuts import get_object_or_404
+from django.utils.http import url_has_allowed_host_and_scheme
 
 from cases.models import Case, Slide, User
 
@@ -15,6 +22,38 @@ class SignedInRequest(HttpRequest):
     """A request behind ``login_required``."""
 
     user: User  # type: ignore[assignment]
+
+
+def wants_json(request: HttpRequest) -> bool:
+    """Whether a script asks, not a browser's form."""
+    return request.accepts("application/json") and not request.accepts("text/html")
+
+
+def login_required(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponseBase]:
+    """Django's, but whose session ended while they wrote comes back to the page of the form, not to the address that
+    takes it; and a script is told in its own format."""
+
+    @wraps(view)
+    def asked(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        if request.user.is_authenticated:
+            return view(request, *args, **kwargs)
+        if request.method in ("GET", "HEAD"):
+            return redirect_to_login(request.get_full_path())
+        if wants_json(request):
+            problem = {"filename": "", "code": "signed_out", "reason": "was not taken: you are signed out"}
+            return JsonResponse({"slides": [], "errors": [problem]}, status=401)
+        messages.warning(request, "You were signed out meanwhile, so nothing was recorded. Sign in and send it again.")
+        return redirect_to_login(_page_of_the_form(request))
+
+    return asked
+
+
+def _page_of_the_form(request: HttpRequest) -> str:
+    came_from = request.headers.get("Referer", "")
+    if not url_has_allowed_host_and_scheme(came_from, {request.get_host()}, require_https=request.is_secure()):
+        return "/"
+    found = urlsplit(came_from)
+    return f"{found.path}?{found.query}" if found.query else found.path
 
 
 def get_case(user: User | AnonymousUser, pk: uuid.UUID) -> Case:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from django.contrib import messages
-from django.contrib.auth.decorators import login_required
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_POST
 
 from cases.forms import PreferencesForm
 
-from .access import SignedInRequest
+from .access import SignedInRequest, login_required
 
 
 @login_required

@@ -9,7 +9,6 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib import messages
-from django.contrib.auth.decorators import login_required
 from django.core.files.uploadedfile import UploadedFile
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
@@ -26,12 +25,7 @@ from cases.progress import case_progress
 from inference.models import State, Verdict
 from inference.registry import NoModel
 
-from .access import SignedInRequest, get_case, get_own_case
-
-
-def wants_json(request: HttpRequest) -> bool:
-    """Whether a script asks, not a browser's form."""
-    return request.accepts("application/json") and not request.accepts("text/html")
+from .access import SignedInRequest, get_case, get_own_case, login_required, wants_json
 
 
 def _addresses(found: Case) -> dict[str, str]:
@@ -105,6 +99,8 @@ def case(request: SignedInRequest, pk: uuid.UUID) -> HttpResponse:
             if analysis.probability is not None and analysis.verdict != Verdict.OUT_OF_DOMAIN
         ),
         "in_domain": sum(counts.values()) - counts[Verdict.OUT_OF_DOMAIN],
+        "against": services.against_the_mean(found, slides),
+        "twins": services.twins(slides),
         "mixed_models": len({analysis.model_version_id for analysis in analyses if analysis.verdict}) > 1,
         "reviews": [review for review in reviews if not blind or review.author_id == request.user.pk],
         "is_blind": blind,

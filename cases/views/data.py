@@ -8,7 +8,6 @@ from django import forms
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth import logout
-from django.contrib.auth.decorators import login_required
 from django.http import FileResponse, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.cache import cache_control
@@ -19,7 +18,7 @@ from cases import audit, datarights
 from cases.models import Event, User
 from cases.space import require_space
 
-from .access import SignedInRequest
+from .access import SignedInRequest, login_required
 
 
 class EraseForm(forms.Form):

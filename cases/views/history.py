@@ -6,7 +6,6 @@ import uuid
 from typing import Any
 
 from django.contrib import messages
-from django.contrib.auth.decorators import login_required
 from django.core.paginator import Paginator
 from django.db.models import Count, Exists, Q
 from django.http import HttpResponse
@@ -21,7 +20,7 @@ from cases.tokens import ApiToken
 from inference.models import ModelVersion, Verdict
 from inference.registry import NoModel
 
-from .access import SignedInRequest
+from .access import SignedInRequest, login_required
 
 PAGE = 25
 BULK_MAX = 500
@@ -98,7 +97,7 @@ def bulk(request: SignedInRequest) -> HttpResponse:
         return export.response(cases, request.user, action)
     own = Case.objects.editable_by(request.user).filter(pk__in=chosen)
     if action == "delete" and not request.POST.get("confirmed"):
-        context: dict[str, Any] = {"cases": own, "next": back}
+        context: dict[str, Any] = {"cases": own, "others": len(set(chosen)) - len(own), "next": back}
         return render(request, "cases/bulk_delete.html", context)
     if action == "delete":
         count = len(own)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.http import url_has_allowed_host_and_scheme
@@ -17,7 +16,7 @@ from cases.models import Theme
 from inference import queue, registry
 from inference.models import Analysis, ModelVersion, State
 
-from .access import SignedInRequest
+from .access import SignedInRequest, login_required
 
 
 @require_GET

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import uuid
 
-from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.utils.text import slugify
@@ -14,7 +13,7 @@ from django.views.decorators.http import require_GET
 from cases import report as reports
 from cases.models import Case, Report
 
-from .access import SignedInRequest, get_case
+from .access import SignedInRequest, get_case, login_required
 
 
 @login_required

@@ -6,7 +6,6 @@ import uuid
 
 import numpy as np
 from django.contrib import messages
-from django.contrib.auth.decorators import login_required
 from django.http import Http404, HttpResponse, HttpResponseBase, JsonResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.cache import cache_control
@@ -22,7 +21,7 @@ from inference.engine.image import ImageError
 from inference.models import PatchTable, Verdict
 from inference.registry import NoModel
 
-from .access import SignedInRequest, get_own_slide, get_slide
+from .access import SignedInRequest, get_own_slide, get_slide, login_required
 from .case import order_slides
 
 #: How a case's images may be ordered on its page; its neighbours follow the same order. By name without any.

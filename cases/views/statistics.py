@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from django.contrib.auth.decorators import login_required
 from django.http import HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_GET
@@ -11,7 +10,7 @@ from cases import statcharts
 from cases import statistics as figures
 from inference.models import Verdict
 
-from .access import SignedInRequest
+from .access import SignedInRequest, login_required
 
 
 @login_required

@@ -6,7 +6,6 @@ import csv
 import json
 import uuid
 
-from django.contrib.auth.decorators import login_required
 from django.core.paginator import Paginator
 from django.http import Http404, HttpResponse
 from django.shortcuts import render
@@ -17,7 +16,7 @@ from cases import audit
 from cases.export import safe_cell
 from cases.models import Event
 
-from .access import SignedInRequest, get_case
+from .access import SignedInRequest, get_case, login_required
 
 PAGE = 100
 COLUMNS = ["id", "at", "kind", "case", "about", "actor", "address", "detail", "seal"]

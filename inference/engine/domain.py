@@ -6,12 +6,14 @@ answer in every runtime. Rules name the plain cases; a Mahalanobis distance to r
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+from .grid import PATCH
 
 if TYPE_CHECKING:
     from .checkpoint import Metadata
@@ -39,6 +41,10 @@ REASONS = {
     "unlike": "The image does not look like the H&E breast tissue that the model knows.",
 }
 BLURRED = "The image looks out of focus: fine detail is missing, so treat the result with care."
+SMALL = (
+    "The image is smaller than a patch (224 px), so part of what the network read is its mirrored edge. No such image "
+    "was among those the model was measured on: treat the result with care."
+)
 DARK = "The image is unusually dark: treat the result with care."
 
 
@@ -140,9 +146,9 @@ def distance(values: NDArray[np.float64], gate: dict) -> float:
 def check(image: NDArray[np.uint8] | Image.Image, metadata: Metadata) -> DomainResult:
     """Judge an image of mode RGB, or its pixels uint8 (H, W, 3). All is in domain where the checkpoint has no gate."""
     gate = metadata.domain
-    if gate is None:
-        return DomainResult(True)
-    return judge_statistics(statistics(reduced(image)), gate)
+    found = DomainResult(True) if gate is None else judge_statistics(statistics(reduced(image)), gate)
+    size = image.size if isinstance(image, Image.Image) else image.shape[:2]
+    return replace(found, warnings=[*found.warnings, SMALL]) if found.in_domain and min(size) < PATCH else found
 
 
 def judge_statistics(values: NDArray[np.float64], gate: dict) -> DomainResult:

@@ -32,10 +32,35 @@ for (const menu of document.querySelectorAll("[data-menu]")) {
 }
 
 const offline = document.querySelector("[data-offline]");
-const showConnection = () => { if (offline) offline.hidden = navigator.onLine; };
+const showConnection = () => {
+  if (offline) offline.hidden = navigator.onLine;
+  if (light && !navigator.onLine) light.dataset.state = "unknown";
+};
 addEventListener("online", showConnection);
 addEventListener("offline", showConnection);
 showConnection();
+
+// What was being written lives as long as the window, until it has arrived: a session may end meanwhile.
+for (const form of document.querySelectorAll("[data-draft]")) {
+  const name = `draft ${form.getAttribute("action")}`;
+  const fields = () => [...new FormData(form)].filter(([field]) => field !== "csrfmiddlewaretoken");
+  if (sessionStorage.getItem(`${name} sent`) && document.querySelector(".notice.success")) sessionStorage.removeItem(name);
+  sessionStorage.removeItem(`${name} sent`);
+  for (const [field, value] of JSON.parse(sessionStorage.getItem(name) || "[]")) {
+    const control = form.elements[field];
+    if (control) control.value = value;
+    if (value) form.closest("details")?.setAttribute("open", "");
+  }
+  form.addEventListener("input", () => sessionStorage.setItem(name, JSON.stringify(fields())));
+  form.addEventListener("submit", () => sessionStorage.setItem(`${name} sent`, "yes"));
+}
+for (const form of document.querySelectorAll("[data-sign-out]")) form.addEventListener("submit", () => sessionStorage.clear());
+if (location.hash === "#review") document.querySelector("#review details")?.setAttribute("open", "");
+
+// The way back to the cases keeps the search and the filters that were there.
+const history = document.querySelector("[data-history]")?.dataset.history;
+if (history === "here") sessionStorage.setItem("history", location.search);
+for (const link of document.querySelectorAll("a[data-back-to-history]")) link.search = sessionStorage.getItem("history") || "";
 
 for (const field of document.querySelectorAll("[data-select]")) {
   field.focus();

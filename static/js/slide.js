@@ -6,7 +6,7 @@ import { Viewer } from "./viewer.js";
 const data = JSON.parse(document.getElementById("viewer-data").textContent);
 const box = document.querySelector("[data-viewer]");
 const find = (name) => document.querySelector(`[data-${name}]`);
-const percent = (value) => `${(100 * value).toFixed(1)} %`;
+const percent = (value) => `${(100 * value).toFixed(1)}\u00a0%`;
 const LAYERS = ["patch", "activation", "none"];
 
 const canvas = find("canvas");
@@ -16,6 +16,8 @@ const surface = patches.length ? patchSurface(data) : null;
 let viewer = null;
 let picture = null;
 let activation = null;
+// How the maps were last looked at in this window, so that going from image to image changes nothing.
+const kept = JSON.parse(sessionStorage.getItem("viewer") || "{}");
 let layer = surface ? "patch" : "none";
 let threshold = 0;
 let shown = null;
@@ -44,9 +46,13 @@ async function start() {
   if (!surface) return;
   viewer.onhover = hover;
   viewer.onpick = pick;
-  viewer.opacity = find("opacity").value / 100;
   legend();
-  setLayer("patch");
+  for (const name of ["opacity", "threshold"]) if (kept[name]) setShare(name, kept[name]);
+  viewer.opacity = find("opacity").value / 100;
+  threshold = find("threshold").value / 100;
+  find("grid").checked = Boolean(kept.grid);
+  showGrid();
+  setLayer(LAYERS.includes(kept.layer) ? kept.layer : "patch");
   for (const target of document.querySelectorAll("[data-patch-canvas]")) drawPatch(target, Number(target.dataset.patchCanvas));
 }
 
@@ -64,6 +70,21 @@ async function tileSource(address) {
   throw new Error(`${address} could not be loaded`);
 }
 
+function keep(name, value) {
+  kept[name] = value;
+  sessionStorage.setItem("viewer", JSON.stringify(kept));
+}
+
+function setShare(name, value) {
+  find(name).value = value;
+  find(`${name}-out`).textContent = `${value} %`;
+}
+
+function showGrid() {
+  viewer.boxes = find("grid").checked ? patches.map(bounds) : [];
+  viewer.draw();
+}
+
 function say(text) {
   const note = find("note");
   if (!note) return;
@@ -75,8 +96,8 @@ async function setLayer(name) {
   layer = name;
   for (const button of document.querySelectorAll("[data-layer]")) button.setAttribute("aria-pressed", String(button.dataset.layer === name));
   find("legend").hidden = name === "none";
-  find("legend-low").textContent = name === "activation" ? "speaks for benign" : "0 % malignant";
-  find("legend-high").textContent = name === "activation" ? "for malignant" : "100 %";
+  find("legend-low").textContent = name === "activation" ? "benign" : "0 % malignant";
+  find("legend-high").textContent = name === "activation" ? "malignant" : "100 %";
   if (name === "activation" && !activation) {
     try {
       activation = await greySurface(data.activation);
@@ -86,6 +107,11 @@ async function setLayer(name) {
     }
   }
   paint();
+}
+
+function chooseLayer(name) {
+  keep("layer", name);
+  setLayer(name);
 }
 
 function paint() {
@@ -177,9 +203,11 @@ async function open(index) {
   const dialog = find("dialog");
   shown = index;
   const [x, y, value] = patches[index];
+  const [, , width, height] = bounds(patches[index]);
   const rank = ranked.indexOf(index);
   find("dialog-title").textContent = `Patch ${index + 1} of ${patches.length}`;
   find("dialog-text").textContent = `Raw probability of malignancy ${percent(value)} · at ${x}, ${y} px · rank ${rank + 1} of ${patches.length} by suspicion`;
+  find("dialog-caption").textContent = width < data.patch || height < data.patch ? "As the network saw it; past the edge it saw the image mirrored" : "As the network saw it";
   find("dialog-prev").disabled = rank === patches.length - 1;
   find("dialog-next").disabled = rank === 0;
   if (!dialog.open) dialog.showModal();
@@ -192,22 +220,24 @@ async function open(index) {
 if (surface) {
   find("opacity").addEventListener("input", (event) => {
     viewer.opacity = event.target.value / 100;
-    find("opacity-out").textContent = `${event.target.value} %`;
+    setShare("opacity", event.target.value);
+    keep("opacity", event.target.value);
     viewer.draw();
   });
   find("threshold").addEventListener("input", (event) => {
     threshold = event.target.value / 100;
-    find("threshold-out").textContent = `${event.target.value} %`;
+    setShare("threshold", event.target.value);
+    keep("threshold", event.target.value);
     paint();
   });
   find("grid").addEventListener("change", (event) => {
-    viewer.boxes = event.target.checked ? patches.map(bounds) : [];
-    viewer.draw();
+    keep("grid", event.target.checked);
+    showGrid();
   });
   document.addEventListener("click", (event) => {
     const button = event.target.closest("[data-patch], [data-layer]");
     if (!button) return;
-    if (button.dataset.layer) setLayer(button.dataset.layer);
+    if (button.dataset.layer) chooseLayer(button.dataset.layer);
     else open(Number(button.dataset.patch));
   });
   for (const button of document.querySelectorAll("[data-patch]")) {
@@ -218,6 +248,10 @@ if (surface) {
   const step = (by) => open(ranked[ranked.indexOf(shown) + by]);
   find("dialog-prev").addEventListener("click", () => step(1));
   find("dialog-next").addEventListener("click", () => step(-1));
+  find("dialog").addEventListener("keydown", (event) => {
+    const button = { ArrowLeft: "dialog-prev", ArrowRight: "dialog-next" }[event.key];
+    if (button) find(button).click();
+  });
   find("dialog").addEventListener("close", () => light(null));
 }
 
@@ -235,5 +269,5 @@ document.addEventListener("keydown", (event) => {
   else if (key === "+" || key === "=") actions.in();
   else if (key === "-") actions.out();
   else if (key === "0") actions.fit();
-  else if (key === "m" && surface) setLayer(LAYERS[(LAYERS.indexOf(layer) + 1) % LAYERS.length]);
+  else if (key === "m" && surface) chooseLayer(LAYERS[(LAYERS.indexOf(layer) + 1) % LAYERS.length]);
 });

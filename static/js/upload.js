@@ -3,6 +3,7 @@
 
 const TYPES = /\.(png|jpe?g|bmp|tiff?)$/i;
 const AT_ONCE = 3;
+const SIGNED_OUT = "you are signed out; sign in again in another window, then send once more from here";
 const size = (bytes) => bytes < 1e6 ? `${Math.max(1, Math.round(bytes / 1e3))} kB` : `${(bytes / 1e6).toFixed(1)} MB`;
 
 for (const form of document.querySelectorAll("[data-upload]")) upload(form);
@@ -18,6 +19,7 @@ function upload(form) {
   const maxFiles = Number(zone.dataset.maxFiles);
   let entries = [];
   let busy = false;
+  let token = form.elements.csrfmiddlewaretoken.value;
   const single = "single" in form.dataset;
 
   const folder = document.createElement("input");
@@ -42,11 +44,11 @@ function upload(form) {
   function add(files, fromFolder) {
     let rest = 0;
     if (single && files.length) {
-      // Here a new image takes the place of the last.
+      // Here a new image takes the place of the last; of several the first that can be taken.
       for (const entry of entries) entry.item.remove();
       entries = [];
       rest = files.length - 1;
-      files = [files[0]];
+      files = [[...files].find((file) => !problem(file)) ?? files[0]];
     }
     for (const file of files) {
       if (fromFolder && (!TYPES.test(file.name) || file.name.startsWith("."))) continue;
@@ -102,23 +104,43 @@ function upload(form) {
     entry.state = state;
     entry.item.classList.toggle("bad-file", state === "bad");
     entry.item.classList.toggle("sent", state === "sent");
+    entry.remove.hidden = state === "sent";
     if (text) entry.facts.textContent = text;
   }
 
   function show() {
     const ready = entries.filter((entry) => entry.state === "ready");
     const bad = entries.filter((entry) => entry.state === "bad").length;
-    summary.textContent = entries.length
-      ? `${ready.length} image${ready.length === 1 ? "" : "s"} to send, ${size(ready.reduce((sum, entry) => sum + entry.file.size, 0))}${bad ? `; ${bad} can’t be taken` : ""}` : "";
-    send.disabled = busy || (form.dataset.uploadTo ? !ready.length : entries.length > 0 && !ready.length);
+    const sent = entries.length - ready.length - bad;
+    const parts = [];
+    if (sent) parts.push(`${sent} image${sent === 1 ? "" : "s"} arrived`);
+    if (ready.length) parts.push(`${ready.length} image${ready.length === 1 ? "" : "s"} to send, ${size(ready.reduce((sum, entry) => sum + entry.file.size, 0))}`);
+    if (bad) parts.push(`${bad} can’t be taken`);
+    summary.textContent = parts.join("; ");
+    send.disabled = busy || !ready.length;
   }
 
-  function post(address, body, onprogress) {
+  // The page as it is now holds the token of whoever is signed in now, also after signing in again in another window.
+  async function renewToken() {
+    const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
+    const page = new DOMParser().parseFromString(answer.redirected ? "" : await answer.text(), "text/html");
+    const found = page.querySelector("[data-upload] [name=csrfmiddlewaretoken]");
+    if (found) token = found.value;
+    return Boolean(found);
+  }
+
+  async function post(address, body, onprogress) {
+    const answer = await postOnce(address, body, onprogress);
+    if (![401, 403].includes(answer.status) || !await renewToken()) return answer;
+    return postOnce(address, body, onprogress);
+  }
+
+  function postOnce(address, body, onprogress) {
     return new Promise((resolve, reject) => {
       const request = new XMLHttpRequest();
       request.open("POST", address);
       request.setRequestHeader("Accept", "application/json");
-      request.setRequestHeader("X-CSRFToken", form.elements.csrfmiddlewaretoken.value);
+      request.setRequestHeader("X-CSRFToken", token);
       if (onprogress) request.upload.addEventListener("progress", (event) => event.lengthComputable && onprogress(event.loaded / event.total));
       request.addEventListener("load", () => {
         let data = null;
@@ -144,17 +166,19 @@ function upload(form) {
         entry.url = answer.data.slides[0].url;
         mark(entry, "sent", "arrived");
       }
-      else if (answer.status === 403) mark(entry, "bad", "your session has expired; sign in again in another window");
+      else if ([401, 403].includes(answer.status)) mark(entry, "ready", `not sent: ${SIGNED_OUT}`);
+      else if (answer.status === 429 || answer.status >= 500) mark(entry, "ready", answer.data?.errors?.[0]?.reason || `not taken at the moment (${answer.status})`);
       else mark(entry, "bad", answer.data?.errors?.[0]?.reason || `was refused (${answer.status})`);
     } catch (error) {
-      mark(entry, "bad", `did not arrive: ${error.message}`);
+      // It may arrive at the next try.
+      mark(entry, "ready", `did not arrive: ${error.message}`);
     }
     bar.remove();
     return entry.state === "sent";
   }
 
   async function openCase() {
-    if (form.dataset.uploadTo) return { add_slides: form.dataset.uploadTo, url: location.pathname };
+    if (form.dataset.uploadTo) return { add_slides: form.dataset.uploadTo, url: form.dataset.caseUrl || location.pathname };
     const body = new FormData(form);
     body.delete("images");
     if (!body.get("title")) body.set("title", entries.find((entry) => entry.state === "ready").file.name.replace(/\.[^.]+$/, ""));
@@ -171,14 +195,14 @@ function upload(form) {
       }
       return null;
     }
-    throw new Error(answer.status === 403 ? "Your session has expired. Sign in again in another window, then send once more." : `The server answered ${answer.status}.`);
+    throw new Error([401, 403].includes(answer.status) ? `Not sent: ${SIGNED_OUT}.` : `The server answered ${answer.status}.`);
   }
 
   form.addEventListener("submit", async (event) => {
     const ready = entries.filter((entry) => entry.state === "ready");
     if (!ready.length) {
       // Without images a new case is an ordinary form.
-      if (!form.dataset.uploadTo && !entries.length) return;
+      if (event.submitter?.matches("[data-empty]") && !entries.length) return;
       event.preventDefault();
       return;
     }
@@ -193,6 +217,7 @@ function upload(form) {
       const opened = await openCase();
       if (!opened) return;
       form.dataset.uploadTo = opened.add_slides;
+      form.dataset.caseUrl = opened.url;
       let done = 0;
       let arrived = 0;
       const waiting = [...ready];
@@ -205,6 +230,8 @@ function upload(form) {
         }
       };
       await Promise.all(Array.from({ length: Math.min(AT_ONCE, ready.length) }, step));
+      const left = entries.filter((entry) => entry.state === "ready").length;
+      if (left) throw new Error(`${arrived} of ${ready.length} images arrived and stay. Why the others did not stands beside them; send once more for these.`);
       const refused = entries.filter((entry) => entry.state === "bad");
       if (!refused.length) return location.assign(single && ready[0].url || opened.url);
       text.textContent = `${arrived} of ${entries.length} images arrived; the reasons for the others stand beside them.`;

@@ -136,9 +136,12 @@ export class Viewer {
       context.drawImage(this.layer, from.x, from.y, to.x - from.x, to.y - from.y);
       context.globalAlpha = 1;
     }
-    context.strokeStyle = "rgb(255 255 255 / .55)";
-    context.lineWidth = 1;
-    for (const box of this.boxes) this.outline(box);
+    // Dark under light, so that it shows on pale and on dark tissue.
+    for (const [width, style] of [[3, "rgb(0 0 0 / .35)"], [1, "rgb(255 255 255 / .8)"]]) {
+      context.lineWidth = width;
+      context.strokeStyle = style;
+      for (const box of this.boxes) this.outline(box);
+    }
     if (this.lit) {
       context.lineWidth = 4;
       context.strokeStyle = "rgb(0 0 0 / .75)";
@@ -175,7 +178,7 @@ export class Viewer {
       const { deltaY, ctrlKey } = event.originalEvent;
       event.preventDefaultAction = true;
       // Scrolling the page over the image stays scrolling; with Ctrl (a pinch on a touchpad) or once zoomed it zooms.
-      if (!ctrlKey && this.fitted && deltaY > 0) {
+      if (!ctrlKey && this.fitted && (deltaY > 0 || scrollY > 0)) {
         event.preventDefault = false;
         return;
       }

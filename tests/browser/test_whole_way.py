@@ -114,7 +114,7 @@ def look_around(page: Page) -> None:
     assert canvas.screenshot() != before
     page.get_by_role("button", name="Fit the image").click()
     page.get_by_role("button", name="Activation").click()
-    expect(page.locator("[data-legend-high]")).to_have_text("for malignant")
+    expect(page.locator("[data-legend-high]")).to_have_text("malignant")
     page.get_by_role("button", name="Patches", exact=True).click()
     page.locator("[data-threshold]").fill("100")
     expect(page.locator("[data-threshold-out]")).to_have_text("100 %")

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image, ImageFilter
 
 from inference.engine.checkpoint import Metadata, read_metadata
-from inference.engine.domain import REASONS, STATISTICS, check, reduced, statistics
+from inference.engine.domain import REASONS, SMALL, STATISTICS, check, reduced, statistics
 from tests.conftest import BUNDLED
 
 SHAPES = [(16, 16), (224, 224), (460, 700), (30, 900), (1500, 1300)]
@@ -38,6 +38,13 @@ def test_shares_by_hand():
     assert [values[f"{c}_share"] for c in ("red", "green", "blue")] == pytest.approx([0.2, 0.6, 0.2], abs=0.01)
     assert values["magenta"] == 1
     assert values["exposure"] == pytest.approx(0.5, abs=0.01)
+
+
+def test_an_image_smaller_than_a_patch_is_warned_of():
+    for size in ((60, 300), (300, 223)):
+        assert check(np.zeros((*size, 3), np.uint8), Metadata("x", "1")).warnings == [SMALL]
+        assert check(Image.new("RGB", size), Metadata("x", "1")).warnings == [SMALL]
+    assert check(np.zeros((224, 224, 3), np.uint8), Metadata("x", "1")).warnings == []
 
 
 def test_without_a_gate_all_is_in_domain():

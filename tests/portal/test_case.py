@@ -37,6 +37,27 @@ def test_it_leaves_out_of_domain_images_out(client: Client, case: Case, finish: 
     assert "This is no H&amp;E." in page
 
 
+def test_a_mean_hides_no_malignant_image(client: Client, case: Case, finish: Finish) -> None:
+    finish(0.1, "a.png")
+    finish(0.1, "b.png")
+    assert "malignant by itself" not in client.get(case.get_absolute_url()).content.decode()
+    small = finish(0.9, "small-lesion.png")
+    page = client.get(case.get_absolute_url()).content.decode()
+    assert "1 image reads malignant by itself" in page
+    assert f'href="{small.get_absolute_url()}?order=high">small-lesion.png</a> (90.0\N{NO-BREAK SPACE}%)' in page
+    assert "1 malignant image<" in client.get(reverse("cases:history")).content.decode()
+    for name in ("c.png", "d.png"):
+        finish(0.95, name)
+    assert "malignant by itself" not in client.get(case.get_absolute_url()).content.decode()  # now the case is as well
+
+
+def test_it_says_which_images_count_twice(client: Client, case: Case, finish: Finish) -> None:
+    finish(0.1, "a.png")
+    assert "The same file counts" not in client.get(case.get_absolute_url()).content.decode()
+    finish(0.1, "copy-of-a.png")
+    assert "counts 2 times in the mean: a.png, copy-of-a.png." in client.get(case.get_absolute_url()).content.decode()
+
+
 def test_it_never_rounds_up_to_certainty(client: Client, case: Case, finish: Finish) -> None:
     finish(0.99999)
     page = client.get(case.get_absolute_url()).content.decode()

@@ -98,6 +98,11 @@ def test_bulk_delete_asks_and_spares_others_cases(client: Client, three: list[Ca
     assert set(Case.objects.values_list("title", flat=True)) == {"Beta", "Gamma", "Foreign"}
 
 
+def test_bulk_delete_says_what_stays(client_of: Callable, reviewer: User, three: list[Case]) -> None:
+    answer = client_of(reviewer).post(reverse("cases:bulk"), {"action": "delete", "case": [c.pk for c in three]})
+    assert "3 of the ticked cases are not yours and stay." in answer.content.decode()
+
+
 def test_bulk_never_leads_to_another_site(client: Client, three: list[Case]) -> None:
     answer = client.post(reverse("cases:bulk"), {"action": "rerun", "next": "https://evil.example/"})
     assert answer.headers["Location"] == HISTORY

@@ -83,6 +83,21 @@ def test_anonymous_people_are_asked_to_sign_in() -> None:
     assert Client().get(NEW).headers["Location"].startswith("/accounts/login/")
 
 
+def test_whose_session_ended_while_they_wrote_comes_back_to_the_form(case: Case) -> None:
+    client = Client()
+    review = reverse("cases:review", args=[case.pk])
+    came_from = f"http://testserver{case.get_absolute_url()}?order=high"
+    answer = client.post(review, {"reading": "benign"}, headers={"Referer": came_from})
+    assert answer.headers["Location"] == f"/accounts/login/?next={case.get_absolute_url()}%3Forder%3Dhigh"
+    assert "nothing was recorded" in client.get(answer.headers["Location"]).content.decode()
+    elsewhere = client.post(review, {"reading": "benign"}, headers={"Referer": "https://example.org/cases/"})
+    assert elsewhere.headers["Location"] == "/accounts/login/?next=/"
+    script = client.post(
+        reverse("cases:add_slides", args=[case.pk]), {"images": upload()}, headers={"Accept": "application/json"}
+    )
+    assert (script.status_code, script.json()["errors"][0]["code"]) == (401, "signed_out")
+
+
 def test_edit_assigns_a_second_reader(
     client: Client, case: Case, reviewer: User, charlie: User, client_of: Callable
 ) -> None:

@@ -85,9 +85,15 @@ def test_a_missing_page_wears_the_design() -> None:
     assert "There is nothing here" in answer.content.decode()
 
 
-@pytest.mark.parametrize("code", [400, 403, 404, 413, 429, 500])
+@pytest.mark.parametrize("code", [400, 403, 404, 405, 413, 429, 500])
 def test_error_pages_need_nothing(code: int) -> None:
     assert str(code) in render_to_string(f"{code}.html")
+
+
+def test_an_address_that_only_takes_forms_says_so(client: Client, case: Case) -> None:
+    answer = client.get(reverse("cases:review", args=[case.pk]))
+    assert (answer.status_code, answer["Allow"]) == (405, "POST")
+    assert "only takes what a form sends" in answer.content.decode()
 
 
 def test_an_expired_form_is_explained(alice: User) -> None:
@@ -151,6 +157,6 @@ def test_the_model_tells_its_figures(client: Client, model: ModelVersion) -> Non
     metadata = {"metrics": {"out_of_fold": {"breakhis": {"auc": 0.84}}}, "training": {"groups": ["a"] * 48}}
     ModelVersion.objects.update(metadata=metadata)
     page = client.get(reverse("cases:model", args=[model.pk])).content.decode()
-    assert "Out of fold, breakhis" in page
+    assert "Out of fold, BreakHis" in page
     assert "AUC 0.840" in page
     assert "<dd>48</dd>" in page

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from django.template.loader import render_to_string
 from django.test import Client
 from django.urls import reverse
 
+from cases import report as reports
 from cases import services
 from cases.models import Case, Report, User
+from tests.factories import add_slide
 
 from .conftest import Finish
 
@@ -49,3 +52,13 @@ def test_whoever_holds_it_can_check_it(client: Client, case: Case, done: object,
 def test_strangers_get_none(case: Case, charlie: User, client_of: Callable) -> None:
     assert client_of(charlie).get(reverse("cases:report", args=[case.pk])).status_code == 404
     assert not Report.objects.exists()
+
+
+def test_it_says_what_is_not_finished_and_which_images_the_mean_hides(case: Case, alice: User, finish: Finish) -> None:
+    for probability, name in ((0.1, "a.png"), (0.1, "b.png"), (0.9, "lesion.png")):
+        finish(probability, name)
+    add_slide(case, "waits.png")
+    context = reports._context(Case.objects.get(pk=case.pk), alice, Report(case=case, author=alice), "https://x")
+    page = render_to_string("cases/report.html", context)
+    assert "1 of 4 images was not analysed yet" in page
+    assert "lesion.png (90.0\N{NO-BREAK SPACE}%)" in page and "malignant by itself" in page

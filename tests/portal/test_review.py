@@ -57,6 +57,18 @@ def test_a_blinded_reading_stays_hidden_until_two_have_read(
     assert "second opinion" in client.get(case.get_absolute_url()).content.decode()
 
 
+def test_statistics_count_a_blinded_case_once_two_have_read(
+    client: Client, case: Case, alice: User, reviewer: User, finish: Finish, client_of: Callable
+) -> None:
+    finish(0.2)
+    Case.objects.filter(pk=case.pk).update(is_blinded=True)
+    sign(client, case)
+    assert len(statistics.latest_reviews(reviewer)) == 0
+    assert len(statistics.latest_reviews(alice)) == 1
+    sign(client_of(reviewer), case)
+    assert len(statistics.latest_reviews(reviewer)) == len(statistics.latest_reviews(alice)) == 2
+
+
 def test_kappa_against_a_textbook_table() -> None:
     # 20 yes/yes, 5 yes/no, 10 no/yes, 15 no/no: observed 0.7, expected 0.5, kappa 0.4.
     pairs = [("y", "y")] * 20 + [("y", "n")] * 5 + [("n", "y")] * 10 + [("n", "n")] * 15
