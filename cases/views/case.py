@@ -251,7 +251,7 @@ def review(request: SignedInRequest, pk: uuid.UUID) -> HttpResponse:
     form = ReviewForm(request.POST)
     if form.is_valid():
         services.sign_review(found, request.user, **form.cleaned_data)
-        messages.success(request, "Your reading was signed and recorded.")
+        messages.success(request, "Your reading was signed and recorded.", extra_tags="taken")
     else:
         messages.error(request, "Choose benign, malignant or uncertain; nothing was recorded.")
     return redirect(found)

@@ -44,15 +44,13 @@ showConnection();
 for (const form of document.querySelectorAll("[data-draft]")) {
   const name = `draft ${form.getAttribute("action")}`;
   const fields = () => [...new FormData(form)].filter(([field]) => field !== "csrfmiddlewaretoken");
-  if (sessionStorage.getItem(`${name} sent`) && document.querySelector(".notice.success")) sessionStorage.removeItem(name);
-  sessionStorage.removeItem(`${name} sent`);
+  if (document.querySelector(".notice.taken")) sessionStorage.removeItem(name);
   for (const [field, value] of JSON.parse(sessionStorage.getItem(name) || "[]")) {
     const control = form.elements[field];
     if (control) control.value = value;
     if (value) form.closest("details")?.setAttribute("open", "");
   }
   form.addEventListener("input", () => sessionStorage.setItem(name, JSON.stringify(fields())));
-  form.addEventListener("submit", () => sessionStorage.setItem(`${name} sent`, "yes"));
 }
 for (const form of document.querySelectorAll("[data-sign-out]")) form.addEventListener("submit", () => sessionStorage.clear());
 if (location.hash === "#review") document.querySelector("#review details")?.setAttribute("open", "");

@@ -12,6 +12,8 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Page, expect
 
+from tests.live.conftest import Stack
+
 pytestmark = [pytest.mark.browser, pytest.mark.live]
 
 PASSWORD = "a long and private word 41"
@@ -288,3 +290,84 @@ def test_a_very_large_slide_opens_in_tiles_of_full_resolution(
     page.wait_for_timeout(2000)
     assert any("/tiles/13/" in url for url in tiles)
     assert complaints == []
+
+
+def test_a_session_that_ends_costs_neither_words_nor_images(
+    window: Callable[..., Page], stack: Stack, images: Path
+) -> None:
+    """Signed out while writing a reading, and while images wait to be sent."""
+    page = window()
+    page.goto("/accounts/login/")
+
+    def sign_in(at: Page) -> None:
+        at.fill("input[name=login]", stack.username)
+        at.fill("input[name=password]", stack.password)
+        at.click("main button[type=submit]")
+
+    def sign_out() -> None:
+        page.context.clear_cookies(name=re.compile("sessionid$"))
+
+    sign_in(page)
+    page.wait_for_url("**/cases/")
+    page.goto("/cases/new/")
+    page.fill("input[name=title]", "Interrupted")
+    page.get_by_role("button", name="Open without images").click()
+    expect(page.locator("h1")).to_have_text("Interrupted")
+    drop(page, [images / "synthetic-1.png", images / "synthetic-2.png"])
+    sign_out()
+    page.get_by_role("button", name="Add and analyse").click()
+    expect(page.locator("[data-progress-text]")).to_contain_text("0 of 2 images arrived")
+    expect(page.locator(".file-facts").first).to_contain_text("you are signed out")
+    other = page.context.new_page()
+    other.goto("/accounts/login/")
+    sign_in(other)
+    other.wait_for_url("**/cases/")
+    page.get_by_role("button", name="Add and analyse").click()
+    expect(page.locator(".slide")).to_have_count(2, timeout=30_000)
+
+    page.locator("#review").get_by_text("Uncertain").click()
+    page.fill("#review textarea", "Two mitoses in the upper left")
+    sign_out()
+    page.get_by_role("button", name="Sign", exact=True).click()
+    expect(page.locator(".notices")).to_contain_text("nothing was recorded")
+    sign_in(page)
+    expect(page.locator("h1")).to_have_text("Interrupted")
+    expect(page.locator("#review textarea")).to_have_value("Two mitoses in the upper left")
+    page.get_by_role("button", name="Sign", exact=True).click()
+    expect(page.locator(".readings")).to_contain_text("Two mitoses in the upper left")
+    expect(page.locator(".readings")).to_contain_text("Uncertain")
+    page.reload()
+    expect(page.locator("#review textarea")).to_have_value("")
+
+
+def test_the_viewer_stays_as_it_was_set_from_image_to_image(
+    window: Callable[..., Page], signed_in: object, images: Path
+) -> None:
+    page = window(state=signed_in)
+    page.goto("/cases/new/")
+    drop(page, [images / "synthetic-1.png", images / "synthetic-2.png"])
+    page.get_by_role("button", name="Analyse").click()
+    expect(page.locator(".slide[data-state=done]")).to_have_count(2, timeout=90_000)
+    page.locator(".slide-link").first.click()
+    expect(page.locator("[data-viewer].ready")).to_be_visible()
+    page.keyboard.press("m")
+    page.locator("[data-opacity]").fill("20")
+    page.locator("[data-threshold]").fill("30")
+    page.locator("[data-grid]").check()
+    page.keyboard.press("n")
+    expect(page.locator("h1")).to_have_text("synthetic-2.png")
+    expect(page.locator("[data-layer=activation]")).to_have_attribute("aria-pressed", "true")
+    expect(page.locator("[data-opacity-out]")).to_have_text("20 %")
+    expect(page.locator("[data-threshold-out]")).to_have_text("30 %")
+    expect(page.locator("[data-grid]")).to_be_checked()
+
+
+def test_the_way_back_to_the_cases_keeps_the_search(window: Callable[..., Page], signed_in: object) -> None:
+    page = window(state=signed_in)
+    page.goto("/cases/new/")
+    page.fill("input[name=title]", "Found by searching")
+    page.get_by_role("button", name="Open without images").click()
+    page.goto("/cases/?q=searching")
+    page.get_by_role("link", name="Found by searching").click()
+    page.locator(".crumbs").get_by_role("link", name="Cases").click()
+    page.wait_for_url("**/cases/?q=searching")
