@@ -97,6 +97,7 @@ def configuration(form: str, level: str) -> dict[str, Any]:
         "root": {"handlers": ["console"], "level": level},
         "loggers": {
             "django-q": {"handlers": ["console"], "level": "WARNING", "propagate": False},
+            "weasyprint": {"level": "WARNING"},
             # A line a request is for machines; a person at the terminal wants to see what matters.
             "histopath.request": {"level": "INFO" if form == "json" else "WARNING"},
         },
