@@ -51,6 +51,15 @@ def test_a_mean_hides_no_malignant_image(client: Client, case: Case, finish: Fin
     assert "malignant by itself" not in client.get(case.get_absolute_url()).content.decode()  # now the case is as well
 
 
+def test_an_edit_does_not_undo_what_ended_meanwhile(case: Case, finish: Finish) -> None:
+    loaded = Case.objects.get(pk=case.pk)
+    finish(0.9)
+    loaded.title = "Renamed"
+    loaded.save()
+    case.refresh_from_db()
+    assert (case.title, case.verdict, case.slide_count, case.open_count) == ("Renamed", "malignant", 1, 0)
+
+
 def test_it_says_which_images_count_twice(client: Client, case: Case, finish: Finish) -> None:
     finish(0.1, "a.png")
     assert "The same file counts" not in client.get(case.get_absolute_url()).content.decode()
