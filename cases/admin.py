@@ -95,12 +95,7 @@ class ReviewInline(ReadOnlyInline):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Review]:
         reviews = super().get_queryset(request).select_related("author", "case")
         # A blinded reading stays so in the administration too.
-        hidden = [
-            review.pk
-            for review in reviews.filter(case__is_blinded=True).exclude(author=request.user)
-            if services.is_blind(review.case)
-        ]
-        return reviews.exclude(pk__in=hidden)
+        return reviews.exclude(~Q(author=request.user), case__in=Case.objects.still_blind().values("pk"))
 
 
 class EventInline(ReadOnlyInline):
@@ -345,8 +340,7 @@ class ReviewAdmin(ReadOnlyAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Review]:
         reviews = super().get_queryset(request).select_related("case")
-        blind = [case.pk for case in Case.objects.filter(is_blinded=True) if services.is_blind(case)]
-        return reviews.exclude(~Q(author=request.user), case__in=blind)
+        return reviews.exclude(~Q(author=request.user), case__in=Case.objects.still_blind().values("pk"))
 
     @admin.display(boolean=True, description="agrees with the model")
     def agreement(self, review: Review) -> bool | None:

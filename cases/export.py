@@ -13,7 +13,7 @@ from django.http import Http404, HttpResponse, JsonResponse
 
 from inference.models import Analysis
 
-from . import audit
+from . import audit, services
 from .models import Case, Event, Review, Slide, User
 
 COLUMNS = [
@@ -82,7 +82,7 @@ def review_data(review: Review) -> dict[str, Any]:
 def case_data(case: Case, reader: User) -> dict[str, Any]:
     """A case as this person may read it; fetch it with :func:`with_everything`."""
     reviews = list(case.reviews.all())
-    if case.is_blinded and len({review.author_id for review in reviews}) < 2:
+    if services.is_blind(case, reviews):
         reviews = [review for review in reviews if review.author_id == reader.pk]
     return {
         "id": str(case.pk),

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
+from django.template.loader import render_to_string
 from django.utils import timezone
 
 from . import decoding, pressure
@@ -52,9 +53,8 @@ class MethodMiddleware:
         answer = self.get_response(request)
         if answer.status_code != 405 or answer.content or not request.accepts("text/html"):
             return answer
-        page = render(request, "405.html", status=405)
-        page["Allow"] = answer["Allow"]
-        return page
+        answer.content = render_to_string("405.html", request=request).encode()
+        return answer
 
 
 class BusyMiddleware:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from django.utils.text import capfirst
+
 from inference.engine import quantised
 from inference.models import ModelVersion
 
@@ -39,7 +41,7 @@ def runtimes(model: ModelVersion) -> list[Line]:
 def _flat(values: dict[str, Any], prefix: str = "") -> list[Line]:
     found: list[Line] = []
     for name, value in values.items():
-        label = f"{prefix}, {_spelt(name)}" if prefix else _spelt(name)[:1].upper() + _spelt(name)[1:]
+        label = f"{prefix}, {_spelt(name)}" if prefix else capfirst(_spelt(name))
         if isinstance(value, dict) and any(isinstance(inner, dict) for inner in value.values()):
             found += _flat(value, label)
         elif isinstance(value, dict):

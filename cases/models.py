@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from django.contrib.auth.models import AbstractUser
 from django.core.exceptions import ValidationError
 from django.db import models
-from django.db.models import Prefetch
+from django.db.models import Count, Prefetch
 from django.urls import reverse
 from django.utils import timezone
 
@@ -78,6 +78,12 @@ class CaseQuerySet(models.QuerySet["Case"]):
         if not isinstance(user, User) or not user.is_active:
             return self.none()
         return self.filter(owner=user)
+
+    def still_blind(self) -> CaseQuerySet:
+        """Those whose readings are hidden, until two people have signed; :func:`cases.services.is_blind` for one."""
+        return (
+            self.filter(is_blinded=True).annotate(readers=Count("reviews__author", distinct=True)).filter(readers__lt=2)
+        )
 
 
 class Case(models.Model):

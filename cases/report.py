@@ -84,7 +84,6 @@ def _style() -> str:
 def _context(case: Case, author: User, report: Report, address: str) -> dict[str, Any]:
     slides = sorted(case.slides.all(), key=services.natural)
     model = services.case_model(case)
-    analyses = [slide.analysis for slide in slides if slide.analysis]
     return {
         "case": case,
         "author": author,
@@ -99,7 +98,6 @@ def _context(case: Case, author: User, report: Report, address: str) -> dict[str
         "disclaimer": wording.DISCLAIMER,
         "slides": list(_pictures(slides)),
         "against": services.against_the_mean(case, slides),
-        "open_count": sum(analysis.is_open for analysis in analyses),
         "reviews": services.visible_reviews(case, author),
         "is_blind": services.is_blind(case),
     }

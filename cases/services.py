@@ -226,7 +226,8 @@ def twins(slides: Iterable[Slide]) -> list[list[Slide]]:
     """Slides of a case that were made from the same file, so that it counts more than once in the mean."""
     by_content: dict[str, list[Slide]] = {}
     for slide in slides:
-        by_content.setdefault(slide.sha256, []).append(slide)
+        if slide.analysis and slide.analysis.verdict not in ("", Verdict.OUT_OF_DOMAIN):
+            by_content.setdefault(slide.sha256, []).append(slide)
     return [same for same in by_content.values() if len(same) > 1]
 
 

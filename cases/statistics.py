@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from django.db.models import Count, Q
+from django.db.models import Q
 
 from inference.models import ModelVersion, Verdict
 
@@ -95,11 +95,10 @@ class Statistics:
 
 def latest_reviews(user: User) -> list[Review]:
     """Each reader's last reading of each case that this person may see. Others' readings of cases that are
-    still blind (as :func:`cases.services.is_blind` has it) are left out."""
-    blind = Case.objects.filter(is_blinded=True).annotate(readers=Count("reviews__author", distinct=True))
+    still blind are left out."""
     reviews = (
         Review.objects.filter(case__in=Case.objects.visible_to(user))
-        .exclude(~Q(author=user) & Q(case__in=blind.filter(readers__lt=2)))
+        .exclude(~Q(author=user) & Q(case__in=Case.objects.still_blind().values("pk")))
         .exclude(verdict="")
         .order_by("created_at")
         .values_list("case_id", "author_id", "reading", "verdict", "probability", "created_at", "model_version_id")

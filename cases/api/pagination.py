@@ -25,7 +25,8 @@ def counted(request: Request, name: str, default: int, most: int = LAST) -> int:
 
 
 class Pages(PageNumberPagination):
-    """REST framework's, but a page or size that is no such number is refused, not ignored."""
+    """REST framework's, but a page or size that is no such number is refused, not ignored;
+    so is its word "last"."""
 
     page_size = 50
     page_size_query_param = "page_size"

@@ -11,7 +11,7 @@ from django.db.models import Count, Exists, Q
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.http import url_has_allowed_host_and_scheme
-from django.views.decorators.http import require_GET, require_POST
+from django.views.decorators.http import require_GET, require_http_methods
 
 from cases import export, services, wording
 from cases.filters import HistoryFilter, for_list
@@ -81,9 +81,12 @@ def _chosen(request: SignedInRequest) -> list[uuid.UUID]:
 
 
 @login_required
-@require_POST
+@require_http_methods(["GET", "POST"])
 def bulk(request: SignedInRequest) -> HttpResponse:
-    """Re-run, export or delete the cases that were ticked; deleting asks once more."""
+    """Re-run, export or delete the cases that were ticked; deleting asks once more, on a page of this address, to which
+    whoever was signed out meanwhile comes back."""
+    if request.method == "GET":
+        return redirect("cases:history")
     action = request.POST.get("action", "")
     back = request.POST.get("next", "")
     if not url_has_allowed_host_and_scheme(back, {request.get_host()}, require_https=request.is_secure()):

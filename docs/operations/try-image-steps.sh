@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Runs the Dockerfile's steps without a container engine: the files that the image would hold, as another user, code
-# read-only, production settings. VENV names an environment with requirements.txt installed (CI passes its own).
+# read-only, production settings. VENV names an environment with requirements.txt installed (CI passes its own),
+# with npm on the PATH or in it.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 VENV="$(realpath "${VENV:?set VENV to an environment with requirements.txt}")"
@@ -28,7 +29,7 @@ else
   echo "only $user can start $python: run as $user, not shown as another user" >&2
 fi
 
-(cd "$work/app" && PATH="$PATH:$VENV/bin" npm ci --silent)
+(cd "$work/app" && PATH="$PATH:$VENV/bin" npm ci --loglevel=error)
 run "$python" manage.py collectstatic --no-input --verbosity 0
 chmod -R a+rX,a-w "$work/app"
 [ "$(id -u)" != 0 ] || chown -R "$user" "$work/data"

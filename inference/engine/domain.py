@@ -42,8 +42,8 @@ REASONS = {
 }
 BLURRED = "The image looks out of focus: fine detail is missing, so treat the result with care."
 SMALL = (
-    "The image is smaller than a patch (224 px), so part of what the network read is its mirrored edge. No such image "
-    "was among those the model was measured on: treat the result with care."
+    f"The image is smaller than a patch ({PATCH} px), so part of what the network read is its mirrored edge. No such "
+    "image was among those the model was measured on: treat the result with care."
 )
 DARK = "The image is unusually dark: treat the result with care."
 

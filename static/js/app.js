@@ -40,6 +40,13 @@ addEventListener("online", showConnection);
 addEventListener("offline", showConnection);
 showConnection();
 
+// What this window remembers is one person's; another one who signs in finds none of it.
+const { user } = document.body.dataset;
+if (user && sessionStorage.getItem("user") !== user) {
+  sessionStorage.clear();
+  sessionStorage.setItem("user", user);
+}
+
 // What was being written lives as long as the window, until it has arrived: a session may end meanwhile.
 for (const form of document.querySelectorAll("[data-draft]")) {
   const name = `draft ${form.getAttribute("action")}`;
@@ -56,9 +63,8 @@ for (const form of document.querySelectorAll("[data-sign-out]")) form.addEventLi
 if (location.hash === "#review") document.querySelector("#review details")?.setAttribute("open", "");
 
 // The way back to the cases keeps the search and the filters that were there.
-const history = document.querySelector("[data-history]")?.dataset.history;
-if (history === "here") sessionStorage.setItem("history", location.search);
-for (const link of document.querySelectorAll("a[data-back-to-history]")) link.search = sessionStorage.getItem("history") || "";
+if (document.querySelector("[data-filters]")) sessionStorage.setItem("filters", location.search);
+for (const link of document.querySelectorAll("a[data-back-to-history]")) link.search = sessionStorage.getItem("filters") || "";
 
 for (const field of document.querySelectorAll("[data-select]")) {
   field.focus();

@@ -250,7 +250,10 @@ if (surface) {
   find("dialog-next").addEventListener("click", () => step(-1));
   find("dialog").addEventListener("keydown", (event) => {
     const button = { ArrowLeft: "dialog-prev", ArrowRight: "dialog-next" }[event.key];
-    if (button) find(button).click();
+    if (!button) return;
+    find(button).click();
+    // A button that ran out takes no keys any more; the other does.
+    if (find(button).disabled) find(button === "dialog-prev" ? "dialog-next" : "dialog-prev").focus();
   });
   find("dialog").addEventListener("close", () => light(null));
 }

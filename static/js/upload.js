@@ -19,7 +19,12 @@ function upload(form) {
   const maxFiles = Number(zone.dataset.maxFiles);
   let entries = [];
   let busy = false;
-  let token = form.elements.csrfmiddlewaretoken.value;
+  let leaving = false;
+  const token = form.elements.csrfmiddlewaretoken;
+  const onward = document.createElement("a");
+  onward.className = "button primary";
+  onward.textContent = "Go to the case";
+  const empty = form.querySelector("[data-empty]");
   const single = "single" in form.dataset;
 
   const folder = document.createElement("input");
@@ -108,16 +113,20 @@ function upload(form) {
     if (text) entry.facts.textContent = text;
   }
 
+  const arrived = () => entries.filter((entry) => entry.state === "sent").length;
+
   function show() {
     const ready = entries.filter((entry) => entry.state === "ready");
     const bad = entries.filter((entry) => entry.state === "bad").length;
-    const sent = entries.length - ready.length - bad;
+    const sent = arrived();
     const parts = [];
     if (sent) parts.push(`${sent} image${sent === 1 ? "" : "s"} arrived`);
     if (ready.length) parts.push(`${ready.length} image${ready.length === 1 ? "" : "s"} to send, ${size(ready.reduce((sum, entry) => sum + entry.file.size, 0))}`);
     if (bad) parts.push(`${bad} can’t be taken`);
     summary.textContent = parts.join("; ");
     send.disabled = busy || !ready.length;
+    send.hidden = onward.isConnected && !ready.length;
+    if (empty) empty.hidden = busy || entries.length > 0;
   }
 
   // The page as it is now holds the token of whoever is signed in now, also after signing in again in another window.
@@ -125,7 +134,7 @@ function upload(form) {
     const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
     const page = new DOMParser().parseFromString(answer.redirected ? "" : await answer.text(), "text/html");
     const found = page.querySelector("[data-upload] [name=csrfmiddlewaretoken]");
-    if (found) token = found.value;
+    if (found) token.value = found.value;
     return Boolean(found);
   }
 
@@ -140,7 +149,7 @@ function upload(form) {
       const request = new XMLHttpRequest();
       request.open("POST", address);
       request.setRequestHeader("Accept", "application/json");
-      request.setRequestHeader("X-CSRFToken", token);
+      request.setRequestHeader("X-CSRFToken", token.value);
       if (onprogress) request.upload.addEventListener("progress", (event) => event.lengthComputable && onprogress(event.loaded / event.total));
       request.addEventListener("load", () => {
         let data = null;
@@ -166,7 +175,11 @@ function upload(form) {
         entry.url = answer.data.slides[0].url;
         mark(entry, "sent", "arrived");
       }
-      else if ([401, 403].includes(answer.status)) mark(entry, "ready", `not sent: ${SIGNED_OUT}`);
+      else if ([401, 403].includes(answer.status)) {
+        mark(entry, "ready", `not sent: ${SIGNED_OUT}`);
+        bar.remove();
+        return "signed out";
+      }
       else if (answer.status === 429 || answer.status >= 500) mark(entry, "ready", answer.data?.errors?.[0]?.reason || `not taken at the moment (${answer.status})`);
       else mark(entry, "bad", answer.data?.errors?.[0]?.reason || `was refused (${answer.status})`);
     } catch (error) {
@@ -174,13 +187,15 @@ function upload(form) {
       mark(entry, "ready", `did not arrive: ${error.message}`);
     }
     bar.remove();
-    return entry.state === "sent";
+    return entry.state;
   }
 
   async function openCase() {
     if (form.dataset.uploadTo) return { add_slides: form.dataset.uploadTo, url: form.dataset.caseUrl || location.pathname };
     const body = new FormData(form);
     body.delete("images");
+    // In the body it would outdo the header, and may be that of an earlier session.
+    body.delete("csrfmiddlewaretoken");
     if (!body.get("title")) body.set("title", entries.find((entry) => entry.state === "ready").file.name.replace(/\.[^.]+$/, ""));
     const answer = await post(form.action || location.href, body);
     if (answer.status === 201) return answer.data;
@@ -202,7 +217,7 @@ function upload(form) {
     const ready = entries.filter((entry) => entry.state === "ready");
     if (!ready.length) {
       // Without images a new case is an ordinary form.
-      if (event.submitter?.matches("[data-empty]") && !entries.length) return;
+      if (event.submitter === empty && !entries.length) return;
       event.preventDefault();
       return;
     }
@@ -219,11 +234,11 @@ function upload(form) {
       form.dataset.uploadTo = opened.add_slides;
       form.dataset.caseUrl = opened.url;
       let done = 0;
-      let arrived = 0;
       const waiting = [...ready];
       const step = async () => {
         for (let entry = waiting.shift(); entry; entry = waiting.shift()) {
-          if (await sendOne(entry, opened.add_slides)) arrived += 1;
+          // Whoever is signed out need not send the others in vain.
+          if (await sendOne(entry, opened.add_slides) === "signed out") waiting.length = 0;
           done += 1;
           line.value = (100 * done) / ready.length;
           text.textContent = `${done} of ${ready.length} sent`;
@@ -231,16 +246,16 @@ function upload(form) {
       };
       await Promise.all(Array.from({ length: Math.min(AT_ONCE, ready.length) }, step));
       const left = entries.filter((entry) => entry.state === "ready").length;
-      if (left) throw new Error(`${arrived} of ${ready.length} images arrived and stay. Why the others did not stands beside them; send once more for these.`);
       const refused = entries.filter((entry) => entry.state === "bad");
-      if (!refused.length) return location.assign(single && ready[0].url || opened.url);
-      text.textContent = `${arrived} of ${entries.length} images arrived; the reasons for the others stand beside them.`;
-      const on = document.createElement("a");
-      on.className = "button primary";
-      on.href = opened.url;
-      on.textContent = "Go to the case";
-      send.replaceWith(on);
-      on.focus();
+      if (!left && !refused.length) {
+        leaving = true;
+        return location.assign(single && ready[0].url || opened.url);
+      }
+      text.textContent = `${arrived()} of ${entries.length} images arrived${left ? " and stay. Send once more for the others" : ""}; the reasons stand beside them.`;
+      onward.href = opened.url;
+      if (arrived()) send.after(onward);
+      show();
+      if (!left) onward.focus();
     } catch (error) {
       text.textContent = error.message;
     } finally {
@@ -269,7 +284,7 @@ function upload(form) {
     if (items.some((item) => item.isDirectory)) add(await walk(items), true);
     else add(event.dataTransfer.files);
   });
-  addEventListener("beforeunload", (event) => { if (busy) event.preventDefault(); });
+  addEventListener("beforeunload", (event) => { if (!leaving && (busy || entries.some((entry) => entry.state === "ready"))) event.preventDefault(); });
   show();
 }
 

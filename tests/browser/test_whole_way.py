@@ -132,6 +132,12 @@ def look_around(page: Page) -> None:
     page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     expect(page.locator("[data-dialog]")).to_be_visible()
     expect(page.locator("[data-dialog-text]")).to_contain_text("Raw probability of malignancy")
+    page.get_by_role("button", name="Close").focus()
+    for _ in range(12):
+        page.keyboard.press("ArrowRight")
+    expect(page.locator("[data-dialog-text]")).to_contain_text("rank 1 of 12")
+    page.keyboard.press("ArrowLeft")
+    expect(page.locator("[data-dialog-text]")).to_contain_text("rank 2 of 12")
     page.keyboard.press("Escape")
     expect(page.locator("[data-dialog]")).to_be_hidden()
 
@@ -215,7 +221,7 @@ def test_a_single_image_and_its_result(window: Callable[..., Page], signed_in: o
     page.wait_for_url("**/cases/new/?mode=single")
     drop(page, [images / "synthetic-1.png", images / "synthetic-2.png"])
     expect(page.locator("[data-summary]")).to_contain_text("1 was left out")
-    drop(page, [images / "synthetic-3.png"])
+    drop(page, [images / "notes.txt", images / "synthetic-3.png"])
     expect(page.locator(".file-name")).to_have_text(["synthetic-3.png"])
     page.get_by_role("button", name="Analyse").click()
     page.wait_for_url(re.compile(r"/slides/[0-9a-f-]{36}/"))
@@ -248,6 +254,9 @@ def test_the_viewer_moves_by_keys_wheel_and_hand(
     page.mouse.wheel(0, 200)
     page.wait_for_timeout(400)
     assert page.evaluate("scrollY") > 100
+    page.mouse.wheel(0, -100)
+    page.wait_for_timeout(400)
+    assert page.evaluate("scrollY") < 110  # and scrolls back as well
     page.evaluate("scrollTo(0, 0)")
     page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2 + 1)
     zoomed = after(lambda: page.mouse.wheel(0, -600))
@@ -309,21 +318,21 @@ def test_a_session_that_ends_costs_neither_words_nor_images(
 
     sign_in(page)
     page.wait_for_url("**/cases/")
-    page.goto("/cases/new/")
-    page.fill("input[name=title]", "Interrupted")
-    page.get_by_role("button", name="Open without images").click()
-    expect(page.locator("h1")).to_have_text("Interrupted")
-    drop(page, [images / "synthetic-1.png", images / "synthetic-2.png"])
-    sign_out()
-    page.get_by_role("button", name="Add and analyse").click()
-    expect(page.locator("[data-progress-text]")).to_contain_text("0 of 2 images arrived")
-    expect(page.locator(".file-facts").first).to_contain_text("you are signed out")
     other = page.context.new_page()
-    other.goto("/accounts/login/")
-    sign_in(other)
-    other.wait_for_url("**/cases/")
-    page.get_by_role("button", name="Add and analyse").click()
-    expect(page.locator(".slide")).to_have_count(2, timeout=30_000)
+    for number, (address, button) in enumerate([("/cases/new/", "Analyse"), ("", "Add and analyse")], 1):
+        if address:
+            page.goto(address)
+            page.fill("input[name=title]", "Interrupted")
+        drop(page, [images / "synthetic-1.png", images / "synthetic-2.png"])
+        sign_out()
+        page.get_by_role("button", name=button, exact=True).click()
+        expect(page.locator("[data-progress-text]")).to_contain_text("Not sent" if address else "0 of 2 images arrived")
+        other.goto("/accounts/login/")
+        sign_in(other)
+        other.wait_for_url("**/cases/")
+        page.get_by_role("button", name=button, exact=True).click()
+        expect(page.locator("h1")).to_have_text("Interrupted")
+        expect(page.locator(".slide")).to_have_count(2 * number, timeout=30_000)
 
     page.locator("#review").get_by_text("Uncertain").click()
     page.fill("#review textarea", "Two mitoses in the upper left")
@@ -337,6 +346,29 @@ def test_a_session_that_ends_costs_neither_words_nor_images(
     expect(page.locator(".readings")).to_contain_text("Two mitoses in the upper left")
     expect(page.locator(".readings")).to_contain_text("Uncertain")
     page.reload()
+    expect(page.locator("#review textarea")).to_have_value("")
+
+
+def test_what_one_person_was_writing_is_not_there_for_the_next(
+    window: Callable[..., Page], stack: Stack, signed_in: object
+) -> None:
+    page = window(state=signed_in)
+    page.goto("/cases/new/")
+    page.fill("input[name=title]", "Shared desk")
+    page.get_by_role("button", name="Open without images").click()
+    case = page.url
+    page.fill("#review textarea", "first opinion")
+    page.reload()
+    expect(page.locator("#review textarea")).to_have_value("first opinion")
+    page.context.clear_cookies()
+    sign_up(page, "next-at-the-desk")
+    page.context.clear_cookies()
+    page.goto("/accounts/login/")
+    page.fill("input[name=login]", stack.username)
+    page.fill("input[name=password]", stack.password)
+    page.click("main button[type=submit]")
+    page.wait_for_url("**/cases/")
+    page.goto(case)
     expect(page.locator("#review textarea")).to_have_value("")
 
 

@@ -160,12 +160,12 @@ def test_analyses_that_end_at_the_same_moment_are_all_counted(case: Case) -> Non
         add_slide(case)
     claims = [uuid.uuid4() for _ in range(number)]
     held = [queue.claim_next(claim) for claim in claims]
-    together = threading.Barrier(number)
+    together = threading.Barrier(number, timeout=30)
 
     def end(analysis: Analysis | None, claim: uuid.UUID) -> None:
-        assert analysis
         try:
             together.wait()
+            assert analysis
             assert queue.fail(analysis.pk, claim, "error", "for this test")
         finally:
             connection.close()

@@ -63,6 +63,8 @@ def test_an_edit_does_not_undo_what_ended_meanwhile(case: Case, finish: Finish) 
 def test_it_says_which_images_count_twice(client: Client, case: Case, finish: Finish) -> None:
     finish(0.1, "a.png")
     assert "The same file counts" not in client.get(case.get_absolute_url()).content.decode()
+    finish(0.1, "cat.png", outside="No H&E.")
+    assert "The same file counts" not in client.get(case.get_absolute_url()).content.decode()  # it is left out
     finish(0.1, "copy-of-a.png")
     assert "counts 2 times in the mean: a.png, copy-of-a.png." in client.get(case.get_absolute_url()).content.decode()
 

@@ -98,6 +98,23 @@ def test_bulk_delete_asks_and_spares_others_cases(client: Client, three: list[Ca
     assert set(Case.objects.values_list("title", flat=True)) == {"Beta", "Gamma", "Foreign"}
 
 
+def test_whoever_comes_back_to_the_question_lands_in_the_history(client: Client) -> None:
+    assert client.get(reverse("cases:bulk")).headers["Location"] == HISTORY
+
+
+def test_reviewers_find_what_they_have_to_read(
+    client: Client, client_of: Callable, reviewer: User, three: list[Case]
+) -> None:
+    link = "/cases/?whose=assigned&amp;reading=none"
+    assert link not in client.get(HISTORY).content.decode()
+    rita = client_of(reviewer)
+    assert link in rita.get(HISTORY).content.decode()
+    services.assign(three[1], reviewer, reviewer)
+    assert titles(rita, "?whose=assigned&reading=none") == [three[1].title]
+    services.sign_review(three[1], reviewer, "benign")
+    assert titles(rita, "?whose=assigned&reading=none") == []
+
+
 def test_bulk_delete_says_what_stays(client_of: Callable, reviewer: User, three: list[Case]) -> None:
     answer = client_of(reviewer).post(reverse("cases:bulk"), {"action": "delete", "case": [c.pk for c in three]})
     assert "3 of the ticked cases are not yours and stay." in answer.content.decode()

@@ -8,11 +8,13 @@ import logging
 import re
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from django.core import mail
+from django.core.checks import run_checks
 from django.db import OperationalError
 from django.test import Client
 from django.urls import reverse
@@ -163,3 +165,14 @@ def test_what_is_away_is_said(
     assert answer.status_code == status
     assert ("Retry-After" in answer) == (status == 503)
     assert str(error) not in answer.content.decode()
+
+
+def test_what_would_break_later_is_said_at_the_start(settings: Any, tmp_path: Path) -> None:
+    assert {found.id for found in run_checks()} & {"histopath.E001", "histopath.E003", "histopath.W001"} == set()
+    settings.SCRIPTS = [("vendor/viewer", tmp_path / "absent")]
+    settings.MODEL_DIR = tmp_path
+    settings.MEDIA_ROOT = Path(settings.STATIC_ROOT) / "media"
+    found = {one.id: one for one in run_checks()}
+    assert {"histopath.E001", "histopath.E003", "histopath.W001"} <= found.keys()
+    assert "absent" in found["histopath.E003"].msg
+    assert "npm ci" in str(found["histopath.E003"].hint)
