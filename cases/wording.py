@@ -41,7 +41,7 @@ def statement(verdict: str, probability: float | None, model: ModelVersion | Non
         )
         return f"{start} A human reading, another field or another magnification is needed."
     chance = (
-        f"Of images that score like this, about {_percent(probability, 0)} are malignant in the calibration data."
+        f"Of images that score like this, {_about(probability)} are malignant in the calibration data."
         if model.calibrated
         else "The figure is the network’s own score; it is not calibrated and must not be read as a chance."
     )
@@ -65,6 +65,13 @@ def _wrong_shares(sha256: str) -> dict[str, float]:
     metrics = metadata.get("metrics") or {}
     found = {verdict: metrics.get(f"{verdict}_wrong") for verdict in (Verdict.BENIGN, Verdict.MALIGNANT)}
     return {str(verdict): float(share) for verdict, share in found.items() if isinstance(share, int | float)}
+
+
+def _about(share: float) -> str:
+    """In whole per cent, and never a certainty."""
+    if share > 0.99:
+        return f"more than {_percent(0.99)}"
+    return f"fewer than {_percent(0.01)}" if share < 0.01 else f"about {_percent(share, 0)}"
 
 
 def _percent(share: float, digits: int = 1) -> str:

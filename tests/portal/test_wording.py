@@ -27,3 +27,11 @@ def test_the_share_of_wrong_verdicts_stands_beside_the_verdict() -> None:
 @pytest.mark.django_db
 def test_nothing_is_said_where_nothing_was_measured() -> None:
     assert "patients it had not seen" not in wording.statement("benign", 0.2, model("2" * 64))
+
+
+@pytest.mark.django_db
+def test_a_share_is_never_rounded_to_a_certainty() -> None:
+    known = model("3" * 64)
+    assert "more than 99\N{NO-BREAK SPACE}% are malignant" in wording.statement("malignant", 0.9999, known)
+    assert "fewer than 1\N{NO-BREAK SPACE}% are malignant" in wording.statement("benign", 0.0004, known)
+    assert "about 91\N{NO-BREAK SPACE}% are malignant" in wording.statement("malignant", 0.907, known)
