@@ -18,7 +18,7 @@ from inference.admin import ReadOnlyAdmin
 from inference.models import Analysis
 from inference.registry import NoModel
 
-from . import datarights, export, services
+from . import datarights, export, reads, services
 from .accounts import reviewers
 from .filters import STATES
 from .models import Case, Event, Report, Review, Slide, Tag, User
@@ -32,6 +32,15 @@ admin.site.index_title = "Review and operation"
 def verdict_mark(verdict: str, label: str) -> SafeString | str:
     """A verdict as shape and word."""
     return format_html('<span class="hp-verdict hp-{}">{} {}</span>', verdict, icon(verdict), label) if verdict else "–"
+
+
+class Erasing(admin.ModelAdmin):
+    """Who may delete one of these deletes what belongs to it, whatever else they may do with that; and the page that
+    asks counts it, but does not show it: there may be hidden readings in it."""
+
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
+        _, counts, _, _ = super().get_deleted_objects(objs, request)
+        return [str(one) for one in objs], counts, set(), []
 
 
 class ReadOnlyInline(admin.TabularInline):
@@ -135,7 +144,7 @@ class ReviewedFilter(admin.SimpleListFilter):
 
 
 @admin.register(Case)
-class CaseAdmin(admin.ModelAdmin):
+class CaseAdmin(Erasing):
     list_display = [
         "picture", "title", "owner", "said", "p_malignant", "sure", "slide_count", "state", "readings",
         "assigned_to", "is_teaching", "created_at",
@@ -241,11 +250,16 @@ class CaseAdmin(admin.ModelAdmin):
 
     @admin.action(description="Mark for teaching", permissions=["change"])
     def mark_for_teaching(self, request: HttpRequest, queryset: QuerySet[Case]) -> None:
-        Case.objects.filter(pk__in=queryset.values("pk")).update(is_teaching=True)
+        self._teach(request, queryset, True)
 
     @admin.action(description="Take the teaching mark off", permissions=["change"])
     def unmark_for_teaching(self, request: HttpRequest, queryset: QuerySet[Case]) -> None:
-        Case.objects.filter(pk__in=queryset.values("pk")).update(is_teaching=False)
+        self._teach(request, queryset, False)
+
+    def _teach(self, request: HttpRequest, queryset: QuerySet[Case], is_teaching: bool) -> None:
+        for case in queryset:
+            Case.objects.filter(pk=case.pk).update(is_teaching=is_teaching)
+            self.log_change(request, case, f"Teaching case: {is_teaching}")
 
     @admin.action(description="Export as CSV", permissions=["view"])
     def export_csv(self, request: HttpRequest, queryset: QuerySet[Case]) -> HttpResponse:
@@ -256,11 +270,11 @@ class CaseAdmin(admin.ModelAdmin):
         return export.response(Case.objects.filter(pk__in=queryset.values("pk")), request.user, "json")  # type: ignore[arg-type]
 
     def delete_model(self, request: HttpRequest, obj: Case) -> None:
-        services.remove_case(obj)
+        services.remove_case(obj, request.user)  # type: ignore[arg-type]
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Case]) -> None:
         for case in queryset:
-            services.remove_case(case)
+            services.remove_case(case, request.user)  # type: ignore[arg-type]
 
 
 class AnalysisInline(ReadOnlyInline):
@@ -279,7 +293,7 @@ class AnalysisInline(ReadOnlyInline):
 
 
 @admin.register(Slide)
-class SlideAdmin(admin.ModelAdmin):
+class SlideAdmin(Erasing):
     list_display = ["picture", "original_name", "case", "said", "p_malignant", "size_text", "added_at"]
     list_display_links = ["original_name"]
     list_filter = ["analyses__verdict", "analyses__state", "format", "magnification"]
@@ -323,11 +337,11 @@ class SlideAdmin(admin.ModelAdmin):
         return f"{slide.width} × {slide.height}"
 
     def delete_model(self, request: HttpRequest, obj: Slide) -> None:
-        services.remove_slide(obj)
+        services.remove_slide(obj, request.user)  # type: ignore[arg-type]
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Slide]) -> None:
         for slide in queryset.select_related("case"):
-            services.remove_slide(slide)
+            services.remove_slide(slide, request.user)  # type: ignore[arg-type]
 
 
 @admin.register(Review)
@@ -341,6 +355,12 @@ class ReviewAdmin(ReadOnlyAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Review]:
         reviews = super().get_queryset(request).select_related("case")
         return reviews.exclude(~Q(author=request.user), case__in=Case.objects.still_blind().values("pk"))
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> Any:
+        answer = super().changelist_view(request, extra_context)
+        if shown := getattr(answer, "context_data", {}).get("cl"):
+            reads.note_list(request.user, {review.case_id for review in shown.result_list}, "Readings, in a list")  # type: ignore[arg-type]
+        return answer
 
     @admin.display(boolean=True, description="agrees with the model")
     def agreement(self, review: Review) -> bool | None:
@@ -361,7 +381,7 @@ class TagAdmin(admin.ModelAdmin):
 
 
 @admin.register(User)
-class PersonAdmin(UserAdmin):
+class PersonAdmin(Erasing, UserAdmin):
     list_display = ["username", "email", "full_name", "roles", "is_active", "last_login"]
     fieldsets = (
         *(UserAdmin.fieldsets or ()),
@@ -374,11 +394,6 @@ class PersonAdmin(UserAdmin):
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         # One's own account goes on the portal's page, which keeps the last administrator.
         return super().has_delete_permission(request, obj) and obj != request.user
-
-    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
-        # Who may delete people may delete what is theirs; what they signed in others' cases stays.
-        shown, counts, _, _ = super().get_deleted_objects(objs, request)
-        return shown, counts, set(), []
 
     def delete_model(self, request: HttpRequest, obj: User) -> None:
         # With cases, files and what the trail says in words, as when they do it themselves.

@@ -164,6 +164,11 @@ def erase_words(case: uuid.UUID) -> None:
     Event.objects.filter(case=case).update(detail="", salt="")
 
 
+def erase_log_entries(keys: Iterable[uuid.UUID]) -> None:
+    """Forget what the administration's own log calls cases and slides that are gone."""
+    LogEntry.objects.filter(object_id__in=[str(key) for key in keys]).update(object_repr="erased")
+
+
 def erase_person(user: User) -> None:
     """Forget whom a key stands for, and the name where words tell it. The trail says so, by that key."""
     record(Event.Kind.ERASED, actor=user)

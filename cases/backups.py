@@ -44,6 +44,7 @@ def make(path: Path) -> int:
     unfinished = path.with_name(f"{path.name}.unfinished")
     sums: dict[str, str] = {}
     try:
+        unfinished.touch(mode=0o600)
         with tempfile.TemporaryDirectory(dir=path.parent) as folder, tarfile.open(unfinished, "w") as archive:
             dump = Path(folder, DUMPS[connection.vendor])
             _dump(dump)

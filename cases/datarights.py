@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import shutil
@@ -79,7 +80,7 @@ def erase(user: User) -> None:
     Readings that they signed in others' cases stay, under the name of :data:`NOBODY`.
     """
     for case in Case.objects.filter(owner=user):
-        services.remove_case(case)
+        services.remove_case(case, user)
     with transaction.atomic():
         nobody, _ = User.objects.get_or_create(
             username=NOBODY, defaults={"is_active": False, "password": "!", "email": ""}
@@ -119,19 +120,27 @@ def purge() -> dict[str, int]:
     counted = {"cases": 0, "addresses": 0, "files": 0, "uploads": 0}
     now = timezone.now()
     if settings.RETENTION_DAYS:
-        for case in Case.objects.filter(updated_at__lt=now - timedelta(days=settings.RETENTION_DAYS), open_count=0):
-            services.remove_case(case)
-            counted["cases"] += 1
+        old = Case.objects.filter(updated_at__lt=now - timedelta(days=settings.RETENTION_DAYS), open_count=0)
+        for pk in list(old.values_list("pk", flat=True)):
+            with transaction.atomic():
+                # It may have been taken up again meanwhile.
+                if case := old.select_for_update(no_key=True).filter(pk=pk).first():
+                    services.remove_case(case, None)
+                    counted["cases"] += 1
     if settings.ADDRESS_DAYS:
         counted["addresses"] = audit.erase_addresses(now - timedelta(days=settings.ADDRESS_DAYS))
     for name in list(orphans(older_than=ABANDONED)):
         default_storage.delete(name)
         counted["files"] += 1
     for path in Path(settings.FILE_UPLOAD_TEMP_DIR).iterdir():
-        if time.time() - path.stat().st_mtime > ABANDONED:
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-            counted["uploads"] += 1
+        # Others come and go while these are looked at.
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - path.stat().st_mtime > ABANDONED:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+                counted["uploads"] += 1
     call_command("clearsessions")
+    # With them goes what is known of the browsers they were held by.
+    UserSession.objects.exclude(session_key__in=Session.objects.values("session_key")).delete()
     log.info("Purged: %s", counted)
     return counted
 

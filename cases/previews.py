@@ -5,13 +5,14 @@ from __future__ import annotations
 import tempfile
 import threading
 import zipfile
+from pathlib import Path
 
 from django.conf import settings
-from django.core.files import File
 
 from inference.engine.grid import PATCH, Grid
 
 from . import decoding
+from .files import Made
 from .models import Slide
 from .pressure import Busy
 from .space import require_space
@@ -63,10 +64,13 @@ def ensure(slide: Slide) -> str:
         require_space(slide.width * slide.height)
         with (
             storage.open(str(slide.file.name)) as opened,
-            tempfile.TemporaryFile(dir=settings.FILE_UPLOAD_TEMP_DIR) as archive,
+            tempfile.TemporaryDirectory(dir=settings.FILE_UPLOAD_TEMP_DIR) as folder,
         ):
-            decoding.run("pyramid", [opened, archive], TILE, OVERLAP, OVERVIEW)
-            made = str(storage.save(wanted, File(archive)))
+            path = Path(folder, "tiles.zip")
+            with path.open("w+b") as archive:
+                decoding.run("pyramid", [opened, archive], TILE, OVERLAP, OVERVIEW)
+            with Made(path) as whole:
+                made = str(storage.save(wanted, whole))
     finally:
         _making.release()
     # Another process was faster, or the slide was deleted meanwhile.
@@ -77,6 +81,15 @@ def ensure(slide: Slide) -> str:
 
 def read(slide: Slide, member: str) -> bytes | None:
     """One JPEG of the zip of tiles; None where it has no such member. Raises as :func:`ensure` does."""
+    try:
+        return _read(slide, member)
+    except zipfile.BadZipFile:
+        # Its making was cut short where it could not be moved into place whole: a full disk, a killed process.
+        slide.file.storage.delete(name(slide))
+        return _read(slide, member)
+
+
+def _read(slide: Slide, member: str) -> bytes | None:
     storage = slide.file.storage
     opener = getattr(storage, "open_in_pieces", storage.open)
     with opener(ensure(slide)) as opened, zipfile.ZipFile(opened) as archive:

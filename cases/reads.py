@@ -21,7 +21,7 @@ from django.utils import timezone
 
 from inference.models import Analysis
 
-from . import audit, tokens
+from . import audit
 from .models import ApiToken, Case, Event, Review, Slide, User
 
 #: Addresses whose GET is a read of somebody's data, by name: what their ``pk`` is, and what was read.
@@ -32,6 +32,7 @@ READS = {
     "cases:image": ("slide", "Image file"),
     "cases:view": ("slide", "Image"),
     "cases:tiles": ("slide", "Image, in tiles"),
+    "cases:report": ("case", "Report"),
     "api:case": ("case", "Case, by API"),
     "api:case-result": ("case", "Result, by API"),
     "api:case-report": ("case", "Report, by API"),
@@ -68,7 +69,7 @@ class TrailMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         with audit.coming_from(get_client_ip(request)):
             answer = self.get_response(request)
-            if request.method == "GET" and answer.status_code == 200:
+            if answer.status_code == 200 and (request.method == "GET" or _shows_a_form_again(request)):
                 try:
                     _note_read(request)
                 except BaseException:
@@ -76,6 +77,12 @@ class TrailMiddleware:
                     answer.close()
                     raise
             return answer
+
+
+def _shows_a_form_again(request: HttpRequest) -> bool:
+    """The administration answers a mistake in a form with the form and all that stands in it."""
+    name = request.resolver_match.view_name if request.resolver_match else ""
+    return request.method == "POST" and name.startswith("admin:") and name.endswith("_change")
 
 
 def _note_read(request: HttpRequest) -> None:
@@ -113,10 +120,10 @@ def _was_noted(user: User, slide: uuid.UUID) -> bool:
     return looks.filter(actor__user=user, at__gte=timezone.now() - LATELY).exists()
 
 
-def note_list(user: User, cases: Collection[uuid.UUID]) -> None:
+def note_list(user: User, cases: Collection[uuid.UUID], what: str = "In a list, by API") -> None:
     """A list that tells all of cases was read; noted of those that are not this person's own."""
     others = Case.objects.filter(pk__in=cases).exclude(owner=user).values_list("pk", flat=True)
-    audit.record_all(Event.Kind.VIEWED, list(others), user, "In a list, by API")
+    audit.record_all(Event.Kind.VIEWED, list(others), user, what)
 
 
 def connect() -> None:
@@ -160,8 +167,7 @@ def _on_refused(sender: Any, credentials: dict[str, Any], **kwargs: Any) -> None
 
 
 def _on_new_password(sender: Any, request: HttpRequest, user: User, **kwargs: Any) -> None:
-    # Who knew the old one may have made a token with it.
-    if tokens.of(user).delete()[0]:
+    if getattr(user, "tokens_ended", False):
         messages.info(request, "Your API tokens ended with the old password; make new ones where you need them.")
 
 
@@ -187,4 +193,10 @@ def _on_admin(sender: Any, instance: LogEntry, **kwargs: Any) -> None:
     user = instance.user
     assert isinstance(user, User)
     what = f"{instance.get_action_flag_display()}: {instance.content_type or ''} {instance.object_id or ''}"
-    audit.record(Event.Kind.ADMIN, actor=user, detail=what)
+    audit.record(Event.Kind.ADMIN, _case_of_entry(instance), user, what)
+
+
+def _case_of_entry(entry: LogEntry) -> uuid.UUID | None:
+    kinds = {Case: "case", Slide: "slide", Review: "review"}
+    kind = kinds.get(entry.content_type.model_class()) if entry.content_type else None  # type: ignore[arg-type]
+    return _case_of(kind, uuid.UUID(str(entry.object_id))) if kind and entry.object_id else None

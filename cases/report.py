@@ -36,9 +36,17 @@ _turns = threading.BoundedSemaphore(max(1, settings.WEB_THREADS // 4))
 
 
 def content_checksum(case: Case, reader: User) -> str:
-    """SHA-256 of the case as this person may read it now."""
+    """SHA-256 of the case as this person may read it now; without its readings while they are blind.
+
+    Whoever holds the number could otherwise try out which hidden reading gives it: there are only a few.
+    """
     found = export.with_everything(Case.objects.filter(pk=case.pk)).get()
-    return export.checksum(export.case_data(found, reader))
+    return _checksum(found, reader)
+
+
+def _checksum(case: Case, reader: User) -> str:
+    data = export.case_data(case, reader)
+    return export.checksum(data | {"reviews": []} if services.is_blind(case) else data)
 
 
 def make(case: Case, author: User, verify_address: str, paper: str = "a4") -> tuple[Report, bytes]:
@@ -60,7 +68,7 @@ def _make(case: Case, author: User, verify_address: str, paper: str) -> tuple[Re
     from weasyprint.urls import URLFetcher
 
     found = export.with_everything(Case.objects.filter(pk=case.pk)).get()
-    checksum = export.checksum(export.case_data(found, author))
+    checksum = _checksum(found, author)
     report, made = Report.objects.get_or_create(case=case, author=author, sha256=checksum)
     if made:
         services.record(case, Event.Kind.REPORTED, author, checksum[:12])

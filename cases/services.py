@@ -13,6 +13,7 @@ from django.core.files.uploadedfile import UploadedFile
 from django.db import transaction
 from django.db.models import QuerySet
 from django.forms import ModelForm
+from django.utils import timezone
 
 from inference.engine import verdict as engine_verdict
 from inference.models import Analysis, ModelVersion, State, Verdict
@@ -25,7 +26,8 @@ from .pressure import require_room
 
 
 def record(case: Case, kind: Event.Kind, actor: User | None = None, detail: str = "") -> Event:
-    """Write a line of the case's timeline."""
+    """Write a line of the case's timeline; the case was changed now, which is what its retention counts from."""
+    Case.objects.filter(pk=case.pk).update(updated_at=timezone.now())
     return audit.record(kind, case, actor, detail)
 
 
@@ -96,22 +98,32 @@ def request_again(
     return analyses
 
 
-def remove_slide(slide: Slide) -> None:
+def _wait_for_workers(slides: Iterable[Slide]) -> None:
+    """Whoever ends one of these analyses at this moment goes first; later ones find it gone."""
+    analyses = Analysis.objects.filter(slide__in=[slide.pk for slide in slides]).order_by("pk")
+    list(analyses.select_for_update().values_list("pk"))
+
+
+def remove_slide(slide: Slide, actor: User) -> None:
     """Delete a slide, its analyses and its files."""
-    case = slide.case
+    case, pk = slide.case, slide.pk
     with transaction.atomic():
+        _wait_for_workers([slide])
         slide.delete()
-        record(case, Event.Kind.REMOVED, case.owner, slide.original_name)
+        record(case, Event.Kind.REMOVED, actor, slide.original_name)
+        audit.erase_log_entries([pk])
         refresh(case)
         transaction.on_commit(lambda: uploads.delete_files(slide))
 
 
-def remove_case(case: Case) -> None:
-    """Delete a case with everything in it; the files go once the rows are gone."""
+def remove_case(case: Case, actor: User | None) -> None:
+    """Delete a case with everything in it; the files go once the rows are gone. Nobody did it where time did."""
     slides = list(case.slides.all())
     pk = case.pk
     with transaction.atomic():
-        record(case, Event.Kind.DELETED, case.owner)
+        _wait_for_workers(slides)
+        record(case, Event.Kind.DELETED, actor)
+        audit.erase_log_entries([pk, *(slide.pk for slide in slides)])
         case.delete()
         audit.erase_words(pk)
         for slide in slides:

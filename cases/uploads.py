@@ -18,13 +18,13 @@ from typing import Any
 
 from django.conf import settings
 from django.core.cache import cache
-from django.core.files import File
 from django.core.files.uploadedfile import UploadedFile
 from django.core.files.uploadhandler import FileUploadHandler
 
 from inference.engine.image import ImageError
 
 from . import decoding, previews
+from .files import Made
 from .models import Case, Slide
 from .space import require_space
 
@@ -77,16 +77,6 @@ def clean_name(name: str | None) -> str:
     return "unnamed" if cleaned in ("", ".", "..") else cleaned
 
 
-class _Made(File):
-    """A finished file on disk, which a store on the same disk moves into its place instead of copying it."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(path.open("rb"), str(path))
-
-    def temporary_file_path(self) -> str:
-        return str(self.name)
-
-
 def store(case: Case, upload: UploadedFile, keep: Callable[[Slide], None]) -> Slide:
     """Have one upload decoded, put its files into the store, and hand the unsaved slide to ``keep``.
 
@@ -106,6 +96,8 @@ def store(case: Case, upload: UploadedFile, keep: Callable[[Slide], None]) -> Sl
             with _lane(case):
                 made = decoding.run("ingest", [source, png_file, small_file])
             size = os.fstat(source.fileno()).st_size
+            # What the image became is larger than what was sent, and gone again if it leaves too little.
+            require_space()
         slide = Slide(
             case=case,
             original_name=name,
@@ -118,7 +110,7 @@ def store(case: Case, upload: UploadedFile, keep: Callable[[Slide], None]) -> Sl
             magnification=case.magnification,
         )
         try:
-            with _Made(png) as whole, _Made(small) as reduced:
+            with Made(png) as whole, Made(small) as reduced:
                 slide.file.save(name, whole, save=False)
                 slide.thumbnail.save(name, reduced, save=False)
             keep(slide)

@@ -103,6 +103,7 @@ class ModelVersionAdmin(ReadOnlyAdmin):
         except CheckpointError as error:
             self.message_user(request, str(error), messages.ERROR)
             return
+        self.log_change(request, model, "Activated")
         self.message_user(request, f"{model} is used from now on.", messages.SUCCESS)
 
 

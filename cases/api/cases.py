@@ -91,7 +91,7 @@ class CaseDetail(generics.RetrieveUpdateDestroyAPIView[Case]):
         return cases.visible_to(self.request.user) if safe else cases.editable_by(self.request.user)
 
     def perform_destroy(self, instance: Case) -> None:
-        services.remove_case(instance)
+        services.remove_case(instance, self.request.user)  # type: ignore[arg-type]
 
 
 @extend_schema(tags=["Cases"])
@@ -215,7 +215,7 @@ class SlideDetail(generics.RetrieveDestroyAPIView[Slide]):
         )
 
     def perform_destroy(self, instance: Slide) -> None:
-        services.remove_slide(instance)
+        services.remove_slide(instance, self.request.user)  # type: ignore[arg-type]
 
 
 @extend_schema(tags=["Slides"])

@@ -149,7 +149,7 @@ def _store(user: User, submission: Submission, named: Sequence[_Named], options:
         if not slides:
             raise _nothing_usable(rejected, is_folder)
     except BaseException:
-        services.remove_case(case)
+        services.remove_case(case, user)
         raise
     analyses = analyses_of(case)
     submission.case = case

@@ -185,7 +185,7 @@ def delete(request: SignedInRequest, pk: uuid.UUID) -> HttpResponse:
     """Delete a case for good, after asking."""
     found = get_own_case(request.user, pk)
     if request.method == "POST":
-        services.remove_case(found)
+        services.remove_case(found, request.user)
         messages.success(request, f"“{found.title}” and its images were deleted.")
         return redirect("cases:history")
     return render(request, "cases/delete.html", {"case": found})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 
+from allauth.account.adapter import get_adapter
 from django import forms
 from django.conf import settings
 from django.contrib import messages
@@ -28,13 +29,14 @@ class EraseForm(forms.Form):
         label="Your password", widget=forms.PasswordInput(attrs={"autocomplete": "current-password"}), strip=False
     )
 
-    def __init__(self, user: User, *args: object) -> None:
+    def __init__(self, request: SignedInRequest, *args: object) -> None:
         super().__init__(*args)  # type: ignore[arg-type]
-        self.user = user
+        self.request, self.user = request, request.user
 
     def clean_password(self) -> str:
         password: str = self.cleaned_data["password"]
-        if not self.user.check_password(password):
+        # Wrong ones are counted and noted as at the sign-in.
+        if get_adapter(self.request).authenticate(self.request, username=self.user.username, password=password) is None:
             raise forms.ValidationError("That is not your password.")
         others = User.objects.filter(is_superuser=True, is_active=True).exclude(pk=self.user.pk)
         if self.user.is_superuser and not others.exists():
@@ -46,7 +48,7 @@ class EraseForm(forms.Form):
 @login_required
 def data(request: SignedInRequest) -> HttpResponse:
     """The two buttons."""
-    form = EraseForm(request.user, request.POST or None)
+    form = EraseForm(request, request.POST or None)
     if request.method == "POST" and form.is_valid():
         user = User.objects.get(pk=request.user.pk)
         logout(request)

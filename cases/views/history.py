@@ -105,7 +105,7 @@ def bulk(request: SignedInRequest) -> HttpResponse:
     if action == "delete":
         count = len(own)
         for case in own:
-            services.remove_case(case)
+            services.remove_case(case, request.user)
         messages.success(request, f"{count} {'case was' if count == 1 else 'cases were'} deleted.")
     elif action == "rerun":
         _rerun(request, list(own))

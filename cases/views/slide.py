@@ -200,7 +200,7 @@ def delete(request: SignedInRequest, pk: uuid.UUID) -> HttpResponse:
     """Remove a slide from its case for good, after asking."""
     found = get_own_slide(request.user, pk)
     if request.method == "POST":
-        services.remove_slide(found)
+        services.remove_slide(found, request.user)
         messages.success(request, f"{found.original_name} was removed.")
         return redirect(found.case)
     return render(request, "cases/slide_delete.html", {"slide": found, "case": found.case})

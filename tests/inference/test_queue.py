@@ -11,6 +11,7 @@ from django.db import connection
 from django.utils import timezone
 from django_q.models import OrmQ
 
+from cases import services
 from cases.models import Case, Event, Slide, User
 from inference import queue
 from inference.models import Analysis, ModelVersion, State
@@ -150,6 +151,31 @@ def test_the_sweep_wakes_a_worker_for_rows_whose_message_was_lost(slide: Slide) 
     assert OrmQ.objects.count() == 1
     queue.sweep()
     assert OrmQ.objects.count() == 1  # one message is enough
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_image_that_is_removed_while_its_analysis_ends_goes_quietly(case: Case, alice: User) -> None:
+    for _ in range(4):
+        slide = add_slide(case)
+        claim = uuid.uuid4()
+        claimed = queue.claim_next(claim)
+        assert claimed is not None
+        together = threading.Barrier(2, timeout=30)
+
+        def end(claimed: Analysis = claimed, claim: uuid.UUID = claim, together: threading.Barrier = together) -> None:
+            try:
+                together.wait()
+                queue.fail(claimed.pk, claim, "error", "for this test")
+            finally:
+                connection.close()
+
+        with ThreadPoolExecutor(1) as pool:
+            ended = pool.submit(end)
+            together.wait()
+            services.remove_slide(slide, alice)
+            ended.result()
+    case.refresh_from_db()
+    assert (case.slide_count, case.open_count, case.failed_count) == (0, 0, 0)
 
 
 @pytest.mark.django_db(transaction=True)

@@ -127,6 +127,18 @@ def test_a_slide_that_is_deleted_meanwhile_leaves_none(wide: Slide, monkeypatch:
     assert not wide.file.storage.exists(previews.name(wide))
 
 
+def test_tiles_that_were_cut_short_are_made_again(client: Client, wide: Slide) -> None:
+    """A full disk or a killed process, where the store is on another disk than the uploads."""
+    path = address(wide, 11, 0, 0)
+    first = client.get(path).content
+    storage, name = wide.file.storage, previews.name(wide)
+    with storage.open(name) as file:
+        half = file.read()[:-100]
+    storage.delete(name)
+    storage.save(name, ContentFile(half))
+    assert client.get(path).content == first
+
+
 def test_one_slide_at_a_time(client: Client, wide: Slide, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(previews, "PATIENCE", 0.01)
     path = reverse("cases:tiles", args=[wide.pk])

@@ -22,6 +22,7 @@ ALIKE = [
     "tests/inference/test_queue.py",
     "tests/security/test_datarights.py",
     "tests/security/test_attacks.py",
+    "tests/security/test_loose_ends.py",
 ]
 
 

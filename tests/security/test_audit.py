@@ -45,7 +45,7 @@ PARTS = {
     "cases:thumbnail",
 }  # fmt: skip
 #: Noted by the view itself, as more than a look.
-NOTED = {"cases:export", "cases:trail_export", "cases:report", "cases:verify"}
+NOTED = {"cases:export", "cases:trail_export", "cases:verify"}
 
 
 def test_every_address_that_reads_a_case_is_noted() -> None:
@@ -161,7 +161,7 @@ def test_the_chain_can_not_fork(sealed: Seal) -> None:
 def test_deleting_a_case_leaves_its_trail_without_words(slide: Slide, case: Case) -> None:
     pk = case.pk
     audit.seal()
-    services.remove_case(case)
+    services.remove_case(case, case.owner)
     audit.seal()
     events = Event.objects.filter(case=pk)
     assert Kind.DELETED in kinds(case=pk) and Kind.ADDED in kinds(case=pk)

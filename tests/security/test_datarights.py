@@ -170,7 +170,7 @@ def test_a_backup_brings_everything_back(alice: User, media: Path, real_model: M
     call_command("backup", target, stdout=StringIO())
     assert target.stat().st_mode & 0o777 == 0o600
 
-    services.remove_case(case)
+    services.remove_case(case, alice)
     CaseFactory(owner=alice, title="After")
     Path(real_model.path).unlink()
     assert not stored(media)
