@@ -6,7 +6,9 @@ import uuid
 from typing import Any
 
 from allauth.account.adapter import get_adapter
+from allauth.account.decorators import reauthentication_required
 from allauth.account.utils import has_verified_email
+from allauth.core.exceptions import ReauthenticationRequired
 from allauth.mfa.base.forms import BaseAuthenticateForm
 from allauth.mfa.models import Authenticator
 from allauth.mfa.utils import is_mfa_enabled
@@ -55,8 +57,8 @@ class Tokens(generics.ListAPIView[ApiToken]):
     @extend_schema(
         operation_id="tokens_create",
         summary="Create a token",
-        description="For a signed-in browser. A token can't make tokens, so that a lost one can't outlive itself; "
-        "scripts use `POST /api/v1/sign-in`.",
+        description="For a signed-in browser whose password was confirmed within five minutes. A token can't make tokens, "
+        "so that a lost one can't outlive itself; scripts use `POST /api/v1/sign-in`.",
         request=TokenOut,
         responses={201: NewTokenOut},
     )
@@ -65,7 +67,19 @@ class Tokens(generics.ListAPIView[ApiToken]):
         wishes.is_valid(raise_exception=True)
         if not isinstance(request.successful_authenticator, SessionAuthentication):
             raise Problem("permission_denied", "A token can't make tokens. Sign in, or use POST /api/v1/sign-in.")
+        try:
+            _confirmed(request._request)
+        except ReauthenticationRequired as error:
+            raise Problem(
+                "permission_denied", "Confirm your password first, at /accounts/reauthenticate/ in this browser."
+            ) from error
         return new_token(person(request), wishes.validated_data["name"], wishes.validated_data["days"])
+
+
+@reauthentication_required
+def _confirmed(request: HttpRequest) -> None:
+    """Raises ReauthenticationRequired where this browser's password was not asked for within some minutes: a token
+    outlives the session, and one that was left open shall make none."""
 
 
 def new_token(user: User, name: str, days: int) -> Response:

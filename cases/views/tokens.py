@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 
+from allauth.account.decorators import reauthentication_required
 from django import forms
 from django.contrib import messages
 from django.http import Http404, HttpResponse
@@ -24,6 +25,7 @@ class TokenForm(forms.Form):
 @login_required
 @never_cache
 @require_http_methods(["GET", "HEAD", "POST"])
+@reauthentication_required(allow_get=True)  # a token outlives the session: a browser left open makes none
 def tokens(request: SignedInRequest) -> HttpResponse:
     """The tokens, and a form for a new one. Its plain text is in the answer to the form and nowhere else."""
     form = TokenForm(request.POST or None)

@@ -79,6 +79,11 @@ def test_revoking_by_api(api: Api, stranger: Api) -> None:
     assert api.problem("get", "/api/v1/me")["code"] == "token_invalid"
 
 
+def confirm(browser: Client) -> None:
+    """The password once more, as the page asks for it."""
+    assert browser.post("/accounts/reauthenticate/", {"password": PASSWORD}).status_code == 302
+
+
 def test_a_token_makes_no_tokens_but_a_session_does(api: Api, alice: User) -> None:
     assert (
         api.problem("post", "/api/v1/tokens", {"name": "more"}, content_type="application/json")["code"]
@@ -86,6 +91,9 @@ def test_a_token_makes_no_tokens_but_a_session_does(api: Api, alice: User) -> No
     )
     browser = Client()
     browser.force_login(alice)
+    wanted = {"name": "from the page", "days": 7}
+    assert problem_of(browser.post("/api/v1/tokens", wanted, content_type="application/json"))["status"] == 403
+    confirm(browser)
     made = browser.post("/api/v1/tokens", {"name": "from the page", "days": 7}, content_type="application/json").json()
     assert Client(headers={"Authorization": f"Token {made['token']}"}).get("/api/v1/me").status_code == 200
     life = ApiToken.objects.get(name="from the page").expiry - timezone.now()  # type: ignore[operator]
@@ -149,6 +157,9 @@ def test_the_portal_shows_a_new_token_once(alice: User) -> None:
     browser = Client()
     browser.force_login(alice)
     page = browser.post("/accounts/tokens/", {"name": "lab <b>system</b>", "days": "30"})
+    assert page.status_code == 302 and not ApiToken.objects.exists()  # a session left open makes none
+    # What was asked for goes on once the password is confirmed.
+    page = browser.post(page["Location"], {"password": PASSWORD})
     assert page.status_code == 200
     assert "no-store" in page["Cache-Control"]
     plain = page.context["plain"]
@@ -173,4 +184,5 @@ def test_the_portal_revokes_only_ones_own(alice: User, charlie: User) -> None:
 def test_a_name_is_needed(alice: User) -> None:
     browser = Client()
     browser.force_login(alice)
+    confirm(browser)
     assert browser.post("/accounts/tokens/", {"name": "", "days": "30"}).status_code == 400

@@ -100,6 +100,8 @@ def test_from_sign_up_to_report(
     page.goto("/accounts/tokens/")
     page.fill("input[name=name]", "lab server")
     page.get_by_role("button", name="Create").click()
+    page.fill("input[name=password]", PASSWORD)
+    page.locator("main button[type=submit]").first.click()
     token = page.get_by_label("The new token").input_value()
     answer = page.request.get("/api/v1/me", headers={"Authorization": f"Token {token}"})
     assert answer.status == 200

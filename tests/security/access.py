@@ -83,7 +83,7 @@ PORTAL: dict[str, Row | tuple[Row, ...]] = {
     "cases:hide_hints": Row(REDIRECT, "post"),
     "cases:data": Row(SIGNED_IN),
     "cases:data_export": Row(SIGNED_IN),
-    "cases:tokens": (Row(SIGNED_IN), Row(SIGNED_IN, "post", data={"name": "script", "days": "30"})),
+    "cases:tokens": (Row(SIGNED_IN), Row(REDIRECT, "post", data={"name": "script", "days": "30"})),
     "cases:token_revoke": Row((302, 404, 302, 404, 404, 302, 302), "post", "api_token"),
 }
 
@@ -172,7 +172,8 @@ API: dict[str, Row | tuple[Row, ...]] = {
     "api:model": Row(_API_MINE, target="model"),
     "api:me": Row(_API_MINE),
     # A token can't make tokens.
-    "api:tokens": (Row(_API_MINE), Row((401, 201, 201, 201, 201, 403, 401), "post", data={"name": "script"})),
+    # Only who confirmed their password just before makes one.
+    "api:tokens": (Row(_API_MINE), Row((401, 403, 403, 403, 403, 403, 401), "post", data={"name": "script"})),
     # Nobody else's, not even a reviewer.
     "api:token": _api(204, "api_token", "delete"),
     # Five wrong passwords for one account, and it is locked for a while.
