@@ -57,8 +57,8 @@ class Tokens(generics.ListAPIView[ApiToken]):
     @extend_schema(
         operation_id="tokens_create",
         summary="Create a token",
-        description="For a signed-in browser whose password was confirmed within five minutes. A token can't make tokens, "
-        "so that a lost one can't outlive itself; scripts use `POST /api/v1/sign-in`.",
+        description="For a signed-in browser whose password was confirmed within five minutes. A token makes no "
+        "tokens, so that a lost one can't outlive itself; scripts use `POST /api/v1/sign-in`.",
         request=TokenOut,
         responses={201: NewTokenOut},
     )
