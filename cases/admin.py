@@ -184,6 +184,13 @@ class CaseAdmin(Erasing):
         cases = super().get_queryset(request)
         return cases.annotate(cover=Subquery(first), reading_count=count)
 
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Case | None:
+        found = super().get_object(request, object_id, from_field)
+        if found and request.method == "POST":
+            # Read anew within the transaction of the form's view, which keeps it from others until it is saved.
+            found = Case.objects.for_change().filter(pk=found.pk).first()
+        return found
+
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
 
@@ -346,7 +353,7 @@ class SlideAdmin(Erasing):
 
 @admin.register(Review)
 class ReviewAdmin(ReadOnlyAdmin):
-    list_display = ["case", "author", "reading", "verdict", "agreement", "created_at"]
+    list_display = ["case", "author", "reading", "was_blind", "verdict", "agreement", "created_at"]
     list_filter = ["reading", "verdict", ("author", admin.RelatedOnlyFieldListFilter)]
     search_fields = ["case__title", "author__username", "subtype", "comment"]
     date_hierarchy = "created_at"

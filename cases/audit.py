@@ -13,7 +13,7 @@ from typing import Any
 from django.contrib.admin.models import LogEntry
 from django.contrib.contenttypes.models import ContentType
 from django.db import IntegrityError, transaction
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from .models import Case, User
@@ -172,7 +172,8 @@ def erase_log_entries(keys: Iterable[uuid.UUID]) -> None:
 def erase_person(user: User) -> None:
     """Forget whom a key stands for, and the name where words tell it. The trail says so, by that key."""
     record(Event.Kind.ERASED, actor=user)
-    Event.objects.filter(kind=Event.Kind.ASSIGNED, detail=str(user)).update(detail="", salt="")
+    named = Q(about=identity_of(user).pk) | Q(detail=str(user))
+    Event.objects.filter(named, kind=Event.Kind.ASSIGNED).update(detail="", salt="")
     people = ContentType.objects.get_for_model(User)
     LogEntry.objects.filter(content_type=people, object_id=str(user.pk)).update(object_repr="erased")
     Identity.objects.filter(user=user).delete()

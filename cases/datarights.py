@@ -82,6 +82,10 @@ def erase(user: User) -> None:
     for case in Case.objects.filter(owner=user):
         services.remove_case(case, user)
     with transaction.atomic():
+        # From here on nobody can give this account anything new, and what came while the cases went goes too.
+        User.objects.select_for_update().get(pk=user.pk)
+        for case in Case.objects.filter(owner=user):
+            services.remove_case(case, user)
         nobody, _ = User.objects.get_or_create(
             username=NOBODY, defaults={"is_active": False, "password": "!", "email": ""}
         )

@@ -9,6 +9,7 @@ milliseconds because Pillow and numpy are imported already.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -36,21 +37,24 @@ TOO_SLOW = ("undecodable", "can't be read: decoding it takes too long")
 
 @dataclass(frozen=True)
 class Limits:
-    """What one piece of work may use: bytes of address space, seconds, pixels."""
+    """What one piece of work may use: bytes of address space, seconds, pixels; and bytes it must leave on the disk."""
 
     memory: int
     seconds: int
     pixels: int
+    reserve: int
 
 
 class _Hashed:
-    """A file that is written once and hashed on the way."""
+    """A file that is written once, hashed on the way, and ends where the disk has only its reserve left."""
 
-    def __init__(self, file: IO[bytes]) -> None:
+    def __init__(self, file: IO[bytes], reserve: int) -> None:
         self.file = file
+        self.reserve = reserve
         self.digest = hashlib.sha256()
 
     def write(self, data: bytes) -> int:
+        _require_space(self.file, len(data), self.reserve)
         self.digest.update(data)
         return self.file.write(data)
 
@@ -63,7 +67,7 @@ def ingest(limits: Limits, upload: int, png: int, small: int) -> dict[str, Any]:
     with open(upload, "rb") as source:
         image, kind = decode_image(source, limits.pixels)
     with open(png, "wb") as out:
-        hashed = _Hashed(out)
+        hashed = _Hashed(out, limits.reserve)
         write_png(image, hashed)  # type: ignore[arg-type]
     width, height = image.size
     _shrink(image, small, THUMBNAIL, 85)
@@ -88,6 +92,7 @@ def pyramid(limits: Limits, stored: int, archive: int, tile: int, overlap: int, 
                 for column, left in enumerate(range(0, width, tile)):
                     right, bottom = min(left + tile + overlap, width), min(top + tile + overlap, height)
                     box = (max(0, left - overlap), max(0, top - overlap), right, bottom)
+                    _require_space(file, 0, limits.reserve)
                     _add_jpeg(out, f"{level}/{column}_{row}.jpg", image.crop(box))
             if not seen_whole and max(image.size) <= overview:
                 _add_jpeg(out, "overview.jpg", image)
@@ -108,6 +113,13 @@ def crop(limits: Limits, stored: int, png: int, box: list[int]) -> dict[str, Any
 
 
 WORK: dict[str, Callable[..., dict[str, Any]]] = {"ingest": ingest, "pyramid": pyramid, "crop": crop}
+
+
+def _require_space(file: IO[bytes], wanted: int, reserve: int) -> None:
+    """Others write at the same time, so it is asked anew for each piece. Raises ``OSError`` (ENOSPC)."""
+    disk = os.fstatvfs(file.fileno())
+    if disk.f_bavail * disk.f_frsize - wanted < reserve:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _add_jpeg(archive: zipfile.ZipFile, name: str, image: Image.Image) -> None:

@@ -115,6 +115,7 @@ def run(work: str, files: list[IO[bytes]], *arguments: Any) -> dict[str, Any]:
             "memory": settings.DECODER_MEMORY,
             "seconds": seconds,
             "pixels": settings.UPLOAD_MAX_PIXELS,
+            "reserve": settings.DISK_RESERVE,
         },
         "arguments": arguments,
     }

@@ -72,6 +72,7 @@ def review_data(review: Review) -> dict[str, Any]:
         "author": review.author.get_username(),
         "signed_at": review.created_at.isoformat(),
         "reading": review.reading,
+        "blind": review.was_blind,
         "subtype": review.subtype,
         "comment": review.comment,
         "model_verdict": review.verdict or None,

@@ -1,4 +1,4 @@
-"""Whether every file that the database speaks of is there and unchanged, and no other."""
+"""Whether every file that the database speaks of is there and unchanged, and no other; and every aggregate true."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from inference import registry
 from inference.engine.checkpoint import CheckpointError
 from inference.models import ModelVersion
 
-from . import datarights
-from .models import Slide
+from . import datarights, services
+from .models import Case, Slide
 
 
 def problems() -> Iterator[str]:
@@ -27,6 +27,9 @@ def problems() -> Iterator[str]:
                 yield f"Slide {slide.pk}: its file {slide.file.name} was changed."
         if not storage.exists(str(slide.thumbnail.name)):
             yield f"Slide {slide.pk}: its thumbnail is missing."
+    for pk in Case.objects.values_list("pk", flat=True):
+        if services.recount(pk):
+            yield f"Case {pk}: its aggregate is not what its analyses say; --mend derives it anew."
     for model in ModelVersion.objects.all():
         try:
             registry.verify(model)

@@ -79,6 +79,11 @@ class CaseQuerySet(models.QuerySet["Case"]):
             return self.none()
         return self.filter(owner=user)
 
+    def for_change(self) -> CaseQuerySet:
+        """Held until the transaction ends: what a form finds true of a case is still so when it is saved, and what
+        somebody else changes meanwhile is not undone."""
+        return self.select_for_update(no_key=True, of=("self",))
+
     def still_blind(self) -> CaseQuerySet:
         """Those whose readings are hidden, until two people have signed; :func:`cases.services.is_blind` for one."""
         return (
@@ -261,6 +266,12 @@ class Review(models.Model):
     subtype = models.CharField(max_length=60, blank=True)
     comment = models.TextField(max_length=5000, blank=True)
     created_at = models.DateTimeField("signed", default=timezone.now, editable=False)
+    was_blind = models.BooleanField(
+        "signed blind",
+        default=False,
+        editable=False,
+        help_text="Other people's readings of the case were hidden when this one was signed.",
+    )
     #: What the model said of the case when the reading was signed.
     verdict = models.CharField(max_length=15, choices=Verdict.choices, blank=True, editable=False)
     probability = models.FloatField(null=True, blank=True, editable=False)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+import uuid
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import partial
@@ -25,10 +27,12 @@ from .models import Case, Event, Review, Slide, Tag, User
 from .pressure import require_room
 
 
-def record(case: Case, kind: Event.Kind, actor: User | None = None, detail: str = "") -> Event:
+def record(
+    case: Case, kind: Event.Kind, actor: User | None = None, detail: str = "", about: uuid.UUID | None = None
+) -> Event:
     """Write a line of the case's timeline; the case was changed now, which is what its retention counts from."""
     Case.objects.filter(pk=case.pk).update(updated_at=timezone.now())
-    return audit.record(kind, case, actor, detail)
+    return audit.record(kind, case, actor, detail, about)
 
 
 def set_tags(case: Case, names: Iterable[str]) -> None:
@@ -142,23 +146,31 @@ def save_case(form: ModelForm[Case], owner: User | None = None) -> Case:
         set_tags(case, form.cleaned_data["tags"])
         record(case, Event.Kind.CREATED if is_new else Event.Kind.EDITED, case.owner)
         if case.assigned_to and case.assigned_to_id != assigned_before:
-            record(case, Event.Kind.ASSIGNED, case.owner, str(case.assigned_to))
+            _record_assigned(case, case.assigned_to, case.owner)
     return case
+
+
+def _record_assigned(case: Case, reader: User | None, actor: User) -> None:
+    # With the reader's key, by which their name is found when it has to be forgotten.
+    key = audit.identity_of(reader).pk if reader else None
+    record(case, Event.Kind.ASSIGNED, actor, str(reader) if reader else "nobody", key)
 
 
 def assign(case: Case, reader: User | None, actor: User) -> None:
     """Ask a reviewer to read the case, or nobody any more."""
     Case.objects.filter(pk=case.pk).update(assigned_to=reader)
-    record(case, Event.Kind.ASSIGNED, actor, str(reader) if reader else "nobody")
+    _record_assigned(case, reader, actor)
 
 
 def sign_review(case: Case, author: User, reading: str, subtype: str = "", comment: str = "") -> Review:
     """Record a person's reading beside what the model says at this moment."""
     with transaction.atomic():
+        # Two who sign together do so one after the other: it holds the case's row.
         record(case, Event.Kind.REVIEWED, author)
         return Review.objects.create(
             case=case,
             author=author,
+            was_blind=Case.objects.still_blind().filter(pk=case.pk).exists(),
             reading=reading,
             subtype=subtype,
             comment=comment,
@@ -199,7 +211,12 @@ def refresh(case: Case) -> None:
     """
     # Of several workers that end images of one case together, the later one waits here and then sees what the
     # earlier one wrote; without it both would count the other's image as still open.
-    list(Case.objects.select_for_update(no_key=True).filter(pk=case.pk).values_list("pk"))
+    list(Case.objects.for_change().filter(pk=case.pk).values_list("pk"))
+    Case.objects.filter(pk=case.pk).update(**derived(case))
+
+
+def derived(case: Case) -> dict[str, Any]:
+    """The values of :attr:`Case.DERIVED`, as the slides' current analyses have it."""
     current = Analysis.objects.filter(slide__case=case, is_current=True)
     done = list(current.filter(state=State.DONE).values_list("verdict", "probability"))
     verdict: str = ""
@@ -210,13 +227,35 @@ def refresh(case: Case) -> None:
         inside = [p for said, p in done if said != Verdict.OUT_OF_DOMAIN and p is not None]
         aggregate = engine_verdict.case_verdict(inside, newest.cut_low, newest.cut_high)
         verdict, probability = aggregate.verdict, aggregate.probability_malignant
-    Case.objects.filter(pk=case.pk).update(
-        verdict=verdict,
-        probability=probability,
-        slide_count=case.slides.count(),
-        open_count=current.filter(state__in=(State.QUEUED, State.RUNNING)).count(),
-        failed_count=current.filter(state=State.FAILED).count(),
-    )
+    return {
+        "verdict": verdict,
+        "probability": probability,
+        "slide_count": case.slides.count(),
+        "open_count": current.filter(state__in=(State.QUEUED, State.RUNNING)).count(),
+        "failed_count": current.filter(state=State.FAILED).count(),
+    }
+
+
+def recount(pk: uuid.UUID, mend: bool = False) -> bool:
+    """Whether a case's aggregate is other than what its analyses say. ``mend`` derives it anew and notes that."""
+    with transaction.atomic():
+        # Held, so that no worker writes between the two looks.
+        case = Case.objects.for_change().filter(pk=pk).first()
+        if case is None or _is_derived(case):
+            return False
+        if mend:
+            refresh(case)
+            case.refresh_from_db()
+            record(case, Event.Kind.ANALYSED, detail=f"{case.get_verdict_display() or 'no verdict'}, counted again")
+        return True
+
+
+def _is_derived(case: Case) -> bool:
+    wanted = derived(case)
+    kept = {name: getattr(case, name) for name in Case.DERIVED}
+    p, q = wanted.pop("probability"), kept.pop("probability")
+    # The mean of the same numbers in another order differs in its last bits.
+    return wanted == kept and (p == q if p is None or q is None else math.isclose(p, q, abs_tol=1e-9))
 
 
 def natural(slide: Slide) -> list[tuple[int, int, str]]:

@@ -94,16 +94,17 @@ class Statistics:
 
 
 def latest_reviews(user: User) -> list[Review]:
-    """Each reader's last reading of each case that this person may see. Others' readings of cases that are
-    still blind are left out."""
+    """Each reader's last reading of each case that this person may see, or the last that they signed blind: what they
+    sign after they saw the other's is no reading of their own any more. Others' readings of cases that are still blind
+    are left out."""
+    names = ("case_id", "author_id", "reading", "verdict", "probability", "created_at", "model_version_id")
     reviews = (
         Review.objects.filter(case__in=Case.objects.visible_to(user))
         .exclude(~Q(author=user) & Q(case__in=Case.objects.still_blind().values("pk")))
         .exclude(verdict="")
-        .order_by("created_at")
-        .values_list("case_id", "author_id", "reading", "verdict", "probability", "created_at", "model_version_id")
+        .order_by("was_blind", "created_at")
+        .values_list(*names)
     )
-    names = ("case_id", "author_id", "reading", "verdict", "probability", "created_at", "model_version_id")
     last = {(row[0], row[1]): row for row in reviews}
     return [Review(**dict(zip(names, row, strict=True))) for row in last.values()]
 

@@ -93,7 +93,7 @@ class Event(models.Model):
     address = models.ForeignKey(
         Identity, on_delete=models.DO_NOTHING, null=True, blank=True, db_constraint=False, related_name="+"
     )
-    #: The slide, analysis or report that was read, if not the case as a whole.
+    #: The slide, analysis or report that was read, if not the case as a whole; the key of who was assigned.
     about = models.UUIDField(null=True, blank=True)
     detail = models.CharField(max_length=200, blank=True)
     salt = models.CharField(max_length=32, blank=True)

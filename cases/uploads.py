@@ -51,7 +51,11 @@ class Capped(FileUploadHandler):
             require_space(content_length)
 
     def receive_data_chunk(self, raw_data: bytes, start: int) -> bytes | None:
-        return raw_data if self.is_wanted and start <= settings.UPLOAD_MAX_BYTES else None
+        if not self.is_wanted or start > settings.UPLOAD_MAX_BYTES:
+            return None
+        # Others send at the same time.
+        require_space(len(raw_data))
+        return raw_data
 
     def file_complete(self, file_size: int) -> None:
         return None
@@ -96,8 +100,6 @@ def store(case: Case, upload: UploadedFile, keep: Callable[[Slide], None]) -> Sl
             with _lane(case):
                 made = decoding.run("ingest", [source, png_file, small_file])
             size = os.fstat(source.fileno()).st_size
-            # What the image became is larger than what was sent, and gone again if it leaves too little.
-            require_space()
         slide = Slide(
             case=case,
             original_name=name,

@@ -7,7 +7,7 @@ from typing import Any
 import sentry_sdk
 
 from . import __version__
-from .logging import without_key
+from .logging import without_key, without_row
 
 
 def switch_on(dsn: str) -> None:
@@ -28,6 +28,8 @@ def _strip(event: Any, hint: dict[str, Any]) -> Any:
     """Of the request only method and address: a query holds what was searched for, headers the page before."""
     request = event.get("request", {})
     event["request"] = {"method": request.get("method"), "url": without_key(request.get("url", ""))}
+    for error in event.get("exception", {}).get("values", []):
+        error["value"] = without_row(error.get("value") or "")
     event.pop("user", None)
     event.pop("server_name", None)
     return event

@@ -90,16 +90,16 @@ def wake() -> None:
         log.exception("No wake-up message could be sent; the sweep will find the waiting analyses.")
 
 
-def claim_next(claim: uuid.UUID) -> Analysis | None:
-    """Take the best waiting analysis for the holder of ``claim``, or None when nothing waits."""
+def claim_next(claim: uuid.UUID, beside: bool = False) -> Analysis | None:
+    """Take the best waiting analysis for the holder of ``claim``, or None when nothing waits.
+
+    ``beside``: the holder has others under way. Then None too where the best one's worker has died before: it may be
+    what the worker died of, and shall not take an attempt of those beside it once more.
+    """
     while True:
-        best = (
-            Analysis.objects.filter(state=State.QUEUED)
-            .order_by("turn", "queued_at")
-            .values_list("pk", flat=True)
-            .first()
-        )
-        if best is None:
+        waiting = Analysis.objects.filter(state=State.QUEUED).order_by("turn", "queued_at")
+        best, attempts = waiting.values_list("pk", "attempts").first() or (None, 0)
+        if best is None or (beside and attempts):
             return None
         now = timezone.now()
         taken = Analysis.objects.filter(pk=best, state=State.QUEUED).update(

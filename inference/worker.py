@@ -177,14 +177,14 @@ class _Turn:
     def time_is_up(self) -> bool:
         return time.monotonic() >= self.until
 
-    def _take(self) -> Analysis | None:
-        """The analysis put aside, or a newly claimed one."""
+    def _take(self, beside: bool = False) -> Analysis | None:
+        """The analysis put aside, or a newly claimed one; see :func:`inference.queue.claim_next`."""
         if self._next:
             put_aside, self._next = self._next, None
             return put_aside
         if stopping.is_set() or self.time_is_up:
             return None
-        analysis = queue.claim_next(self.claim)
+        analysis = queue.claim_next(self.claim, beside)
         if analysis:
             self.keeper.hold(analysis)
             _note("claimed", analysis.pk, slide=str(analysis.slide_id), attempt=analysis.attempts)
@@ -210,11 +210,16 @@ class _Turn:
         return ended
 
     def _jobs(self, model_id: uuid.UUID) -> Iterator[Job]:
-        while analysis := self._take():
+        beside = False
+        while analysis := self._take(beside):
             if analysis.model_version_id != model_id:
                 self._next = analysis
                 return
             yield Job(analysis.pk, _loader(analysis), analysis.overlap)
+            if analysis.attempts > 1:
+                # A worker died of it, or beside it: it is worked on alone.
+                return
+            beside = True
 
     def _end(self, outcome: Outcome, runtime: str) -> None:
         pk: uuid.UUID = outcome.job.key  # type: ignore[assignment]

@@ -14,6 +14,7 @@ from cases.models import Case
 from inference.models import Analysis, State
 
 from . import results
+from .authentication import person
 from .submit import Submitted
 from .waiting import Slot, seconds_to_wait, wait
 
@@ -51,7 +52,7 @@ def waited(request: Request, submitted: Submitted, is_folder: bool) -> Response:
     """The result once it is there, or 202 where the caller does not want to wait, or not so long, or too
     many others wait already."""
     ids = [analysis.pk for analysis in submitted.analyses]
-    with Slot() as slot:
+    with Slot(person(request)) as slot:
         seconds = seconds_to_wait(request.headers.get("Prefer", "")) if slot.taken else 0.0
         finished = wait(ids, seconds)
     if not finished:

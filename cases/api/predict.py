@@ -136,7 +136,7 @@ class SingleStream(Upload):
     )
     def post(self, request: Request) -> HttpResponseBase:
         submitted = self.submit(request)
-        slot = Slot()
+        slot = Slot(person(request))
         if not slot.taken:
             return answers.pending(request, submitted, is_folder=False)
         pk = submitted.analyses[0].pk

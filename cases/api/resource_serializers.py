@@ -246,11 +246,15 @@ class ReviewOut(ModelSerializer[Review]):
     verdict = serializers.SerializerMethodField(help_text="What the model said when the reading was signed.")
     probability = Probability(read_only=True, allow_null=True)
     agrees = serializers.BooleanField(read_only=True, allow_null=True)
+    blind = serializers.BooleanField(
+        source="was_blind", read_only=True, help_text="Signed while other people's readings of the case were hidden."
+    )
 
     class Meta:
         model = Review
         fields = (
             "id", "author", "reading", "subtype", "comment", "created_at", "verdict", "probability", "agrees",
+            "blind",
         )  # fmt: skip
         read_only_fields = ("id", "created_at")
 

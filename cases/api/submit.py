@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ from inference.models import Analysis, State
 from inference.registry import active_model
 
 from . import errors
+
+log = logging.getLogger(__name__)
 
 #: After so long a call that never finished storing its files is taken for dead.
 ABANDONED = timedelta(minutes=30)
@@ -155,7 +158,12 @@ def _store(user: User, submission: Submission, named: Sequence[_Named], options:
     submission.case = case
     submission.analysis = None if is_folder else analyses[0]
     submission.rejected = [vars(problem) for problem in rejected]
-    submission.save()
+    try:
+        with transaction.atomic():
+            submission.save()
+    except IntegrityError:
+        # It took so long that the same call came again and holds the key; these images are taken all the same.
+        log.warning("A call took longer than %s; its key was used again meanwhile.", ABANDONED)
     case.refresh_from_db()
     return Submitted(case, analyses, submission.rejected)
 

@@ -6,11 +6,12 @@ import re
 import threading
 import time
 import uuid
+from collections import Counter
 from collections.abc import Sequence
-from functools import cache
 
 from django.conf import settings
 
+from cases.models import User
 from inference.models import Analysis, State
 
 OPEN = (State.QUEUED, State.RUNNING)
@@ -18,23 +19,37 @@ OPEN = (State.QUEUED, State.RUNNING)
 HEAD_START, FIRST_PAUSE, LONGEST_PAUSE, GROWTH = 0.08, 0.01, 0.25, 1.1
 
 
-@cache
-def _slots() -> threading.BoundedSemaphore:
-    """Half of this process's threads may wait or stream; the others stay free for everything else."""
-    return threading.BoundedSemaphore(max(1, settings.WEB_THREADS // 2))
+#: Half of this process's threads may wait or stream, the others stay free for everything else; of that half one part
+#: in so many stays for those who hold none.
+OTHERS = 4
+
+_lock = threading.Lock()
+#: How many slots each person holds, by primary key.
+_held: Counter[int] = Counter()
 
 
 class Slot:
-    """Permission to keep a thread waiting. ``taken`` is false where none is left; then nobody may wait."""
+    """Permission to keep a thread waiting. ``taken`` is false where none is left; then nobody may wait.
 
-    def __init__(self) -> None:
-        self.taken = _slots().acquire(blocking=False)
+    Of what one person may take a part stays for others.
+    """
+
+    def __init__(self, user: User) -> None:
+        self._user = user.pk
+        with _lock:
+            most = max(1, settings.WEB_THREADS // 2)
+            own = most - most // OTHERS
+            self.taken = _held.total() < most and _held[self._user] < own
+            _held[self._user] += self.taken
 
     def release(self) -> None:
         """Give it back; any number of times."""
         if self.taken:
             self.taken = False
-            _slots().release()
+            with _lock:
+                _held[self._user] -= 1
+                if not _held[self._user]:
+                    del _held[self._user]
 
     def __enter__(self) -> Slot:
         return self

@@ -66,6 +66,11 @@ def get_own_case(user: User | AnonymousUser, pk: uuid.UUID) -> Case:
     return get_object_or_404(Case.objects.editable_by(user), pk=pk)
 
 
+def hold_own_case(user: User | AnonymousUser, pk: uuid.UUID) -> Case:
+    """The same, within a transaction and for no other's change until that ends."""
+    return get_object_or_404(Case.objects.editable_by(user).for_change(), pk=pk)
+
+
 def get_slide(user: User | AnonymousUser, pk: uuid.UUID) -> Slide:
     """A slide this person may read."""
     return get_object_or_404(Slide.objects.visible_to(user).select_related("case", "case__owner"), pk=pk)

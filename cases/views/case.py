@@ -25,7 +25,7 @@ from cases.progress import case_progress
 from inference.models import State, Verdict
 from inference.registry import NoModel
 
-from .access import SignedInRequest, get_case, get_own_case, login_required, wants_json
+from .access import SignedInRequest, get_case, get_own_case, hold_own_case, login_required, wants_json
 
 
 def _addresses(found: Case) -> dict[str, str]:
@@ -161,7 +161,7 @@ def progress(request: SignedInRequest, pk: uuid.UUID) -> JsonResponse:
 def progress_stream(request: SignedInRequest, pk: uuid.UUID) -> HttpResponseBase:
     """The same as it changes; 204 where too many streams are open, and the page polls instead."""
     found = get_case(request.user, pk)
-    slot = Slot()
+    slot = Slot(request.user)
     if not slot.taken:
         return HttpResponse(status=204)
     return sse.response(sse.Stream(slot, streams.follow(found.pk)))
@@ -170,12 +170,13 @@ def progress_stream(request: SignedInRequest, pk: uuid.UUID) -> HttpResponseBase
 @login_required
 def edit(request: SignedInRequest, pk: uuid.UUID) -> HttpResponse:
     """Change what is written on a case."""
-    found = get_own_case(request.user, pk)
-    form = EditCaseForm(request.POST or None, instance=found)
-    if request.method == "POST" and form.is_valid():
-        services.save_case(form)
-        messages.success(request, "Changes saved.")
-        return redirect(found)
+    with transaction.atomic():
+        found = hold_own_case(request.user, pk)
+        form = EditCaseForm(request.POST or None, instance=found)
+        if request.method == "POST" and form.is_valid():
+            services.save_case(form)
+            messages.success(request, "Changes saved.")
+            return redirect(found)
     status = 400 if form.errors else 200
     return render(request, "cases/edit.html", {"form": form, "case": found}, status=status)
 

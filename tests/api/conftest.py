@@ -16,7 +16,6 @@ from django.test import Client
 from PIL import Image
 
 from cases import tokens
-from cases.api import waiting
 from cases.models import User
 from inference import queue, worker
 from inference.models import Cluster, ModelVersion
@@ -62,7 +61,6 @@ def problem_of(response: Any) -> dict[str, Any]:
 @pytest.fixture(autouse=True)
 def _fresh_throttles() -> Iterator[None]:
     cache.clear()
-    waiting._slots.cache_clear()
     yield
     cache.clear()
 

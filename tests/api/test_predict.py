@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -202,27 +203,40 @@ def test_when_the_wait_is_over_the_answer_is_202(api: Api, queued: Callable[[], 
     assert single(api, seed=1, headers={"Prefer": "wait=0"}).status_code == 202
 
 
-def test_at_most_half_the_threads_wait(api: Api, queued: Callable[[], int], settings: Any) -> None:
-    from cases.api import waiting
+def test_at_most_half_the_threads_wait(api: Api, alice: User, queued: Callable[[], int], settings: Any) -> None:
+    from cases.api.waiting import Slot
 
     settings.WEB_THREADS = 4
-    with waiting.Slot() as first, waiting.Slot() as second, waiting.Slot() as third:
+    with Slot(alice) as first, Slot(alice) as second, Slot(alice) as third:
         assert (first.taken, second.taken, third.taken) == (True, True, False)
         assert single(api).status_code == 202
         response = api.post("/predict/single/stream", {"file": file(seed=1)})
         assert (response.status_code, response["Content-Type"]) == (202, "application/json")
-    with waiting.Slot() as again:
+    with Slot(alice) as again:
         assert again.taken
 
 
-def test_a_stream_that_is_never_read_gives_its_slot_back(api: Api, queued: Callable[[], int], settings: Any) -> None:
-    from cases.api import waiting
+def test_nobody_takes_all_the_waiting_places(alice: User, charlie: User, settings: Any) -> None:
+    from cases.api.waiting import Slot
+
+    settings.WEB_THREADS = 16
+    with ExitStack() as held:
+        assert [held.enter_context(Slot(alice)).taken for _ in range(8)] == [True] * 6 + [False] * 2
+        assert [held.enter_context(Slot(charlie)).taken for _ in range(3)] == [True] * 2 + [False]
+    with Slot(alice) as again:
+        assert again.taken
+
+
+def test_a_stream_that_is_never_read_gives_its_slot_back(
+    api: Api, alice: User, queued: Callable[[], int], settings: Any
+) -> None:
+    from cases.api.waiting import Slot
 
     settings.WEB_THREADS = 2
     response = api.post("/predict/single/stream", {"file": file()})
-    assert not waiting.Slot().taken
+    assert not Slot(alice).taken
     response.close()
-    with waiting.Slot() as slot:
+    with Slot(alice) as slot:
         assert slot.taken
 
 

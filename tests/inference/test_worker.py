@@ -119,3 +119,19 @@ def test_the_log_follows_an_analysis_by_its_number_and_names_no_file(
     assert steps == ["claimed", "done"]
     assert waiting.original_name not in caplog.text
     assert str(waiting.pk) in caplog.text
+
+
+def test_what_a_worker_died_of_is_worked_on_alone_the_next_time(
+    case: Case, media: Path, real_model: ModelVersion, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It may kill again, and would take an attempt of whatever is claimed beside it."""
+    slides = [add_slide(case, f"{n}.png") for n in range(5)]
+    suspect = Analysis.objects.get(slide=slides[2])
+    Analysis.objects.filter(pk=suspect.pk).update(attempts=1)
+    with caplog.at_level("INFO", "inference.worker"):
+        worker.drain()
+    steps = [(record.step, record.analysis) for record in caplog.records if hasattr(record, "step")]
+    claimed = steps.index(("claimed", str(suspect.pk)))
+    assert steps[claimed + 1] == ("done", str(suspect.pk))
+    assert [step for step, _ in steps[:claimed]].count("done") == 2
+    assert Analysis.objects.filter(state=State.DONE).count() == 5

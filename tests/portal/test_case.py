@@ -144,19 +144,17 @@ def test_the_stream_ends_with_the_last_result(client: Client, case: Case, done: 
     assert b'"open": 0' in events
 
 
-def test_streams_take_half_the_threads_at_most(client: Client, case: Case, done: object, settings: object) -> None:
-    from cases.api import waiting
+def test_streams_take_half_the_threads_at_most(
+    client: Client, case: Case, alice: User, done: object, settings: object
+) -> None:
+    from cases.api.waiting import Slot
 
     settings.WEB_THREADS = 2  # type: ignore[attr-defined]
-    waiting._slots.cache_clear()
-    try:
-        with waiting.Slot():
-            assert client.get(reverse("cases:progress_stream", args=[case.pk])).status_code == 204
-        answer = client.get(reverse("cases:progress_stream", args=[case.pk]))
-        assert answer.status_code == 200
-        b"".join(answer.streaming_content)
-    finally:
-        waiting._slots.cache_clear()
+    with Slot(alice):
+        assert client.get(reverse("cases:progress_stream", args=[case.pk])).status_code == 204
+    answer = client.get(reverse("cases:progress_stream", args=[case.pk]))
+    assert answer.status_code == 200
+    b"".join(answer.streaming_content)
 
 
 def test_rerun_queues_every_slide_once(client: Client, case: Case, done: object, model: ModelVersion) -> None:

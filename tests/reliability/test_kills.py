@@ -7,14 +7,18 @@ import os
 import random
 import signal
 import socket
+import sqlite3
 import threading
 import time
 from collections import Counter
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import requests
+from PIL import Image
 
 from tests.security.test_uploads import bomb
 
@@ -167,6 +171,42 @@ def test_an_image_that_crashes_the_decoder_costs_that_image_alone(start: Start, 
         assert_all_done(stack, {slide["id"] for slide in body["slides"]})
         stored = list((stack.var / "media" / "slides").rglob("*.png"))
         assert len(stored) == 3 and not list((stack.var / "incoming").iterdir())
+
+
+def test_an_image_that_kills_its_worker_fails_alone(start: Start, images: list[bytes]) -> None:
+    """Killed whenever that image is worked on, as the kernel does where memory runs out."""
+    with start() as stack:
+        assert stack.stop("worker") == 0
+        sent = [*images[:2], large(), *images[2:4]]
+        accepted = [stack.upload(image, timeout=120).json()["slides"][0]["id"] for image in sent]
+        stack.start("worker")
+        poison, killed = accepted[2], 0
+
+        def given_up() -> bool:
+            nonlocal killed
+            with contextlib.closing(sqlite3.connect(stack.var / "histopath.sqlite3")) as database:
+                query = "SELECT state, attempts FROM inference_analysis WHERE slide_id = ?"
+                ((state, attempts),) = database.execute(query, (poison.replace("-", ""),))
+            if state == "running" and attempts > killed:
+                for pid in worker_pids(stack)[1:]:
+                    stack.kill("worker", pid)
+                killed = attempts
+            return bool(state == "failed")
+
+        until(6 * LEASE + 120, given_up, "the poison is given up")
+        until(LEASE + 120, stack.settled, "all settled")
+        rows = {row["slide"]: row for row in stack.rows()}
+        assert "stopped 3 times" in rows.pop(poison)["error"]
+        assert killed == 3 and [row["state"] for row in rows.values()] == ["done"] * 4
+
+
+def large() -> bytes:
+    """An image of seconds."""
+    pixels = np.full((6000, 6000, 3), (200, 140, 190), dtype=np.uint8)
+    pixels[::7, ::5] = 90
+    out = BytesIO()
+    Image.fromarray(pixels).save(out, "PNG")
+    return out.getvalue()
 
 
 def test_a_worker_that_is_asked_to_stop_hands_back(start: Start, images: list[bytes]) -> None:

@@ -158,6 +158,8 @@ def test_no_name_is_left_of_who_was_erased(
     case: Case, alice: User, reviewer: User, as_user: As, admin_user: User
 ) -> None:
     services.assign(case, reviewer, alice)
+    User.objects.filter(pk=reviewer.pk).update(username="rita-until-she-married")
+    services.assign(case, User.objects.get(pk=reviewer.pk), alice)
     form = {"username": "rita", "theme": "dark", "time_zone": "UTC", "default_magnification": "unknown"}
     joined = {"date_joined_0": "2026-01-01", "date_joined_1": "10:00:00"}
     as_user(admin_user).post(reverse("admin:cases_user_change", args=[reviewer.pk]), {**form, **joined})

@@ -159,6 +159,38 @@ def test_verify_names_what_is_wrong(alice: User, media: Path, real_model: ModelV
     assert "Model" in said.getvalue() and str(whole.pk) not in said.getvalue()
 
 
+def test_verify_names_a_case_that_says_other_than_its_analyses_and_mends_it(alice: User, slide: Slide) -> None:
+    case = slide.case
+    right = Case.objects.values().get(pk=case.pk)
+    Case.objects.filter(pk=case.pk).update(open_count=7, verdict="malignant", probability=0.9)
+    said = StringIO()
+    with pytest.raises(CommandError):
+        call_command("verify", stderr=said)
+    assert str(case.pk) in said.getvalue()
+    with pytest.raises(CommandError, match="1 problems"):  # the model of this test has no file
+        call_command("verify", "--mend", stdout=said, stderr=StringIO())
+    assert "1 cases derived anew" in said.getvalue()
+    assert Case.objects.values().get(pk=case.pk) == right | {"updated_at": Case.objects.get().updated_at}
+    assert Event.objects.filter(case=case, kind=Event.Kind.ANALYSED, detail="no verdict, counted again").count() == 1
+    assert audit.verify() == []
+
+
+def test_a_case_opened_while_its_owner_is_erased_goes_with_its_files(
+    alice: User, slide: Slide, media: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remove = services.remove_case
+
+    def meanwhile(case: Case, actor: User | None) -> None:
+        remove(case, actor)
+        if case.pk == slide.case_id:
+            add_slide(CaseFactory(owner=alice, title="Opened meanwhile"))
+
+    monkeypatch.setattr(services, "remove_case", meanwhile)
+    datarights.erase(alice)
+    assert not Case.objects.exists() and not stored(media)
+    assert not Event.objects.filter(detail__contains="meanwhile").exists()
+
+
 def test_a_backup_brings_everything_back(alice: User, media: Path, real_model: ModelVersion, tmp_path: Path) -> None:
     case = CaseFactory(owner=alice, title="Before")
     slide = add_slide(case)

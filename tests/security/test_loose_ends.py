@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
@@ -11,12 +12,14 @@ from allauth.usersessions.models import UserSession
 from django.contrib.admin.models import LogEntry
 from django.core.cache import cache
 from django.core.management import call_command
+from django.db import IntegrityError, transaction
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
 from cases import datarights, report, services, tokens
 from cases.models import Case, Event, Report, Slide, User
+from histopath import logging as logs
 from inference.models import Analysis, ModelVersion, State
 from tests.factories import PASSWORD, UserFactory, add_slide
 
@@ -177,3 +180,33 @@ def test_guessing_the_password_on_the_page_that_erases_is_counted(alice: User, a
     assert Event.objects.filter(kind=Kind.REFUSED, actor__user=alice).count() == 5
     assert client.post(reverse("cases:data"), {"password": PASSWORD}).status_code == 400
     assert User.objects.filter(pk=alice.pk).exists()
+
+
+@pytest.mark.parametrize("form", ["plain", "json"])
+def test_a_trace_of_the_database_quotes_no_row(form: str, caplog: pytest.LogCaptureFixture, db: None) -> None:
+    """PostgreSQL tells below an error which values it did not like."""
+    taken = UserFactory(username="jane-doe").username
+    try:
+        with transaction.atomic():
+            User.objects.create(username=taken)
+    except IntegrityError:
+        logging.getLogger("cases").exception("It failed.")
+    made = dict(logs.configuration(form, "INFO")["formatters"][form])
+    factory = {"histopath.logging.Discreet": logs.Discreet, "histopath.logging.DiscreetJson": logs.DiscreetJson}
+    formatter = factory[made.pop("()")](made.pop("format"), **made)
+    logs.Context().filter(caplog.records[-1])
+    line = formatter.format(caplog.records[-1])
+    assert "IntegrityError" in line and "User.objects.create" in line
+    assert "jane-doe" not in line.replace('username="jane-doe"', "")
+
+
+def test_only_what_the_database_quotes_is_cut() -> None:
+    first = "psycopg.errors.UniqueViolation: duplicate key\nDETAIL:  Key (title)=(Jane\nDoe) already exists."
+    between = "\n\nThe above exception was the direct cause of the following exception:\n\nTraceback:\n"
+    said = logs.without_row(f"{first}{between}django.db.utils.{first}")
+    assert "Jane" not in said and "Doe" not in said
+    assert said.count("UniqueViolation") == 2 and between in said
+
+
+def test_the_hashes_of_seals_are_logged_whatever_the_level() -> None:
+    assert logs.configuration("json", "ERROR")["loggers"]["cases.audit"]["level"] == "INFO"

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import struct
+import tempfile
 import threading
 import time
 import zlib
@@ -216,6 +219,21 @@ def test_a_full_disk_is_said_and_leaves_nothing(case: Case, media: Path, model: 
     assert not slides
     assert [problem.code for problem in rejected] == ["storage"]
     assert not Slide.objects.exists() and not Analysis.objects.exists()
+
+
+def test_what_an_image_becomes_leaves_the_reserve_too(case: Case, media: Path, settings: Any) -> None:
+    """A small file may become a large one; it is asked while it is written, as others write at the same time."""
+    noise = np.random.default_rng(0).integers(0, 256, (3000, 3000, 3), dtype=np.uint8)
+    sent = BytesIO()
+    Image.fromarray(noise).save(sent, "JPEG", quality=20)
+    with tempfile.TemporaryFile() as source, tempfile.TemporaryFile() as png, tempfile.TemporaryFile() as small:
+        source.write(sent.getvalue())
+        source.seek(0)
+        settings.DISK_RESERVE = shutil.disk_usage(tempfile.gettempdir()).free - 8 * 2**20
+        with pytest.raises(OSError, match="No space left") as raised:
+            decoding.run("ingest", [source, png, small])
+        assert raised.value.errno == errno.ENOSPC
+        assert os.fstat(png.fileno()).st_size < 12 * 2**20 < noise.nbytes
 
 
 def test_a_row_that_fails_leaves_no_file(

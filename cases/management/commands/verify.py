@@ -1,22 +1,31 @@
-"""Check every stored image and model file against its checksum."""
+"""Check every stored image and model file against its checksum, and every case against its analyses."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from cases import integrity
-from cases.models import Slide
+from cases import integrity, services
+from cases.models import Case, Slide
 
 
 class Command(BaseCommand):
-    help = "Check every stored image and model against its checksum, and report files that belong to nothing."
+    help = (
+        "Check every stored image and model against its checksum, every case against its analyses, and report files "
+        "that belong to nothing."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--mend", action="store_true", help="derive anew what a case says of its analyses")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        if options["mend"]:
+            mended = sum(services.recount(pk, mend=True) for pk in Case.objects.values_list("pk", flat=True))
+            self.stdout.write(f"{mended} cases derived anew.")
         found = list(integrity.problems())
         for problem in found:
             self.stderr.write(problem)
         if found:
             raise CommandError(f"{len(found)} problems.")
-        self.stdout.write(f"{Slide.objects.count()} slides and every model are whole.")
+        self.stdout.write(f"{Slide.objects.count()} slides, {Case.objects.count()} cases and every model are whole.")

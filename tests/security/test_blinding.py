@@ -1,0 +1,99 @@
+"""A blinded double reading stays blind, whatever happens at the same moment."""
+
+from __future__ import annotations
+
+import importlib
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.apps import apps
+from django.db import connection
+from django.test import Client
+from django.urls import reverse
+
+from cases import services, statistics
+from cases.models import Case, Review, User
+from tests.factories import PASSWORD
+
+As = Callable[[User], Client]
+
+
+@pytest.fixture
+def blinded(case: Case) -> Case:
+    Case.objects.filter(pk=case.pk).update(is_blinded=True)
+    case.refresh_from_db()
+    return case
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("where", ["portal", "administration"])
+def test_a_reading_signed_while_the_blinding_is_lifted_waits_for_that(
+    where: str, blinded: Case, alice: User, reviewer: User, as_user: As, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the check of a form and its save nobody signs: else a first reading, signed blind, would lie open."""
+
+    def sign() -> None:
+        try:
+            services.sign_review(blinded, reviewer, "malignant")
+        finally:
+            connection.close()
+
+    signing = threading.Thread(target=sign)
+    clean = Case.clean
+
+    def slow_clean(case: Case) -> None:
+        clean(case)
+        signing.start()
+        time.sleep(0.3)
+        assert not Review.objects.exists()
+
+    monkeypatch.setattr(Case, "clean", slow_clean)
+    if where == "portal":
+        answer = as_user(alice).post(reverse("cases:edit", args=[blinded.pk]), {"title": "x", "magnification": "40X"})
+    else:
+        root = User.objects.create_superuser("root", password=PASSWORD)
+        inlines = {f"{name}-{field}": "0" for name in ("slides", "reviews", "events")
+                   for field in ("TOTAL_FORMS", "INITIAL_FORMS")}  # fmt: skip
+        answer = as_user(root).post(reverse("admin:cases_case_change", args=[blinded.pk]), inlines)
+    signing.join()
+    assert answer.status_code == 302
+    blinded.refresh_from_db()
+    assert not blinded.is_blinded
+    assert not Review.objects.get().was_blind
+
+
+def test_what_is_signed_after_the_others_was_seen_counts_in_no_figure(
+    blinded: Case, alice: User, reviewer: User
+) -> None:
+    Case.objects.filter(pk=blinded.pk).update(verdict="benign", probability=0.2)
+    blinded.refresh_from_db()
+    services.sign_review(blinded, alice, "benign")
+    services.sign_review(blinded, alice, "malignant")
+    services.sign_review(blinded, reviewer, "uncertain")
+    services.sign_review(blinded, reviewer, "malignant")
+    services.sign_review(blinded, alice, "benign")
+    said = {review.author_id: review.reading for review in statistics.latest_reviews(reviewer)}
+    assert said == {alice.pk: "malignant", reviewer.pk: "uncertain"}
+
+
+def test_readings_say_whether_they_were_signed_blind(blinded: Case, alice: User, reviewer: User, as_user: As) -> None:
+    for author in (alice, reviewer, reviewer):
+        services.sign_review(blinded, author, "benign")
+    exported: Any = as_user(alice).get(reverse("cases:export", args=[blinded.pk, "json"])).json()
+    assert sorted(reading["blind"] for reading in exported["cases"][0]["reviews"]) == [False, True, True]
+    page = as_user(alice).get(blinded.get_absolute_url()).content.decode()
+    assert page.count('<span class="tag">blind</span>') == 2
+
+
+def test_readings_of_before_are_told_apart_by_the_migration(blinded: Case, alice: User, reviewer: User) -> None:
+    for author in (alice, alice, reviewer, reviewer):
+        services.sign_review(blinded, author, "benign")
+    before = list(Review.objects.order_by("created_at").values_list("was_blind", flat=True))
+    Review.objects.update(was_blind=False)
+    migration = importlib.import_module("cases.migrations.0007_review_was_blind")
+    migration.tell_which_were_blind(apps, None)
+    assert list(Review.objects.order_by("created_at").values_list("was_blind", flat=True)) == before
+    assert before == [True, True, True, False]
