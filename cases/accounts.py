@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from allauth.account.adapter import DefaultAccountAdapter
 from allauth.mfa.adapter import DefaultMFAAdapter
@@ -12,9 +12,14 @@ from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.contrib.auth.management import create_permissions
 from django.contrib.auth.models import Group, Permission
+from django.core.exceptions import PermissionDenied
+from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.utils.crypto import salted_hmac
+
+if TYPE_CHECKING:
+    from .models import User
 
 REVIEWERS = "Reviewers"
 
@@ -24,6 +29,24 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
 
     def is_open_for_signup(self, request: HttpRequest) -> bool:
         return bool(settings.SIGNUP_OPEN)
+
+    def set_password(self, user: Any, password: str) -> None:
+        with transaction.atomic():
+            if user.pk:
+                hold(user)
+            super().set_password(user, password)
+
+
+def hold(user: User) -> User:
+    """The account as it is now, within a transaction and for no other's change until that ends.
+
+    Raises ``PermissionDenied`` where it was deactivated or got another password since ``user`` was read: what is sent
+    slowly, or at the same moment, must not outlive that.
+    """
+    found = get_user_model().objects.select_for_update(no_key=True).filter(pk=user.pk, is_active=True).first()
+    if found is None or found.password != user.password:
+        raise PermissionDenied("The account was changed meanwhile. Sign in again.")
+    return found
 
 
 class TokensEnd:
@@ -67,7 +90,7 @@ def create_reviewers(**kwargs: Any) -> None:
     # Django makes the permissions in the same signal, for this app later than now.
     create_permissions(kwargs["app_config"], verbosity=0, using=kwargs.get("using", "default"))
     group, created = Group.objects.get_or_create(name=REVIEWERS)
-    if created or not group.permissions.exists():
+    if created:
         group.permissions.set(
             Permission.objects.filter(
                 codename__in=[

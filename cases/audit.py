@@ -164,6 +164,17 @@ def erase_words(case: uuid.UUID) -> None:
     Event.objects.filter(case=case).update(detail="", salt="")
 
 
+#: Of what the administration's own log may keep the names, which go with what they name. The words of all else
+#: (addresses, tags, sessions with browser and network address) nobody would find again.
+NAMED = {"case", "slide", "user", "group", "modelversion"}
+
+
+def keep_no_name(sender: Any, instance: LogEntry, **kwargs: Any) -> None:
+    """Before an entry of the administration's log is written."""
+    if instance.content_type is None or instance.content_type.model not in NAMED:
+        instance.object_repr = ""
+
+
 def erase_log_entries(keys: Iterable[uuid.UUID]) -> None:
     """Forget what the administration's own log calls cases and slides that are gone."""
     LogEntry.objects.filter(object_id__in=[str(key) for key in keys]).update(object_repr="erased")

@@ -13,16 +13,21 @@ from datetime import timedelta
 from pathlib import Path
 from typing import IO, Any
 
+from allauth.account.models import EmailAddress
+from allauth.mfa.models import Authenticator
 from allauth.usersessions.models import UserSession
 from django.conf import settings
 from django.contrib.sessions.models import Session
 from django.core.files.storage import Storage, default_storage
 from django.core.management import call_command
 from django.db import transaction
+from django.db.models import Q
 from django.utils import timezone
 
+from inference.models import Analysis
+
 from . import audit, export, services, tokens, uploads
-from .models import Case, Event, Review, Slide, User
+from .models import Case, Event, Report, Review, Slide, Submission, User
 
 log = logging.getLogger(__name__)
 
@@ -43,21 +48,47 @@ def write_export(user: User, out: IO[bytes]) -> None:
             "username": user.username,
             "name": user.get_full_name(),
             "email": user.email,
+            "further_addresses": [
+                {"email": other.email, "verified": other.verified}
+                for other in EmailAddress.objects.filter(user=user).exclude(email=user.email)
+            ],
             "joined": user.date_joined.isoformat(),
             "last_sign_in": user.last_login.isoformat() if user.last_login else None,
             "preferences": {
                 "theme": user.theme,
                 "time_zone": user.time_zone,
                 "default_magnification": user.default_magnification,
+                "show_hints": user.show_hints,
             },
+            "second_factors": [
+                factor.get_type_display() for factor in Authenticator.objects.filter(user=user).order_by("created_at")
+            ],
+            "sessions": [
+                {"address": held.ip, "browser": held.user_agent, "seen": held.last_seen_at.isoformat()}
+                for held in UserSession.objects.filter(user=user)
+            ],
         },
         "api_tokens": [{"name": token.name, "created": token.created.isoformat()} for token in tokens.of(user)],
-        "cases": [export.case_data(case, user) for case in cases],
+        "cases": [_case(case, user) for case in cases],
+        "assigned_cases": [str(pk) for pk in user.assigned_cases.values_list("pk", flat=True)],
+        "api_calls": [
+            {
+                "sent": sent.created_at.isoformat(),
+                "key": sent.key,
+                "case": sent.case_id and str(sent.case_id),
+                "rejected": sent.rejected,
+            }
+            for sent in Submission.objects.filter(user=user)
+        ],
+        "reports": [
+            {"case": str(made.case_id), "made": made.created_at.isoformat(), "sha256": made.sha256}
+            for made in Report.objects.filter(author=user)
+        ],
         "readings": [
             {"case": str(review.case_id), **export.review_data(review)}
             for review in Review.objects.filter(author=user).select_related("author")
         ],
-        "trail": list(audit.rows(Event.objects.filter(actor=identity))),
+        "trail": list(audit.rows(Event.objects.filter(Q(actor=identity) | Q(case__owner=user)))),
     }
     with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
         archive.writestr("data.json", json.dumps(data, indent=1))
@@ -66,6 +97,19 @@ def write_export(user: User, out: IO[bytes]) -> None:
                 continue
             with slide.file.open() as source, archive.open(f"images/{slide.pk}.png", "w") as copy:
                 shutil.copyfileobj(source, copy)
+
+
+def _case(case: Case, owner: User) -> dict[str, Any]:
+    earlier = Analysis.with_model().filter(slide__case=case, is_current=False).order_by("queued_at")
+    return export.case_data(case, owner) | {
+        "overlap": case.overlap,
+        "assigned_to": str(case.assigned_to) if case.assigned_to else None,
+        "blinded": case.is_blinded,
+        "teaching": case.is_teaching,
+        "earlier_analyses": [
+            {"slide": str(analysis.slide_id)} | (export.analysis_data(analysis) or {}) for analysis in earlier
+        ],
+    }
 
 
 def export_size(user: User) -> int:
@@ -92,6 +136,11 @@ def erase(user: User) -> None:
         if nobody.is_active:
             # Somebody got the name in spite of ACCOUNT_USERNAME_BLACKLIST, and shall not get the readings.
             User.objects.filter(pk=nobody.pk).update(is_active=False)
+        # Two readers who are both erased are one, and the case would seem to wait for a second.
+        opened = Case.objects.filter(is_blinded=True, reviews__author=user)
+        for case in opened.exclude(pk__in=Case.objects.still_blind().values("pk")).distinct():
+            Case.objects.filter(pk=case.pk).update(is_blinded=False)
+            audit.record(Event.Kind.EDITED, case, detail="Blinded double reading over: two have signed")
         Review.objects.filter(author=user).update(author=nobody)
         keys = list(UserSession.objects.filter(user=user).values_list("session_key", flat=True))
         Session.objects.filter(session_key__in=keys).delete()

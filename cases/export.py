@@ -70,6 +70,7 @@ def slide_data(slide: Slide) -> dict[str, Any]:
 def review_data(review: Review) -> dict[str, Any]:
     return {
         "author": review.author.get_username(),
+        "author_name": review.author.get_full_name(),
         "signed_at": review.created_at.isoformat(),
         "reading": review.reading,
         "blind": review.was_blind,
@@ -95,6 +96,7 @@ def case_data(case: Case, reader: User) -> dict[str, Any]:
         "synthetic": case.is_synthetic,
         "created_at": case.created_at.isoformat(),
         "owner": case.owner.get_username(),
+        "owner_name": case.owner.get_full_name(),
         "verdict": case.verdict or None,
         "probability_malignant": case.probability,
         "confidence": case.confidence,
@@ -155,9 +157,8 @@ def response(cases: QuerySet[Case], reader: User, form: str) -> HttpResponse:
     """The cases as a download, ``csv`` or ``json``, noted in each one's trail; 404 for any other form."""
     if form not in ("csv", "json"):
         raise Http404("Cases are exported as csv or json.")
-    for pk in cases.values_list("pk", flat=True):
-        audit.record(Event.Kind.EXPORTED, pk, reader, form.upper())
-    found = with_everything(cases)
+    found = list(with_everything(cases))
+    audit.record_all(Event.Kind.EXPORTED, [case.pk for case in found], reader, form.upper())
     if form == "json":
         answer: HttpResponse = JsonResponse(
             {"cases": [case_data(case, reader) for case in found]}, json_dumps_params={"indent": 1}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import uuid
 import zoneinfo
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Self
 
 from django.contrib.auth.models import AbstractUser
 from django.core.exceptions import ValidationError
@@ -45,6 +46,51 @@ class User(AbstractUser):
     default_magnification = models.CharField(max_length=7, choices=Magnification.choices, default=Magnification.UNKNOWN)
     time_zone = models.CharField(max_length=50, default="UTC", validators=[validate_time_zone])
     show_hints = models.BooleanField("show the first steps above the cases", default=True)
+
+    #: What the database held of this row when it was read or written last, by field.
+    _kept: dict[str, Any] = {}
+
+    @classmethod
+    def from_db(cls, *args: Any, **kwargs: Any) -> Self:
+        user = super().from_db(*args, **kwargs)
+        user._remember()
+        return user
+
+    def refresh_from_db(self, using: str | None = None, fields: Any = None, from_queryset: Any = None) -> None:
+        super().refresh_from_db(using, fields, from_queryset)
+        self._remember(fields)
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Writes what was changed since it was read and nothing else: who sends a form slowly brings back neither
+        rights, password or address that an administrator took meanwhile, nor an account that was erased."""
+        if not self._state.adding and kwargs.get("update_fields") is None:
+            kwargs["update_fields"] = [
+                name for name, value in self._values().items() if name not in self._kept or self._kept[name] != value
+            ]
+        written = kwargs.get("update_fields")
+        super().save(*args, **kwargs)
+        self._remember(written)
+
+    def _values(self) -> dict[str, Any]:
+        loaded = self.__dict__
+        fields = self._meta.concrete_fields
+        return {f.attname: loaded[f.attname] for f in fields if not f.primary_key and f.attname in loaded}
+
+    def _remember(self, fields: Iterable[str] | None = None) -> None:
+        values = self._values()
+        kept = values if fields is None else {name: values[name] for name in fields if name in values}
+        self._kept = {**self._kept, **kept}
+
+    def set_unusable_password(self) -> None:
+        super().set_unusable_password()
+        # A new password too, of which cases.accounts.TokensEnd has to hear when it is saved.
+        self._password = ""
+
+    @property
+    def signature(self) -> str:
+        """The name that they give themselves, and the one by which they are known."""
+        name = self.get_full_name()
+        return f"{name} ({self.username})" if name else self.username
 
     @property
     def is_reviewer(self) -> bool:
@@ -155,14 +201,19 @@ class Case(models.Model):
         return reverse("cases:case", args=[self.pk])
 
     def clean(self) -> None:
-        """Blinding ends by a second reading, not by a tick: who reads second could look and then sign."""
-        if self._state.adding or self.is_blinded:
+        """Blinding ends by a second reading, not by a tick: who reads second could look and then sign. And it begins
+        before the first: else a case that was open would seem to have been read blind."""
+        if self._state.adding:
             return
         was_blinded = Case.objects.filter(pk=self.pk, is_blinded=True).exists()
-        readers = self.reviews.filter(author__is_active=True).values("author").distinct().count()
-        if was_blinded and readers == 1:
+        readers = self.reviews.values("author").distinct().count()
+        if was_blinded and not self.is_blinded and readers == 1:
             raise ValidationError(
                 {"is_blinded": "One person has signed a reading; it stays blinded until a second has."}
+            )
+        if self.is_blinded and not was_blinded and readers:
+            raise ValidationError(
+                {"is_blinded": "Somebody has signed a reading already; a case is blinded before the first."}
             )
 
     @property

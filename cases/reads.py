@@ -8,21 +8,24 @@ from datetime import timedelta
 from typing import Any
 
 from allauth.account import signals as account
+from allauth.account.models import EmailAddress
 from allauth.core.internal.httpkit import get_client_ip
 from allauth.mfa import signals as mfa
+from allauth.usersessions.models import UserSession
 from django.contrib import messages
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth import get_user_model
 from django.contrib.auth import signals as auth
-from django.db.models.signals import post_delete, post_save
+from django.db.models.signals import post_delete, post_save, pre_save
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
+from django.urls import ResolverMatch
 from django.utils import timezone
 
 from inference.models import Analysis
 
 from . import audit
-from .models import ApiToken, Case, Event, Review, Slide, User
+from .models import ApiToken, Case, Event, Report, Review, Slide, User
 
 #: Addresses whose GET is a read of somebody's data, by name: what their ``pk`` is, and what was read.
 READS = {
@@ -49,6 +52,20 @@ READS = {
     "admin:cases_slide_change": ("slide", "Slide, in the administration"),
     "admin:cases_review_change": ("review", "Reading, in the administration"),
     "admin:inference_analysis_change": ("analysis", "Analysis, in the administration"),
+    "admin:cases_report_change": ("report", "Report, in the administration"),
+    "admin:cases_case_history": ("case", "Case’s changes, in the administration"),
+    "admin:cases_slide_history": ("slide", "Slide’s changes, in the administration"),
+    "admin:cases_review_history": ("review", "Reading’s changes, in the administration"),
+    "admin:cases_report_history": ("report", "Report’s changes, in the administration"),
+    "admin:inference_analysis_history": ("analysis", "Analysis’s changes, in the administration"),
+}
+#: Lists of the administration that tell of cases: which one a row belongs to. Noted of other people's.
+LISTS: dict[str, Callable[[Any], uuid.UUID]] = {
+    "admin:cases_case_changelist": lambda row: row.pk,
+    "admin:cases_slide_changelist": lambda row: row.case_id,
+    "admin:cases_review_changelist": lambda row: row.case_id,
+    "admin:cases_report_changelist": lambda row: row.case_id,
+    "admin:inference_analysis_changelist": lambda row: row.slide.case_id,
 }
 #: What a slide's page asks for by itself: noted only where that page was not, by the same person, of late.
 PARTS = {
@@ -69,26 +86,44 @@ class TrailMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         with audit.coming_from(get_client_ip(request)):
             answer = self.get_response(request)
-            if answer.status_code == 200 and (request.method == "GET" or _shows_a_form_again(request)):
-                try:
-                    _note_read(request)
-                except BaseException:
-                    # Nothing is shown that could not be recorded.
-                    answer.close()
-                    raise
+            try:
+                _note(request, answer)
+            except BaseException:
+                # Nothing is shown that could not be recorded.
+                answer.close()
+                raise
             return answer
 
 
-def _shows_a_form_again(request: HttpRequest) -> bool:
-    """The administration answers a mistake in a form with the form and all that stands in it."""
-    name = request.resolver_match.view_name if request.resolver_match else ""
-    return request.method == "POST" and name.startswith("admin:") and name.endswith("_change")
-
-
-def _note_read(request: HttpRequest) -> None:
+def _note(request: HttpRequest, answer: HttpResponseBase) -> None:
     match = request.resolver_match
     if match is None or not isinstance(request.user, User):
         return
+    # The API's answer for a failed analysis is a 500 that tells of it.
+    shown = answer.status_code < 300 or answer.status_code == 500
+    # The administration answers a mistake in a form with the form and all that stands in it.
+    again = request.method == "POST" and match.view_name.startswith("admin:") and match.view_name.endswith("_change")
+    if shown and (request.method == "GET" or again):
+        _note_read(request.user, match)
+    if match.view_name in LISTS and (shown_list := (getattr(answer, "context_data", None) or {}).get("cl")):
+        cases = {LISTS[match.view_name](row) for row in shown_list.result_list}
+        note_list(request.user, cases, "List, in the administration")
+    if request.method == "POST" and answer.status_code < 400 and (did := _did(request, match)):
+        audit.record(did[0], actor=request.user, detail=did[1])
+
+
+def _did(request: HttpRequest, match: ResolverMatch) -> tuple[Event.Kind, str] | None:
+    """What is noted of a form that was sent, where nothing else tells of it."""
+    name = match.view_name
+    if name == "usersessions_list":
+        return Event.Kind.ACCOUNT, "Other sessions ended"
+    if name.startswith("admin:") and name.endswith("_changelist") and (action := request.POST.get("action")):
+        table, chosen = name[len("admin:") : -len("_changelist")], request.POST.getlist("_selected_action")
+        return Event.Kind.ADMIN, f"Action {action[:60]}: {len(chosen)} of {table}"
+    return None
+
+
+def _note_read(user: User, match: ResolverMatch) -> None:
     if match.view_name in PARTS:
         kind, what = "slide", PARTS[match.view_name]
     elif match.view_name in READS:
@@ -97,10 +132,10 @@ def _note_read(request: HttpRequest) -> None:
         return
     # The administration's own addresses have text where ours have a UUID.
     pk = match.kwargs.get("pk") or uuid.UUID(match.kwargs["object_id"])
-    if match.view_name in PARTS and _was_noted(request.user, pk):
+    if match.view_name in PARTS and _was_noted(user, pk):
         return
     about = None if kind == "case" else pk
-    audit.record(Event.Kind.VIEWED, _case_of(kind, pk), request.user, what, about=about)
+    audit.record(Event.Kind.VIEWED, _case_of(kind, pk), user, what, about=about)
 
 
 def _case_of(kind: str, pk: uuid.UUID) -> uuid.UUID | None:
@@ -111,6 +146,8 @@ def _case_of(kind: str, pk: uuid.UUID) -> uuid.UUID | None:
             return Analysis.objects.filter(pk=pk).values_list("slide__case_id", flat=True).first()
         case "review":
             return Review.objects.filter(pk=pk).values_list("case_id", flat=True).first()
+        case "report":
+            return Report.objects.filter(pk=pk).values_list("case_id", flat=True).first()
     return pk
 
 
@@ -137,6 +174,8 @@ def connect() -> None:
         (account.password_changed, "Password changed"),
         (account.password_reset, "Password reset"),
         (account.email_changed, "E-mail address changed"),
+        (account.email_added, "E-mail address added"),
+        (account.email_removed, "E-mail address removed"),
         (mfa.authenticator_added, "Second factor added"),
         (mfa.authenticator_reset, "Recovery codes renewed"),
         (mfa.authenticator_removed, "Second factor removed"),
@@ -146,6 +185,10 @@ def connect() -> None:
         signal.connect(_on_new_password, dispatch_uid="tokens")
     post_save.connect(_on_token_saved, sender=ApiToken, dispatch_uid="trail")
     post_delete.connect(_on_token_deleted, sender=ApiToken, dispatch_uid="trail")
+    account.email_confirmed.connect(_on_email_confirmed, dispatch_uid="trail")
+    mfa.authentication_failed.connect(_on_wrong_code, dispatch_uid="trail")
+    post_delete.connect(_on_session_deleted, sender=UserSession, dispatch_uid="trail")
+    pre_save.connect(audit.keep_no_name, sender=LogEntry, dispatch_uid="trail")
     post_save.connect(_on_admin, sender=LogEntry, dispatch_uid="trail")
 
 
@@ -164,6 +207,19 @@ def _on_refused(sender: Any, credentials: dict[str, Any], **kwargs: Any) -> None
     people = get_user_model().objects
     user = people.filter(username=typed).first() or people.filter(email__iexact=typed, email__gt="").first()
     audit.record(Event.Kind.REFUSED, actor=user)
+
+
+def _on_wrong_code(sender: Any, user: User, **kwargs: Any) -> None:
+    audit.record(Event.Kind.REFUSED, actor=user, detail="One-time code")
+
+
+def _on_email_confirmed(sender: Any, email_address: EmailAddress, **kwargs: Any) -> None:
+    audit.record(Event.Kind.ACCOUNT, actor=email_address.user, detail="E-mail address confirmed")
+
+
+def _on_session_deleted(sender: Any, instance: UserSession, **kwargs: Any) -> None:
+    """Whoever deletes the line of a session, in the administration too, means the session."""
+    instance._session_store().delete(instance.session_key)
 
 
 def _on_new_password(sender: Any, request: HttpRequest, user: User, **kwargs: Any) -> None:

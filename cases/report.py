@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 from django.conf import settings
 from django.contrib.staticfiles import finders
+from django.db import transaction
+from django.shortcuts import get_object_or_404
 from django.template.loader import render_to_string
 from django.utils import timezone
 from PIL import Image
@@ -67,11 +69,15 @@ def _make(case: Case, author: User, verify_address: str, paper: str) -> tuple[Re
     from weasyprint import CSS, HTML  # slow to import, and only needed here
     from weasyprint.urls import URLFetcher
 
-    found = export.with_everything(Case.objects.filter(pk=case.pk)).get()
-    checksum = _checksum(found, author)
-    report, made = Report.objects.get_or_create(case=case, author=author, sha256=checksum)
-    if made:
-        services.record(case, Event.Kind.REPORTED, author, checksum[:12])
+    with transaction.atomic():
+        # Of two at once the second finds what the first made.
+        get_object_or_404(Case.objects.for_change(), pk=case.pk)
+        found = export.with_everything(Case.objects.filter(pk=case.pk)).get()
+        checksum = _checksum(found, author)
+        report = Report.objects.filter(case=case, author=author, sha256=checksum).last()
+        if report is None:
+            report = Report.objects.create(case=case, author=author, sha256=checksum)
+            services.record(case, Event.Kind.REPORTED, author, checksum[:12])
     html = render_to_string("cases/report.html", _context(found, author, report, verify_address))
     # Pictures are inlined; nothing else is ever fetched, neither from the net nor from the disk.
     fetcher = URLFetcher(allowed_protocols={"data"})

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 from django.conf import settings
+from django.core.exceptions import PermissionDenied
 from django.core.files.uploadedfile import UploadedFile
 from django.db import transaction
 from django.db.models import QuerySet
@@ -22,7 +23,7 @@ from inference.models import Analysis, ModelVersion, State, Verdict
 from inference.queue import request_analyses
 from inference.registry import active_model
 
-from . import audit, uploads
+from . import accounts, audit, uploads
 from .models import Case, Event, Review, Slide, Tag, User
 from .pressure import require_room
 
@@ -138,16 +139,24 @@ def save_case(form: ModelForm[Case], owner: User | None = None) -> Case:
     """Save a case's form with its tags; ``owner`` is given for a new case."""
     case = form.instance
     is_new = case._state.adding
-    assigned_before = None if is_new else Case.objects.values_list("assigned_to", flat=True).get(pk=case.pk)
+    before = Case(owner=owner) if is_new else Case.objects.get(pk=case.pk)
     if owner:
         case.owner = owner
     with transaction.atomic():
         form.save()
         set_tags(case, form.cleaned_data["tags"])
         record(case, Event.Kind.CREATED if is_new else Event.Kind.EDITED, case.owner)
-        if case.assigned_to and case.assigned_to_id != assigned_before:
-            _record_assigned(case, case.assigned_to, case.owner)
+        note_reading(case, before, case.owner)
     return case
+
+
+def note_reading(case: Case, before: Case, actor: User) -> None:
+    """Note who was asked to read, and whether blind, where a form changed it."""
+    if case.assigned_to_id != before.assigned_to_id:
+        _record_assigned(case, case.assigned_to, actor)
+    if case.is_blinded != before.is_blinded:
+        words = "Blinded double reading set" if case.is_blinded else "Blinded double reading lifted"
+        record(case, Event.Kind.EDITED, actor, words)
 
 
 def _record_assigned(case: Case, reader: User | None, actor: User) -> None:
@@ -163,20 +172,27 @@ def assign(case: Case, reader: User | None, actor: User) -> None:
 
 
 def sign_review(case: Case, author: User, reading: str, subtype: str = "", comment: str = "") -> Review:
-    """Record a person's reading beside what the model says at this moment."""
+    """Record a person's reading beside what the model says at this moment.
+
+    Raises ``PermissionDenied`` where they may not read the case any more.
+    """
     with transaction.atomic():
-        # Two who sign together do so one after the other: it holds the case's row.
-        record(case, Event.Kind.REVIEWED, author)
+        author = accounts.hold(author)
+        # Two who sign together do so one after the other.
+        held = Case.objects.visible_to(author).for_change().filter(pk=case.pk).first()
+        if held is None:
+            raise PermissionDenied("The case is not yours to read any more.")
+        record(held, Event.Kind.REVIEWED, author)
         return Review.objects.create(
-            case=case,
+            case=held,
             author=author,
-            was_blind=Case.objects.still_blind().filter(pk=case.pk).exists(),
+            was_blind=is_blind(held),
             reading=reading,
             subtype=subtype,
             comment=comment,
-            verdict=case.verdict,
-            probability=case.probability,
-            model_version=case_model(case) if case.verdict else None,
+            verdict=held.verdict,
+            probability=held.probability,
+            model_version=case_model(held) if held.verdict else None,
         )
 
 

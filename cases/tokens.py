@@ -7,11 +7,13 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from django.conf import settings
-from django.db import models
+from django.db import models, transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 from knox.models import AbstractAuthToken, get_digest_token
 from knox.settings import CONSTANTS
+
+from .accounts import hold
 
 if TYPE_CHECKING:
     from .models import User
@@ -56,15 +58,19 @@ class ApiToken(AbstractAuthToken):
 
 
 def create(user: User, name: str, days: int = DEFAULT_DAYS) -> tuple[ApiToken, str]:
-    """A new token and its plain text, which can't be shown again. ``days`` 0 means no expiry."""
+    """A new token and its plain text, which can't be shown again. ``days`` 0 means no expiry.
+
+    Raises ``PermissionDenied`` as :func:`cases.accounts.hold` does: a new password ends all tokens, this one too.
+    """
     digest, plain = get_digest_token()
-    token = ApiToken.objects.create(
-        user=user,
-        name=name.strip()[:80] or "unnamed",
-        digest=digest,
-        token_key=plain[: CONSTANTS.TOKEN_KEY_LENGTH],
-        expiry=timezone.now() + timedelta(days=days) if days else None,
-    )
+    with transaction.atomic():
+        token = ApiToken.objects.create(
+            user=hold(user),
+            name=name.strip()[:80] or "unnamed",
+            digest=digest,
+            token_key=plain[: CONSTANTS.TOKEN_KEY_LENGTH],
+            expiry=timezone.now() + timedelta(days=days) if days else None,
+        )
     return token, plain
 
 

@@ -28,6 +28,8 @@ def _strip(event: Any, hint: dict[str, Any]) -> Any:
     """Of the request only method and address: a query holds what was searched for, headers the page before."""
     request = event.get("request", {})
     event["request"] = {"method": request.get("method"), "url": without_key(request.get("url", ""))}
+    if line := event.get("logentry"):
+        event["logentry"] = {"message": without_key(line.get("formatted") or line.get("message") or "")}
     for error in event.get("exception", {}).get("values", []):
         error["value"] = without_row(error.get("value") or "")
     event.pop("user", None)

@@ -42,21 +42,31 @@ def without_row(text: str) -> str:
 
 
 class Discreet(logging.Formatter):
-    """Traces without the row that PostgreSQL quotes below an error, in which names stand."""
+    """Traces without the row that PostgreSQL quotes below an error, in which names stand, and without keys."""
 
     def formatException(self, ei: Any) -> str:  # noqa: N802
-        return without_row(super().formatException(ei))
+        return without_key(without_row(super().formatException(ei)))
 
 
-class DiscreetJson(Discreet, JsonFormatter):
-    """The same, an object a line."""
+class Json(Discreet, JsonFormatter):
+    """For machines: an object a line."""
+
+
+class Plain(Discreet):
+    """For people. What belongs to a line stands behind a bar, so that nothing that is logged looks like a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return super().format(record).replace("\r", "\\r").replace("\n", "\n  | ")
 
 
 class Context(logging.Filter):
-    """Adds ``request_id`` to every record."""
+    """Adds ``request_id`` to every record, and takes out of it what nobody should read there."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         record.request_id = request_id.get()
+        record.msg, record.args = without_key(record.getMessage()), ()
+        # Django's own records carry the request, whose address a formatter would write.
+        record.__dict__.pop("request", None)
         return True
 
 
@@ -101,9 +111,9 @@ def _facts(request: HttpRequest, answer: HttpResponseBase, started: float) -> di
 def configuration(form: str, level: str) -> dict[str, Any]:
     """Django's LOGGING: ``form`` is ``plain`` for people or ``json`` for machines."""
     formatters = {
-        "plain": {"()": "histopath.logging.Discreet", "format": "%(asctime)s %(levelname)s %(name)s %(message)s"},
+        "plain": {"()": "histopath.logging.Plain", "format": "%(asctime)s %(levelname)s %(name)s %(message)s"},
         "json": {
-            "()": "histopath.logging.DiscreetJson",
+            "()": "histopath.logging.Json",
             "format": "%(asctime)s %(levelname)s %(name)s %(message)s %(request_id)s",
             "rename_fields": {"asctime": "time", "levelname": "level", "name": "logger"},
         },

@@ -238,6 +238,10 @@ SIGNUP_OPEN = env.bool("SIGNUP_OPEN", default=True)
 LOGIN_URL = "account_login"
 LOGIN_REDIRECT_URL = "cases:history"
 ACCOUNT_ADAPTER = "cases.accounts.AccountAdapter"
+ACCOUNT_FORMS = {
+    "change_password": "cases.credentials.ChangePasswordForm",
+    "reset_password": "cases.credentials.ResetPasswordForm",
+}
 # It signs the readings of people who were erased.
 ACCOUNT_USERNAME_BLACKLIST = ["former-user"]
 ACCOUNT_LOGIN_METHODS = {"username", "email"}

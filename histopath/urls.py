@@ -4,6 +4,7 @@ from allauth.account.decorators import secure_admin_login
 from django.conf import settings
 from django.contrib import admin
 from django.urls import include, path
+from django.views.generic import RedirectView
 
 from . import health, metrics
 
@@ -19,5 +20,11 @@ urlpatterns = [
     path("health", health.ready, name="health"),
     path("health/live", health.live, name="health-live"),
     path("metrics", metrics.metrics, name="metrics"),
+    # Nor would its page for a new password.
+    path(
+        f"{settings.ADMIN_PATH}password_change/",
+        RedirectView.as_view(pattern_name="account_change_password"),
+        name="admin-password",
+    ),
     path(settings.ADMIN_PATH, admin.site.urls),
 ]

@@ -7,7 +7,9 @@ from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_POST
 
+from cases import audit
 from cases.forms import PreferencesForm
+from cases.models import Event
 
 from .access import SignedInRequest, login_required
 
@@ -27,6 +29,8 @@ def preferences(request: SignedInRequest) -> HttpResponse:
     form = PreferencesForm(request.POST or None, instance=request.user)
     if request.method == "POST" and form.is_valid():
         form.save()
+        if {"first_name", "last_name"} & set(form.changed_data):
+            audit.record(Event.Kind.ACCOUNT, actor=request.user, detail="Name changed")
         messages.success(request, "Preferences saved.")
         return redirect("cases:preferences")
     status = 400 if form.errors else 200

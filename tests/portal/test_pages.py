@@ -129,7 +129,7 @@ def test_the_case_list_of_the_admin_takes_few_queries(
     for number in range(5):
         finish(0.1, f"{number}.png")
     rita = client_of(reviewer)
-    with django_assert_max_num_queries(20):
+    with django_assert_max_num_queries(25):
         rita.get(reverse("admin:cases_case_changelist"))
 
 

@@ -121,6 +121,8 @@ OPERATIONS: dict[str, Row | tuple[Row, ...]] = {
     # No worker runs beside these tests.
     "health": Row((503, 503, 503, 503, 503, 503, 503)),
     "health-live": Row(EVERYBODY),
+    # Before the administration's own page, to that of the portal.
+    "admin-password": Row(REDIRECT),
     # Opened by a token of its own, which is not set here.
     "metrics": Row((404, 404, 404, 404, 404, 404, 404)),
 }

@@ -134,7 +134,7 @@ def _admin_url(name: str, pattern: Any) -> str:
 
 # A person without permissions there may still sign out or change their own password.
 MODEL_PAGES = ("_changelist", "_add", "_delete", "_history", "_change")
-OPEN_ADMIN = {"admin:login", "admin:logout", "admin:jsi18n"}
+OPEN_ADMIN = {"admin:login", "admin:logout", "admin:jsi18n", "admin:password_change"}
 
 
 def test_the_admin_is_closed_to_all_but_staff(visitors: dict[str, Callable[[], Client]]) -> None:

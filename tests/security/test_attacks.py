@@ -85,7 +85,7 @@ def test_others_cases_in_a_list_of_the_api_are_noted(name: str, as_user: As, rev
 def blinded(case: Case, alice: User) -> Case:
     case.is_blinded = True
     case.save()
-    services.sign_review(case, UserFactory(username="second"), "malignant", comment="SECRET-READING")
+    services.sign_review(case, UserFactory(username="second", is_superuser=True), "malignant", comment="SECRET-READING")
     return case
 
 
@@ -149,6 +149,7 @@ def test_nobody_can_take_the_name_under_which_erased_peoples_readings_stand(
     assert not User.objects.filter(username=datarights.NOBODY).exists()
 
     squatter = UserFactory(username=datarights.NOBODY)
+    User.objects.filter(pk=alice.pk).update(is_superuser=True)
     services.sign_review(CaseFactory(owner=charlie), alice, "benign", comment="private words")
     datarights.erase(alice)
     assert not Review.objects.filter(author=squatter, author__is_active=True).exists()

@@ -64,6 +64,7 @@ def test_erasing_leaves_nothing_but_a_whole_chain(
     client.get(reverse("cases:history"))
     tokens.create(alice, "laboratory")
     foreign = CaseFactory(owner=charlie)
+    User.objects.filter(pk=alice.pk).update(is_superuser=True)
     services.sign_review(foreign, alice, "malignant")
     audit.seal()
     datarights.erase(alice)

@@ -119,7 +119,7 @@ def test_every_printing_of_a_report_is_noted(case: Case, slide: Slide, reviewer:
 def test_a_list_of_readings_is_noted(case: Case, reviewer: User, as_user: As) -> None:
     services.sign_review(case, case.owner, "benign")
     assert as_user(reviewer).get(reverse("admin:cases_review_changelist")).status_code == 200
-    assert Event.objects.filter(case=case, detail="Readings, in a list", actor__user=reviewer).exists()
+    assert Event.objects.filter(case=case, detail="List, in the administration", actor__user=reviewer).exists()
 
 
 def test_what_the_administration_changes_stands_in_the_cases_own_trail(
@@ -137,7 +137,7 @@ def test_what_the_administration_changes_stands_in_the_cases_own_trail(
 
 
 def test_who_deletes_a_person_is_not_shown_hidden_readings(case: Case, root: User, as_user: As) -> None:
-    other = UserFactory(username="second", is_staff=True)
+    other = UserFactory(username="second", is_staff=True, is_superuser=True)
     Case.objects.filter(pk=case.pk).update(is_blinded=True)
     services.sign_review(case, other, "malignant", comment="first opinion")
     page = as_user(root).get(reverse("admin:cases_user_delete", args=[other.pk]))
@@ -192,7 +192,7 @@ def test_a_trace_of_the_database_quotes_no_row(form: str, caplog: pytest.LogCapt
     except IntegrityError:
         logging.getLogger("cases").exception("It failed.")
     made = dict(logs.configuration(form, "INFO")["formatters"][form])
-    factory = {"histopath.logging.Discreet": logs.Discreet, "histopath.logging.DiscreetJson": logs.DiscreetJson}
+    factory = {"histopath.logging.Plain": logs.Plain, "histopath.logging.Json": logs.Json}
     formatter = factory[made.pop("()")](made.pop("format"), **made)
     logs.Context().filter(caplog.records[-1])
     line = formatter.format(caplog.records[-1])
