@@ -1,12 +1,13 @@
 """One file with database, images and models, and the way back.
 
 The database is copied first, consistent in itself; then the files that it speaks of. What is uploaded
-meanwhile is in the next backup. A manifest with checksums comes last: without it, or with one that does not
-fit, nothing is restored.
+meanwhile is in the next backup; slides that are deleted meanwhile are named, and are gone after a restore too. A
+manifest with checksums comes last: without it, or with one that does not fit, nothing is restored.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -15,18 +16,17 @@ import sqlite3
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from django.conf import settings
 from django.core.files import File
 from django.core.files.storage import default_storage
-from django.db import connection
+from django.db import connection, transaction
+from django.db.models import Q
 from django.utils import timezone
 
 from histopath import __version__
-from inference.models import ModelVersion
 
 from .models import Slide
 
@@ -47,18 +47,28 @@ def make(path: Path) -> int:
         unfinished.touch(mode=0o600)
         with tempfile.TemporaryDirectory(dir=path.parent) as folder, tarfile.open(unfinished, "w") as archive:
             dump = Path(folder, DUMPS[connection.vendor])
-            _dump(dump)
+            slides, models = _dump(dump)
             with dump.open("rb") as file:
                 sums[dump.name] = _add(archive, dump.name, file)
-            for name, opened in _files():
-                with opened as file:
-                    sums[name] = _add(archive, name, file)
+            gone = []
+            for name in slides:
+                try:
+                    with default_storage.open(name) as file:
+                        sums[f"media/{name}"] = _add(archive, f"media/{name}", file)
+                except FileNotFoundError:
+                    gone.append(name)
+            for name in models:
+                if Path(settings.MODEL_DIR, name).is_file():
+                    with Path(settings.MODEL_DIR, name).open("rb") as file:
+                        sums[f"models/{name}"] = _add(archive, f"models/{name}", file)
             manifest = {
                 "format": FORMAT,
                 "version": __version__,
                 "made_at": timezone.now().isoformat(),
                 "database": connection.vendor,
                 "sha256": sums,
+                # Of slides that were deleted while this was written, unless ``verify`` missed them before.
+                "gone": [name for name in gone if not Slide.objects.filter(Q(file=name) | Q(thumbnail=name)).exists()],
             }
             _add(archive, MANIFEST, io.BytesIO(json.dumps(manifest, indent=1).encode()))
         unfinished.chmod(0o600)
@@ -66,19 +76,6 @@ def make(path: Path) -> int:
     finally:
         unfinished.unlink(missing_ok=True)
     return len(sums)
-
-
-def _files() -> Iterator[tuple[str, Any]]:
-    for slide in Slide.objects.iterator():
-        for field in (slide.file, slide.thumbnail):
-            try:
-                yield f"media/{field.name}", field.storage.open(str(field.name))
-            except FileNotFoundError:
-                # Deleted since the database was copied; ``verify`` says if it should be there.
-                continue
-    for model in ModelVersion.objects.all():
-        if Path(model.path).is_file():
-            yield f"models/{model.file}", Path(model.path).open("rb")  # noqa: SIM115  closed by who takes it
 
 
 def _add(archive: tarfile.TarFile, name: str, file: Any) -> str:
@@ -91,27 +88,49 @@ def _add(archive: tarfile.TarFile, name: str, file: Any) -> str:
     return digest
 
 
-def _dump(path: Path) -> None:
+#: Where the names of files stand.
+NAMES = (
+    "SELECT file FROM cases_slide UNION ALL SELECT thumbnail FROM cases_slide",
+    "SELECT file FROM inference_modelversion",
+)
+
+
+def _dump(path: Path) -> tuple[list[str], list[str]]:
+    """Copy the database. Returns the names of the slides' and of the models' files, as that copy has them."""
     if connection.vendor == "sqlite":
         connection.ensure_connection()
-        with sqlite3.connect(path) as copy:
+        with contextlib.closing(sqlite3.connect(path)) as copy:
             connection.connection.backup(copy)
-        copy.close()
-    else:
-        _postgres("pg_dump", "--format=custom", f"--file={path}")
+            slides, models = ([str(name) for (name,) in copy.execute(query)] for query in NAMES)
+        return slides, models
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        cursor.execute("SELECT pg_export_snapshot()")
+        (snapshot,) = cursor.fetchone()
+        _postgres("pg_dump", "--format=custom", f"--snapshot={snapshot}", f"--file={path}")
+        found = []
+        for query in NAMES:
+            cursor.execute(query)
+            found.append([str(name) for (name,) in cursor.fetchall()])
+    return found[0], found[1]
 
 
 def _load(path: Path) -> None:
     if connection.vendor == "sqlite":
         connection.ensure_connection()
-        with sqlite3.connect(path) as copy:
+        with contextlib.closing(sqlite3.connect(path)) as copy:
             copy.backup(connection.connection)
-        copy.close()
-    else:
-        connection.close()
-        _postgres(
-            "pg_restore", "--clean", "--if-exists", "--no-owner", "--exit-on-error", "--single-transaction", str(path)
-        )
+        return
+    # All that is there goes first: the backup may be of an older version, which knows nothing of newer tables.
+    script, clearing = path.with_suffix(".sql"), path.with_suffix(".clear.sql")
+    tables = [connection.ops.quote_name(name) for name in connection.introspection.table_names()]
+    clearing.write_text("".join(f"DROP TABLE {name} CASCADE;\n" for name in tables))
+    connection.close()
+    _postgres("pg_restore", "--no-owner", f"--file={script}", str(path))
+    _postgres(
+        "psql", "--quiet", "--no-psqlrc", "--single-transaction", "--set=ON_ERROR_STOP=1", "--output=/dev/null",
+        f"--file={clearing}", f"--file={script}",
+    )  # fmt: skip
 
 
 def _postgres(program: str, *arguments: str) -> None:
@@ -131,17 +150,16 @@ def _postgres(program: str, *arguments: str) -> None:
         "PATH": str(Path(found).parent),
     }
     environment = {name: value for name, value in environment.items() if value}
-    # pg_restore asks for its database by name.
-    extra = [f"--dbname={values['NAME']}"] if program == "pg_restore" else []
-    done = subprocess.run([found, *extra, *arguments], env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run([found, *arguments], env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise BackupError(f"{program}: {done.stderr.strip()}")
 
 
-def restore(path: Path) -> int:
+def restore(path: Path) -> tuple[int, list[str]]:
     """Put everything back as it was. Nothing is touched before the whole file was checked.
 
-    Returns how many files were restored. Raises :class:`BackupError`.
+    Returns how many files were restored, and names of files that slides have no more as they were being deleted.
+    Raises :class:`BackupError`.
     """
     with tempfile.TemporaryDirectory(dir=settings.VAR) as folder:
         try:
@@ -155,13 +173,27 @@ def restore(path: Path) -> int:
         for name in manifest["sha256"]:
             kind, _, rest = name.partition("/")
             source = Path(folder, name)
-            if kind == "media":
-                default_storage.delete(rest)
-                with source.open("rb") as file:
-                    default_storage.save(rest, File(file))
-            elif kind == "models" and not Path(settings.MODEL_DIR, rest).exists():
-                shutil.copyfile(source, Path(settings.MODEL_DIR, rest))
-        return len(manifest["sha256"])
+            try:
+                if kind == "media":
+                    _put_back(source, rest)
+                elif kind == "models" and not Path(settings.MODEL_DIR, rest).exists():
+                    shutil.copyfile(source, Path(settings.MODEL_DIR, rest))
+            except OSError as error:
+                raise BackupError(
+                    f"{name} can't be written ({error.strerror}); make room and restore again."
+                ) from error
+        return len(manifest["sha256"]), list(manifest.get("gone", []))
+
+
+def _put_back(source: Path, name: str) -> None:
+    with source.open("rb") as file:
+        if default_storage.exists(name):
+            with default_storage.open(name) as present:
+                if hashlib.file_digest(present, "sha256").digest() == hashlib.file_digest(file, "sha256").digest():
+                    return
+            file.seek(0)
+            default_storage.delete(name)
+        default_storage.save(name, File(file))
 
 
 def _check(folder: Path, manifest: dict[str, Any]) -> None:

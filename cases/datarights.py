@@ -154,8 +154,10 @@ def orphans(storage: Storage = default_storage, older_than: float = 0) -> Iterat
     before = timezone.now() - timedelta(seconds=older_than)
     for folder in FOLDERS:
         for name in _walk(storage, folder):
-            if name not in known and storage.get_modified_time(name) <= before:
-                yield name
+            # Others delete files, too.
+            with contextlib.suppress(FileNotFoundError):
+                if name not in known and storage.get_modified_time(name) <= before:
+                    yield name
 
 
 def _walk(storage: Storage, folder: str) -> Iterator[str]:
@@ -176,6 +178,7 @@ def purge() -> dict[str, int]:
         old = Case.objects.filter(updated_at__lt=now - timedelta(days=settings.RETENTION_DAYS), open_count=0)
         for pk in list(old.values_list("pk", flat=True)):
             with transaction.atomic():
+                services.wait_for_workers(Slide.objects.filter(case=pk).values("pk"))
                 # It may have been taken up again meanwhile.
                 if case := old.select_for_update(no_key=True).filter(pk=pk).first():
                     services.remove_case(case, None)

@@ -149,5 +149,7 @@ def _turn(patience: float) -> Iterator[None]:
 
 
 def _wait(answer: int, seconds: float) -> bytes:
-    ready, _, _ = select.select([answer], [], [], seconds)
-    return os.read(answer, MESSAGE) if ready else b""
+    # Not ``select``, which knows no descriptor beyond 1023.
+    poll = select.poll()
+    poll.register(answer, select.POLLIN)
+    return os.read(answer, MESSAGE) if poll.poll(seconds * 1000) else b""

@@ -21,11 +21,13 @@ def problems() -> Iterator[str]:
             with storage.open(str(slide.file.name)) as file:
                 found = hashlib.file_digest(file, "sha256").hexdigest()
         except FileNotFoundError:
-            yield f"Slide {slide.pk}: its file {slide.file.name} is missing."
+            if Slide.objects.filter(pk=slide.pk).exists():
+                yield f"Slide {slide.pk}: its file {slide.file.name} is missing."
+            continue
         else:
             if slide.stored_sha256 and found != slide.stored_sha256:
                 yield f"Slide {slide.pk}: its file {slide.file.name} was changed."
-        if not storage.exists(str(slide.thumbnail.name)):
+        if not storage.exists(str(slide.thumbnail.name)) and Slide.objects.filter(pk=slide.pk).exists():
             yield f"Slide {slide.pk}: its thumbnail is missing."
     for pk in Case.objects.values_list("pk", flat=True):
         if services.recount(pk):

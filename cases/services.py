@@ -38,6 +38,8 @@ def record(
 
 def set_tags(case: Case, names: Iterable[str]) -> None:
     """Replace the case's tags; the owner's tags that no case carries any more go."""
+    # Of two calls at once one could delete the tag that the other is about to use.
+    list(Tag.objects.select_for_update().filter(owner_id=case.owner_id).order_by("pk").values_list("pk"))
     tags = [Tag.objects.get_or_create(owner_id=case.owner_id, name=name)[0] for name in names]
     case.tags.set(tags)
     Tag.objects.filter(owner_id=case.owner_id, cases=None).delete()
@@ -103,17 +105,20 @@ def request_again(
     return analyses
 
 
-def _wait_for_workers(slides: Iterable[Slide]) -> None:
-    """Whoever ends one of these analyses at this moment goes first; later ones find it gone."""
-    analyses = Analysis.objects.filter(slide__in=[slide.pk for slide in slides]).order_by("pk")
+def wait_for_workers(slides: Any) -> None:
+    """Whoever ends one of these slides' analyses at this moment goes first; later ones find it gone.
+
+    Analyses are held before their case, by everybody, so that no two wait for each other.
+    """
+    analyses = Analysis.objects.filter(slide__in=slides).order_by("pk")
     list(analyses.select_for_update().values_list("pk"))
 
 
-def remove_slide(slide: Slide, actor: User) -> None:
+def remove_slide(slide: Slide, actor: User | None) -> None:
     """Delete a slide, its analyses and its files."""
     case, pk = slide.case, slide.pk
     with transaction.atomic():
-        _wait_for_workers([slide])
+        wait_for_workers([slide.pk])
         slide.delete()
         record(case, Event.Kind.REMOVED, actor, slide.original_name)
         audit.erase_log_entries([pk])
@@ -123,10 +128,12 @@ def remove_slide(slide: Slide, actor: User) -> None:
 
 def remove_case(case: Case, actor: User | None) -> None:
     """Delete a case with everything in it; the files go once the rows are gone. Nobody did it where time did."""
-    slides = list(case.slides.all())
     pk = case.pk
     with transaction.atomic():
-        _wait_for_workers(slides)
+        wait_for_workers(case.slides.values("pk"))
+        # Nobody can add to it from here on, and what was just added is seen.
+        list(Case.objects.select_for_update().filter(pk=pk).values_list("pk"))
+        slides = list(case.slides.all())
         record(case, Event.Kind.DELETED, actor)
         audit.erase_log_entries([pk, *(slide.pk for slide in slides)])
         case.delete()

@@ -20,12 +20,14 @@ from django.conf import settings
 from django.core.cache import cache
 from django.core.files.uploadedfile import UploadedFile
 from django.core.files.uploadhandler import FileUploadHandler
+from django.db import DatabaseError
 
 from inference.engine.image import ImageError
 
 from . import decoding, previews
 from .files import Made
-from .models import Case, Slide
+from .models import Case, Slide, random_name, random_thumbnail_name
+from .pressure import Busy
 from .space import require_space
 
 log = logging.getLogger(__name__)
@@ -111,15 +113,28 @@ def store(case: Case, upload: UploadedFile, keep: Callable[[Slide], None]) -> Sl
             height=made["height"],
             magnification=case.magnification,
         )
+        # Named before they are written, so that what a full disk cuts short can be deleted.
+        slide.file, slide.thumbnail = random_name(slide, name), random_thumbnail_name(slide, name)
+        require_space(png.stat().st_size)
         try:
             with Made(png) as whole, Made(small) as reduced:
-                slide.file.save(name, whole, save=False)
-                slide.thumbnail.save(name, reduced, save=False)
+                slide.file.storage.save(slide.file.name, whole)
+                slide.thumbnail.storage.save(slide.thumbnail.name, reduced)
             keep(slide)
-        except BaseException:
-            delete_files(slide)
+        except BaseException as error:
+            if not isinstance(error, DatabaseError) or _is_absent(slide):
+                delete_files(slide)
             raise
     return slide
+
+
+def _is_absent(slide: Slide) -> bool:
+    """Whether the database surely has no such row: what was committed may be answered by an error, where the answer
+    gets lost. Files that stay without reason go with the daily purge."""
+    try:
+        return not Slide.objects.filter(pk=slide.pk).exists()
+    except DatabaseError:
+        return False
 
 
 @contextlib.contextmanager
@@ -162,6 +177,11 @@ def store_all(
             slides.append(store(case, upload, keep))
         except ImageError as error:
             rejected.append(Rejected(clean_name(upload.name), error.code, str(error)))
+        except decoding.Occupied as error:
+            if not slides:
+                raise Busy("Other images are being read. Send yours again in a moment.", 1) from error
+            reason = "was not read: other images keep the server busy; send it again in a moment"
+            rejected.append(Rejected(clean_name(upload.name), "busy", reason))
         except OSError as error:
             log.exception("The file store failed.")
             reason = f"could not be stored by the server ({error.strerror or 'storage error'}); try again later"

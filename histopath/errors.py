@@ -5,9 +5,9 @@ from __future__ import annotations
 import errno
 import sys
 
-from django.db import DatabaseError
+from django.db import DatabaseError, DataError, IntegrityError
 from django.http import HttpRequest, HttpResponse
-from django.views.defaults import server_error
+from django.views.defaults import bad_request, server_error
 
 RETRY_SECONDS = 10
 #: The disk is full, read-only or failing.
@@ -18,9 +18,26 @@ PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Not availa
 <p>The {what} can’t be reached. Nothing that was accepted is lost. Try again in a few seconds.</p></html>"""
 
 
+#: Nor one here, as the row of the session may be what is gone.
+CHANGED = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Changed meanwhile</title>
+<h1>Changed meanwhile</h1>
+<p>What this was about was changed or deleted while it was answered, so nothing was recorded.
+Go back and look again.</p></html>"""
+
+
+def is_outdated(error: DatabaseError) -> bool:
+    """Whether the database works and only what was written about is gone or different by now."""
+    # Django says that a row it meant to change is not there by the class itself, drivers by ones below it.
+    return isinstance(error, IntegrityError) or (type(error) is DatabaseError and "did not affect" in str(error))
+
+
 def failed(request: HttpRequest) -> HttpResponse:
     """Django's handler for whatever a view or middleware raises and nobody catches."""
     error = sys.exc_info()[1]
+    if isinstance(error, DataError):
+        return bad_request(request, error)
+    if isinstance(error, DatabaseError) and is_outdated(error):
+        return HttpResponse(CHANGED, status=409)
     what = "database" if isinstance(error, DatabaseError) else ""
     if isinstance(error, OSError) and error.errno in STORAGE:
         what = "file store"

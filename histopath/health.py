@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from datetime import UTC, datetime
 
+from django.db import DatabaseError
 from django.http import HttpRequest, HttpResponsePermanentRedirect, JsonResponse
 from django.middleware import common
 from django.views.decorators.cache import never_cache
@@ -27,6 +28,8 @@ class CommonMiddleware(common.CommonMiddleware):
 
 REASONS = {
     "database_unavailable": "The database does not answer.",
+    "health_unknown": "The check itself failed; the log has the cause.",
+    "not_working": "Images wait, but none is taken up. See the worker's log; restart it, and Redis where it is used.",
     "no_worker": "No background worker was heard of lately. Start one: manage.py qcluster.",
     "no_model": "No model is active. Add and activate one: manage.py model add, manage.py model activate.",
     "model_unusable": "The active model's file is missing, damaged or not the one that was registered.",
@@ -51,14 +54,20 @@ def ready(request: HttpRequest) -> JsonResponse:
     try:
         checks["worker"] = queue.worker_alive()
         checks["database"] = True
-        checks["model"] = registry.is_usable()
         if not checks["worker"]:
             codes.append("no_worker")
+        elif queue.is_stalled():
+            codes.append("not_working")
+        checks["model"] = registry.is_usable()
         if not checks["model"]:
             codes.append("model_unusable" if registry.has_active() else "no_model")
+    except DatabaseError:
+        log.exception("The database failed.")
+        checks = dict.fromkeys(checks, False)
+        codes = ["database_unavailable"]
     except Exception:
         log.exception("The health check failed.")
-        codes.append("database_unavailable")
+        codes.append("health_unknown")
     healthy = not codes
     return JsonResponse(
         {

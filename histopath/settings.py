@@ -124,6 +124,9 @@ else:
 CACHES = {"default": env.cache("CACHE_URL", default=f"filecache://{VAR / 'cache'}")}
 # Past its end Django drops a third at random, counters of failed sign-ins among it; 300 unless told otherwise.
 CACHES["default"].setdefault("OPTIONS", {}).setdefault("MAX_ENTRIES", 5000)
+if "redis" in CACHES["default"]["BACKEND"].lower():
+    CACHES["default"]["BACKEND"] = "histopath.cache.Cache"
+    CACHES["default"]["OPTIONS"]["FOLDER"] = str(VAR / "cache")
 
 # Files: uploads never lie under the static root and are served by views alone
 MEDIA_ROOT = Path(env.str("MEDIA_ROOT", default=str(VAR / "media")))

@@ -7,6 +7,7 @@ worker may write to a row only while the row carries its claim.
 from __future__ import annotations
 
 import logging
+import time
 import uuid
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
@@ -79,14 +80,23 @@ def _next_turn(owner_slides: Any) -> int:
     return int(waiting.aggregate(Min("turn"))["turn__min"] or 0)
 
 
+#: Seconds for which a broker that failed is not asked again; and when that time is over, of this process.
+BROKER_PAUSE = 5.0
+_broker_away_until = 0.0
+
+
 def wake() -> None:
     """Tell a worker that there is something to do. Losing the message is harmless: see :func:`sweep`."""
+    global _broker_away_until
+    if time.monotonic() < _broker_away_until:
+        return
     try:
         # A message that nobody has taken yet will find these rows as well.
         if not get_broker().queue_size():
             async_task("inference.worker.drain", task_name="drain", save=False)
     except Exception:
-        # The rows are safe; the sweep of a living cluster finds them.
+        # The rows are safe; the sweep of a living cluster finds them. One that hangs costs seconds each time.
+        _broker_away_until = time.monotonic() + BROKER_PAUSE
         log.exception("No wake-up message could be sent; the sweep will find the waiting analyses.")
 
 
@@ -192,6 +202,11 @@ def hand_back(claim: uuid.UUID) -> int:
     )
 
 
+def abandon(claim: uuid.UUID) -> None:
+    """End the leases of a worker that failed. The attempt counts; the sweep decides what becomes of the rows."""
+    Analysis.objects.filter(claim=claim, state=State.RUNNING).update(lease_until=None)
+
+
 def sweep() -> int:
     """Pick up what was left behind, and wake a worker if anything waits. Returns how many rows moved.
 
@@ -225,6 +240,15 @@ def worker_alive() -> bool:
     """Whether a cluster was heard of lately."""
     since = timezone.now() - timedelta(seconds=settings.WORKER_TIMEOUT)
     return Cluster.objects.filter(seen_at__gte=since).exists()
+
+
+def is_stalled() -> bool:
+    """Whether something has waited for long, while none is worked on and none was taken up of late."""
+    since = timezone.now() - timedelta(seconds=settings.WORKER_TIMEOUT)
+    if not Analysis.objects.filter(state=State.QUEUED, queued_at__lt=since).exists():
+        return False
+    at_work = Q(state=State.RUNNING, lease_until__gte=timezone.now()) | Q(started_at__gte=since)
+    return not Analysis.objects.filter(at_work).exists()
 
 
 def position(analysis: Analysis) -> int:

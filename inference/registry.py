@@ -30,12 +30,14 @@ def active_model() -> ModelVersion:
 
 
 def add(path: Path) -> ModelVersion:
-    """Register a checkpoint that lies in the model directory; the same file twice is one version.
+    """Register a checkpoint that lies in the model directory; the same content twice is one version, which takes this
+    file where its own is gone or damaged.
 
     Raises :class:`inference.engine.checkpoint.CheckpointError` for a file that can't be used.
     """
     metadata, sha256 = read_metadata(path)
-    model, _ = ModelVersion.objects.get_or_create(
+    _require_short(name=metadata.name, version=metadata.version, file=path.name)
+    model, made = ModelVersion.objects.get_or_create(
         sha256=sha256,
         defaults={
             "name": metadata.name,
@@ -47,7 +49,25 @@ def add(path: Path) -> ModelVersion:
             "calibrated": metadata.calibrated,
         },
     )
+    if not made and model.file != path.name and not _is_whole(model):
+        model.file = path.name
+        model.save(update_fields=["file"])
     return model
+
+
+def _require_short(**values: str) -> None:
+    for name, value in values.items():
+        longest = getattr(ModelVersion._meta.get_field(name), "max_length", None)
+        if longest and len(value) > longest:
+            raise CheckpointError("metadata", f"its {name} is longer than {longest} characters")
+
+
+def _is_whole(model: ModelVersion) -> bool:
+    try:
+        verify(model)
+    except (CheckpointError, OSError):
+        return False
+    return True
 
 
 def verify(model: ModelVersion) -> None:
@@ -74,7 +94,10 @@ def register_bundled(**kwargs: Any) -> None:
         except CheckpointError as error:
             log.warning("%s is left out: %s", path.name, error)
     if found and not _active_file_is_there():
-        activate(found[-1])
+        try:
+            activate(found[-1])
+        except CheckpointError as error:
+            log.warning("%s is not activated: %s", found[-1], error)
 
 
 def _active_file_is_there() -> bool:
@@ -106,7 +129,7 @@ def is_usable() -> bool:
         try:
             verify(model)
             known = True
-        except CheckpointError:
+        except (CheckpointError, OSError):
             known = False
         cache.set(key, known, 3600)
     return bool(known)

@@ -24,7 +24,7 @@ from .engine.grid import Grid
 from .engine.image import ImageError, decode_image
 from .engine.predictor import Job, Outcome, Predictor
 from .models import Analysis, ModelVersion
-from .registry import NoModel, active_model, verify
+from .registry import active_model, verify
 
 log = logging.getLogger(__name__)
 
@@ -156,7 +156,8 @@ def drain() -> int:
             log.info("Stopping; handing back %d analyses.", queue.hand_back(claim))
             return ended
         except BaseException:
-            queue.hand_back(claim)
+            # Who knows what it was: each time counts, so that nothing is tried for ever.
+            queue.abandon(claim)
             raise
     if turn.time_is_up:
         queue.wake()
@@ -198,9 +199,12 @@ class _Turn:
             return 0
         try:
             predictor = predictor_for(first.model_version)
-        except (CheckpointError, NoModel) as error:
-            code = getattr(error, "code", "model")
-            self._fail(first.pk, f"model_{code}", f"The model can't be used: {error}")
+        except CheckpointError as error:
+            self._fail(first.pk, f"model_{error.code}", f"The model can't be used: {error}")
+            return 1
+        except Exception as error:
+            log.exception("The model could not be loaded.")
+            self._fail(first.pk, "model_unusable", f"The model could not be loaded ({type(error).__name__}).")
             return 1
         self._next = first
         ended = 0

@@ -17,7 +17,7 @@ from django.core.exceptions import (
     TooManyFilesSent,
 )
 from django.core.signals import got_request_exception
-from django.db import DatabaseError
+from django.db import DatabaseError, DataError
 from django.http import Http404, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from rest_framework import exceptions
@@ -25,7 +25,7 @@ from rest_framework.views import set_rollback
 
 from cases.pressure import Busy
 from cases.uploads import Rejected
-from histopath.errors import STORAGE
+from histopath.errors import STORAGE, is_outdated
 from inference.registry import NoModel
 
 log = logging.getLogger(__name__)
@@ -49,6 +49,7 @@ CODES: dict[str, tuple[int, str]] = {
     "not_found": (404, "There is nothing here, or it is not yours"),
     "method_not_allowed": (405, "The address knows other methods; `Allow` lists them"),
     "conflict": (409, "The first call with this idempotency key is still being received"),
+    "changed": (409, "What the call is about was changed or deleted while it was answered"),
     "not_finished": (409, "The analysis has no result yet"),
     "out_of_domain": (409, "Out of domain no patch has a probability that means anything, so there is no map"),
     "length_required": (411, "The length of the request is not stated"),
@@ -195,6 +196,11 @@ def _problem_of(exc: Exception) -> Problem | None:
             return Problem("busy", str(exc), headers={"Retry-After": str(exc.retry_after)})
         case NoModel():
             return unavailable("no_model", str(exc))
+        case DataError():
+            return Problem("malformed", "The request holds a value that can't be kept.")
+        case DatabaseError() if is_outdated(exc):
+            log.warning("A row was changed or deleted meanwhile.", exc_info=exc)
+            return Problem("changed", "What this is about was changed or deleted meanwhile.")
         case DatabaseError():
             log.exception("The database failed.", exc_info=exc)
             return unavailable("database_unavailable", "The database does not answer; try again.")
@@ -252,7 +258,7 @@ class ProblemMiddleware:
     def process_exception(self, request: HttpRequest, exc: Exception) -> HttpResponse | None:
         if not is_api_path(request.path) or isinstance(exc, (Http404, PermissionDenied, SuspiciousOperation)):
             return None
-        if (answer := exception_handler(exc, {})) and answer.status_code == 503:
+        if (answer := exception_handler(exc, {})) and answer.status_code in (400, 409, 503):
             return answer
         got_request_exception.send(sender=type(self), request=request)
         log.error("%s %s failed.", request.method, request.path, exc_info=exc)

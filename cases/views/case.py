@@ -20,7 +20,7 @@ from cases import export, services, sse, streams, synthetic, wording
 from cases.api.waiting import Slot
 from cases.forms import EditCaseForm, ImagesForm, NewCaseForm, ReviewForm
 from cases.models import Case, Event, Magnification, Slide
-from cases.pressure import require_room
+from cases.pressure import Busy, require_room
 from cases.progress import case_progress
 from inference.models import State, Verdict
 from inference.registry import NoModel
@@ -55,7 +55,11 @@ def new(request: SignedInRequest) -> HttpResponse:
         require_room(request.user, len(form.cleaned_data["images"]))
         created = services.save_case(form, request.user)
         if form.cleaned_data["images"]:
-            added = _add(request, created, form.cleaned_data["images"])["slides"]
+            try:
+                added = _add(request, created, form.cleaned_data["images"])["slides"]
+            except Busy:
+                services.remove_case(created, request.user)
+                raise
             if single and added and not wants_json(request):
                 return redirect("cases:slide", added[0]["id"])
         if wants_json(request):

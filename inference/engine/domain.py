@@ -22,6 +22,8 @@ Floats = NDArray[np.floating]
 
 #: Longer sides are averaged down to below twice this many pixels.
 WORKING_SIDE = 256
+#: And the shorter one not below so many, as texture is looked at in quarters too; reached by strips beyond 32:1 alone.
+LEAST_SIDE = 8
 #: Sum of the three optical densities above which a pixel counts as stained.
 STAINED = 0.30
 #: The brightest share of each channel, in per cent, taken as the light without tissue.
@@ -80,9 +82,11 @@ def _sum3(values: Floats) -> Floats:
 
 
 def reduced(image: NDArray[np.uint8] | Image.Image) -> NDArray[np.uint8]:
-    """RGB at working size, uint8 (H, W, 3): the longer side below twice WORKING_SIDE, by averaging whole pixels."""
+    """RGB at working size, uint8 (H, W, 3), by averaging whole pixels: see WORKING_SIDE and LEAST_SIDE."""
     picture = image if isinstance(image, Image.Image) else Image.fromarray(image)
-    return np.asarray(picture.reduce(max(1, max(picture.size) // WORKING_SIDE)))
+    wished = max(picture.size) // WORKING_SIDE
+    across, down = (max(1, min(wished, side // LEAST_SIDE)) for side in picture.size)
+    return np.asarray(picture.reduce((across, down)))
 
 
 def statistics(rgb: NDArray[np.uint8]) -> NDArray[np.float64]:
@@ -154,7 +158,8 @@ def check(image: NDArray[np.uint8] | Image.Image, metadata: Metadata) -> DomainR
 def judge_statistics(values: NDArray[np.float64], gate: dict) -> DomainResult:
     """The gate's answer for the values of :func:`statistics`."""
     by_name = dict(zip(STATISTICS, values.tolist(), strict=True))
-    code = _rule(by_name, gate) or ("unlike" if distance(values, gate) > gate["limit"] else None)
+    # Written so that what can't be measured is not taken for tissue.
+    code = _rule(by_name, gate) or (None if distance(values, gate) <= gate["limit"] else "unlike")
     if code:
         return DomainResult(False, REASONS[code], code)
     return DomainResult(True, warnings=_quality(by_name, gate))

@@ -81,6 +81,7 @@ class _Open:
     activation: NDArray[np.float16]
     started: float = 0.0
     done: int = 0
+    failed: bool = False
 
 
 #: A batch on its way: the patches in it, and what the network will say of them.
@@ -108,9 +109,9 @@ class Predictor:
     def run(self, jobs: Iterable[Job], progress: Progress | None = None) -> Iterator[Outcome]:
         """Analyse jobs one after another, filling each batch with patches of the next image.
 
-        ``jobs`` is read one ahead of the network. A job that can't be loaded ends as an outcome with
-        its error; the others go on. Outcomes come in the order of the jobs, but for failed ones,
-        which come at once.
+        ``jobs`` is read one ahead of the network. A job that can't be loaded, or whose batch the runtime
+        can't take, ends as an outcome with its error; the others go on. Outcomes come in the order of the
+        jobs, but for failed ones, which come at once.
         """
         queue: deque[tuple[_Open, int]] = deque()
         under_way: deque[_Batch] = deque()
@@ -186,20 +187,30 @@ class Predictor:
     def _collect(self, under_way: deque[_Batch], progress: Progress | None) -> Iterator[Outcome]:
         """Wait for the oldest batch; yields the images that it completes."""
         taken, answer = under_way.popleft()
-        logits, cams = answer.result()
+        images = [image for image in dict.fromkeys(image for image, _ in taken) if not image.failed]
+        try:
+            logits, cams = answer.result()
+        except Exception as error:
+            for image in images:
+                image.failed = True
+                yield Outcome(image.job, error=error)
+            return
         for slot, (image, index) in enumerate(taken):
             image.logits[index] = logits[slot]
             image.activation[index] = cams[slot, 1] - cams[slot, 0]
             image.done += 1
-        for image in dict.fromkeys(image for image, _ in taken):
+        for image in images:
             if progress:
                 progress(image.job, image.done, len(image.grid))
             if image.done == len(image.grid):
-                yield Outcome(image.job, self._close(image))
+                yield self._close(image)
 
-    def _close(self, image: _Open) -> Prediction:
-        probabilities = softmax(image.logits)
-        seconds = time.perf_counter() - image.started
-        judged = image.domain.result()
-        verdict = slide_verdict(probabilities, self.runtime.metadata, judged)
-        return Prediction(image.grid, probabilities, image.activation, verdict, judged, seconds)
+    def _close(self, image: _Open) -> Outcome:
+        try:
+            probabilities = softmax(image.logits)
+            seconds = time.perf_counter() - image.started
+            judged = image.domain.result()
+            verdict = slide_verdict(probabilities, self.runtime.metadata, judged)
+        except Exception as error:
+            return Outcome(image.job, error=error)
+        return Outcome(image.job, Prediction(image.grid, probabilities, image.activation, verdict, judged, seconds))

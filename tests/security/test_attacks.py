@@ -26,6 +26,7 @@ from django.utils import timezone
 
 from cases import audit, backups, datarights, decoding, export, report, services, tokens, uploads
 from cases.models import Case, Event, Identity, Review, Slide, User
+from cases.pressure import Busy
 from inference.models import Analysis, ModelVersion, State
 from tests.factories import PASSWORD, CaseFactory, UserFactory, upload
 
@@ -276,8 +277,13 @@ def test_a_busy_decoder_is_said_and_not_waited_for_without_end(
     with decoding._slots:
         answer = as_user(alice).get(reverse("cases:patch", args=[finished.pk, 0]))
         assert answer.status_code == 429 and answer["Retry-After"]
-        slides, rejected = services.add_slides(finished.case, [upload()])
-        assert not slides and [problem.code for problem in rejected] == ["storage"]
+        for address, files in (("cases:add_slides", "images"), ("api:case-slides", "files")):
+            sent = {files: [upload()]}
+            answer = as_user(alice).post(reverse(address, args=[finished.case_id]), sent)
+            assert answer.status_code == 429 and answer["Retry-After"], address
+        answer = as_user(alice).post(reverse("cases:new"), {"title": "New", "images": [upload()]})
+        assert answer.status_code == 429
+        assert list(Case.objects.values_list("pk", flat=True)) == [finished.case_id], "no empty case is left"
 
 
 def test_who_sends_images_that_hang_the_decoder_leaves_one_to_others(
@@ -290,8 +296,8 @@ def test_who_sends_images_that_hang_the_decoder_leaves_one_to_others(
     assert "too long" in problem.reason
     settings.DECODER_SECONDS = 60
     with uploads._heavy:
-        slides, _ = services.add_slides(case, [upload()])
-        assert not slides, "no second decoder at once"
+        with pytest.raises(Busy):  # no second decoder at once
+            services.add_slides(case, [upload()])
         slides, _ = services.add_slides(CaseFactory(owner=charlie), [upload()])
         assert slides
     slides, _ = services.add_slides(case, [upload()])

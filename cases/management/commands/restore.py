@@ -8,8 +8,10 @@ from typing import Any
 
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
+from django.db.models import Q
 
-from cases import backups
+from cases import backups, services
+from cases.models import Slide
 
 
 class Command(BaseCommand):
@@ -23,10 +25,12 @@ class Command(BaseCommand):
         if not yes and input("What is there now will be replaced. Type yes: ") != "yes":
             raise CommandError("Nothing was done.")
         try:
-            count = backups.restore(file)
+            count, gone = backups.restore(file)
         except backups.BackupError as error:
             raise CommandError(str(error)) from error
         call_command("migrate", interactive=False, verbosity=0)
+        for slide in Slide.objects.filter(Q(file__in=gone) | Q(thumbnail__in=gone)).select_related("case"):
+            services.remove_slide(slide, None)
         self.stdout.write(f"{count} files restored. Checking …")
         call_command("verify", stdout=self.stdout, stderr=self.stderr)
         call_command("audit", "verify", stdout=self.stdout, stderr=self.stderr)

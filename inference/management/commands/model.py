@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 from pathlib import Path
@@ -64,7 +65,7 @@ class Command(BaseCommand):
     def add(self, options: dict[str, Any]) -> None:
         source = options["path"]
         target = Path(settings.MODEL_DIR) / source.with_suffix(".safetensors").name
-        if target.exists() and target.resolve() != source.resolve():
+        if target.exists() and target.resolve() != source.resolve() and not _repairs(source, target):
             raise CommandError(f"{target.name} exists already in {target.parent}; rename one of them.")
         if source.suffix in (".pth", ".pt"):
             import_upstream(source, target, options["name"], options["model_version"])
@@ -74,7 +75,12 @@ class Command(BaseCommand):
             partial = target.with_suffix(".partial")
             shutil.copyfile(source, partial)
             partial.replace(target)
-        model = registry.add(target)
+        try:
+            model = registry.add(target)
+        except CheckpointError:
+            if target.resolve() != source.resolve():
+                target.unlink()
+            raise
         self.stdout.write(f"added {model} {model.sha256}")
         if options["activate"]:
             self._activate(model)
@@ -111,3 +117,13 @@ class Command(BaseCommand):
     def _activate(self, model: ModelVersion) -> None:
         registry.activate(model)
         self.stdout.write(f"active: {model} {model.sha256}")
+
+
+def _repairs(source: Path, target: Path) -> bool:
+    """Whether the source is what was registered under the name of a file that is not that any more."""
+    registered = set(ModelVersion.objects.filter(file=target.name).values_list("sha256", flat=True))
+    if source.suffix in (".pth", ".pt") or not registered:
+        return False
+    with target.open("rb") as file:
+        present = hashlib.file_digest(file, "sha256").hexdigest()
+    return present not in registered and read_metadata(source)[1] in registered
