@@ -5,10 +5,10 @@ import pytest
 from PIL import Image, ImageFilter
 
 from inference.engine.checkpoint import Metadata, read_metadata
-from inference.engine.domain import REASONS, SMALL, STATISTICS, check, reduced, statistics
+from inference.engine.domain import REASONS, SMALL, STATISTICS, check, judge_statistics, reduced, statistics
 from tests.conftest import BUNDLED
 
-SHAPES = [(16, 16), (224, 224), (460, 700), (30, 900), (1500, 1300)]
+SHAPES = [(16, 16), (224, 224), (460, 700), (30, 900), (1500, 1300), (16, 4096), (20_000, 17), (200, 12_000)]
 
 
 def named(rgb):
@@ -26,7 +26,9 @@ def test_statistics_are_finite_for_any_image(shape, fill):
 
 def test_working_size():
     assert reduced(np.zeros((460, 700, 3), np.uint8)).shape == (230, 350, 3)
-    assert max(reduced(np.zeros((9000, 50, 3), np.uint8)).shape) < 512
+    for shape in ((9000, 50), (16, 60_000)):
+        height, width, _ = reduced(np.zeros((*shape, 3), np.uint8)).shape
+        assert min(height, width) >= 8 and max(height, width) < 512
 
 
 def test_shares_by_hand():
@@ -101,3 +103,20 @@ def test_foreign_kinds(bundled, data, kind):
     field = next(s for s in read_index(data) if s.magnification == "100X")
     images = list(foreign_images(kind, [read_rgb(field.path)], 5, seed=1))
     assert sum(not check(image, bundled).in_domain for image in images) >= 4
+
+
+@pytest.mark.parametrize("shape", [(1000, 1000), (16, 1024), (200, 8192), (224, 12_000)])
+def test_noise_is_no_tissue_however_long_and_thin(shape):
+    noise = np.random.default_rng(1).normal(0, 30, (*shape, 3)) + np.array([200, 140, 190])
+    gate = read_metadata(BUNDLED[0])[0]
+    found = check(np.clip(noise, 0, 255).astype(np.uint8), gate)
+    assert not found.in_domain
+
+
+def test_what_can_not_be_measured_is_no_tissue():
+    metadata = read_metadata(BUNDLED[0])[0]
+    assert metadata.domain is not None
+    real = dict(zip(STATISTICS, metadata.domain["mean"], strict=True))
+    assert judge_statistics(np.array(list(real.values())), metadata.domain).in_domain
+    real["fine"] = float("nan")
+    assert not judge_statistics(np.array(list(real.values())), metadata.domain).in_domain

@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from inference.engine import domain
 from inference.engine.grid import Grid
 from inference.engine.image import ImageError, encode_png
 from inference.engine.network import from_checkpoint
@@ -107,3 +109,32 @@ def test_an_image_smaller_than_a_patch_is_analysed(predictor: Predictor) -> None
 
 def test_overlap_adds_patches(predictor: Predictor) -> None:
     assert len(predictor.predict(field(3, 448, 224), overlap=0.5).probabilities) == 3
+
+
+def test_what_the_runtime_or_the_gate_can_not_take_fails_alone(
+    random_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error in the network or after it ends that image, and the rest of the queue goes on."""
+    predictor = Predictor(load(random_checkpoint))
+    infer, check = predictor.runtime.infer, domain.check
+
+    def picky(batch: np.ndarray) -> object:
+        if batch[0, 0, 0, 0] == 7:
+            raise RuntimeError("no memory on the device")
+        return infer(batch)
+
+    def fragile(picture: Image.Image, metadata: object) -> object:
+        if picture.getpixel((0, 0)) == (9, 9, 9):
+            raise IndexError("out of bounds")
+        return check(picture, metadata)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(predictor.runtime, "infer", picky)
+    monkeypatch.setattr(domain, "check", fragile)
+    images = [field(seed, 700, 460) for seed in range(4)]
+    images[1][:] = 7
+    images[2][0, 0] = 9
+    jobs = [Job(number, lambda image=image: image) for number, image in enumerate(images)]
+    ends = {outcome.job.key: outcome for outcome in predictor.run(jobs)}
+    assert sorted(ends) == [0, 1, 2, 3]
+    assert isinstance(ends[1].error, RuntimeError) and isinstance(ends[2].error, IndexError)
+    assert ends[3].prediction is not None

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 from django.db import connection
+from django.test import Client
 from django.utils import timezone
 from django_q.models import OrmQ
 
 from cases import services
 from cases.models import Case, Event, Slide, User
 from inference import queue
-from inference.models import Analysis, ModelVersion, State
+from inference.models import Analysis, Cluster, ModelVersion, State
 from inference.registry import NoModel
 from tests.factories import CaseFactory, add_slide
 
@@ -201,3 +202,47 @@ def test_analyses_that_end_at_the_same_moment_are_all_counted(case: Case) -> Non
     case.refresh_from_db()
     assert (case.open_count, case.failed_count) == (0, number)
     assert case.events.filter(kind=Event.Kind.ANALYSED).count() == 1
+
+
+def test_a_broker_that_fails_is_not_asked_for_each_image(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that hangs costs seconds each time; the rows are found by the sweep."""
+    asked = []
+
+    def hung() -> None:
+        asked.append(1)
+        raise TimeoutError
+
+    monkeypatch.setattr(queue, "get_broker", hung)
+    monkeypatch.setattr(queue, "_broker_away_until", 0.0)
+    for _ in range(5):
+        queue.wake()
+    assert len(asked) == 1
+
+
+def test_a_queue_that_nobody_takes_from_is_told_from_a_busy_one(
+    slide: Slide, case: Case, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Cluster.objects.create(host="test", pid=1)
+    monkeypatch.setattr("inference.registry.is_usable", lambda: True)
+    assert client.get("/health").status_code == 200
+    long_ago = timezone.now() - timedelta(hours=1)
+    Analysis.objects.update(queued_at=long_ago)
+    assert [one["code"] for one in client.get("/health").json()["problems"]] == ["not_working"]
+    busy = add_slide(case)
+    Analysis.objects.filter(slide=busy).update(queued_at=long_ago - timedelta(hours=1))
+    queue.claim_next(uuid.uuid4())
+    Analysis.objects.filter(state=State.RUNNING).update(started_at=long_ago)
+    assert client.get("/health").status_code == 200
+    Analysis.objects.filter(state=State.RUNNING).update(lease_until=long_ago)
+    assert client.get("/health").status_code == 503
+
+
+def test_health_blames_the_database_for_what_is_the_databases(
+    client: Client, db: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken() -> None:
+        raise RuntimeError
+
+    monkeypatch.setattr("inference.registry.is_usable", broken)
+    answer = client.get("/health").json()
+    assert answer["checks"]["database"] and "database_unavailable" not in {p["code"] for p in answer["problems"]}

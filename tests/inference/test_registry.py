@@ -1,10 +1,13 @@
 """Which model serves after an upgrade."""
 
 import shutil
+from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core.management import CommandError, call_command
 
 from inference import registry
 from inference.models import ModelVersion
@@ -26,3 +29,58 @@ def test_where_the_active_models_file_is_gone_the_one_at_hand_takes_over(
     assert ModelVersion.objects.filter(pk=gone.pk, is_active=False).exists()
     registry.register_bundled()
     assert registry.active_model().file == "new.safetensors"
+
+
+@pytest.fixture
+def registered(settings: Any, tmp_path: Path, random_checkpoint: Path, db: None) -> ModelVersion:
+    settings.MODEL_DIR = tmp_path / "models"
+    settings.MODEL_DIR.mkdir()
+    ModelVersion.objects.all().delete()
+    shutil.copy(random_checkpoint, settings.MODEL_DIR / "model.safetensors")
+    model = registry.add(settings.MODEL_DIR / "model.safetensors")
+    registry.activate(model)
+    return model
+
+
+@pytest.mark.parametrize("harm", ["damaged", "gone"])
+@pytest.mark.parametrize("name", ["model.safetensors", "again.safetensors"])
+def test_a_model_whose_file_was_harmed_is_added_again(
+    harm: str, name: str, registered: ModelVersion, tmp_path: Path, random_checkpoint: Path
+) -> None:
+    if harm == "damaged":
+        Path(registered.path).write_bytes(b"x")
+    else:
+        Path(registered.path).unlink()
+    shutil.copy(random_checkpoint, tmp_path / name)
+    call_command("model", "add", str(tmp_path / name), "--activate", stdout=StringIO())
+    model = registry.active_model()
+    assert (model.pk, model.file) == (registered.pk, name)
+    registry.verify(model)
+
+
+def test_a_whole_file_is_not_replaced(registered: ModelVersion, tmp_path: Path, random_checkpoint: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(random_checkpoint.read_bytes())
+    with pytest.raises(CommandError, match="exists already"):
+        call_command("model", "add", str(tmp_path / "model.safetensors"), stdout=StringIO())
+
+
+def test_a_file_that_was_renamed_is_found_again(registered: ModelVersion) -> None:
+    Path(registered.path).rename(Path(registered.path).with_name("renamed.safetensors"))
+    registry.register_bundled()
+    assert registry.active_model().file == "renamed.safetensors"
+    registry.verify(registry.active_model())
+
+
+def test_a_name_that_does_not_fit_is_refused_and_leaves_nothing(
+    registered: ModelVersion, tmp_path: Path, random_checkpoint: Path, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = tmp_path / f"{'x' * 240}.safetensors"
+    shutil.copy(random_checkpoint, long)
+    ModelVersion.objects.all().delete()
+    metadata, sha256 = registry.read_metadata(long)
+    monkeypatch.setattr(registry, "read_metadata", lambda _: (replace(metadata, name="n" * 101), sha256))
+    with pytest.raises(CommandError, match="name is longer"):
+        call_command("model", "add", str(long), stdout=StringIO())
+    registry.register_bundled()
+    assert not ModelVersion.objects.exists()
+    assert [path.name for path in settings.MODEL_DIR.iterdir()] == ["model.safetensors"]

@@ -1,12 +1,17 @@
 """The one background task, run in this process on real images with a real network of random weights."""
 
 import uuid
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
 from django.core.files.base import ContentFile
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.db import DatabaseError
+from PIL import Image
 
+from cases import services
 from cases.models import Case, Slide
 from inference import queue, worker
 from inference.engine.image import decode
@@ -135,3 +140,45 @@ def test_what_a_worker_died_of_is_worked_on_alone_the_next_time(
     assert steps[claimed + 1] == ("done", str(suspect.pk))
     assert [step for step, _ in steps[:claimed]].count("done") == 2
     assert Analysis.objects.filter(state=State.DONE).count() == 5
+
+
+@pytest.mark.parametrize("shape", [(4096, 16), (16, 4096)])
+def test_a_strip_of_pixels_stops_nobody(
+    shape: tuple[int, int], case: Case, media: Path, real_model: ModelVersion
+) -> None:
+    out = BytesIO()
+    Image.new("RGB", shape, (200, 140, 190)).save(out, "PNG")
+    services.add_slides(case, [SimpleUploadedFile("strip.png", out.getvalue())])
+    add_slide(case)
+    worker.drain()
+    assert set(Analysis.objects.values_list("state", flat=True)) == {State.DONE}
+
+
+@pytest.mark.parametrize("error", [ValueError("no such device"), OSError(5, "Input/output error")])
+def test_a_model_that_can_not_be_loaded_fails_visibly(
+    error: Exception, waiting: Slide, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*args: object) -> None:
+        raise error
+
+    monkeypatch.setattr(worker, "predictor_for", broken)
+    worker.drain()
+    analysis = Analysis.objects.get()
+    assert (analysis.state, analysis.error_code) == (State.FAILED, "model_unusable")
+    assert type(error).__name__ in analysis.error
+
+
+def test_nothing_is_tried_for_ever(waiting: Slide, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A result that can't be written, for whatever reason: after three times it is a failure that its owner sees."""
+
+    def broken(*args: object, **kwargs: object) -> None:
+        raise DatabaseError("for this test")
+
+    monkeypatch.setattr(queue, "finish", broken)
+    for attempt in range(1, 4):
+        with pytest.raises(DatabaseError):
+            worker.drain()
+        assert Analysis.objects.get().attempts == attempt
+        queue.sweep()
+    analysis = Analysis.objects.get()
+    assert (analysis.state, analysis.error_code) == (State.FAILED, "interrupted")

@@ -281,7 +281,9 @@ def test_a_busy_decoder_is_said_and_not_waited_for_without_end(
             sent = {files: [upload()]}
             answer = as_user(alice).post(reverse(address, args=[finished.case_id]), sent)
             assert answer.status_code == 429 and answer["Retry-After"], address
-        answer = as_user(alice).post(reverse("cases:new"), {"title": "New", "images": [upload()]})
+        answer = as_user(alice).post(
+            reverse("cases:new"), {"title": "New", "magnification": "unknown", "images": [upload()]}
+        )
         assert answer.status_code == 429
         assert list(Case.objects.values_list("pk", flat=True)) == [finished.case_id], "no empty case is left"
 

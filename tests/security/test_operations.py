@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from django.core import mail
 from django.core.checks import run_checks
-from django.db import OperationalError
+from django.db import DatabaseError, DataError, IntegrityError, OperationalError
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
@@ -148,6 +148,10 @@ def test_the_stability_index_by_hand() -> None:
         (OperationalError("server closed the connection"), 503),
         (OSError(errno.ENOSPC, "No space left on device"), 503),
         (OSError(errno.EROFS, "Read-only file system"), 503),
+        # The database works; what was asked of it doesn't.
+        (DataError("a zero byte"), 400),
+        (IntegrityError("its case is gone"), 409),
+        (DatabaseError("Save with update_fields did not affect any rows."), 409),
         (OSError(errno.ENOENT, "No such file"), 500),
         (RuntimeError("a mistake"), 500),
     ],

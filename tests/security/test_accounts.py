@@ -1,0 +1,267 @@
+"""What was taken from an account stays taken, whatever is under way; and every way to one leaves a trace."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from allauth.account.models import EmailAddress
+from allauth.mfa.totp.internal.auth import TOTP, generate_totp_secret
+from allauth.usersessions.models import UserSession
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import Group
+from django.contrib.sessions.models import Session
+from django.core import mail
+from django.core.cache import cache
+from django.core.exceptions import PermissionDenied
+from django.core.management import call_command
+from django.db import DatabaseError, transaction
+from django.test import Client
+from django.urls import reverse
+
+from cases import datarights, services, tokens
+from cases.accounts import REVIEWERS, AccountAdapter
+from cases.models import Case, Event, Review, Tag, User
+from tests.factories import PASSWORD, UserFactory
+
+As = Callable[[User], Client]
+Kind = Event.Kind
+NEW = "another long word 77"
+
+
+@pytest.fixture(autouse=True)
+def _no_earlier_attempts() -> Iterator[None]:
+    cache.clear()
+    yield
+    cache.clear()
+
+
+@pytest.fixture
+def root(db: None) -> User:
+    return User.objects.create_superuser("root", password=PASSWORD)
+
+
+@pytest.fixture
+def in_browser(alice: User) -> Client:
+    """Alice's own, with a password that was just confirmed."""
+    client = Client()
+    client.post("/accounts/login/", {"login": "alice", "password": PASSWORD})
+    client.post("/accounts/reauthenticate/", {"password": PASSWORD})
+    return client
+
+
+def events(kind: str) -> list[str]:
+    return list(Event.objects.filter(kind=kind).order_by("pk").values_list("detail", flat=True))
+
+
+# A row that was read before it was changed
+
+
+def test_saving_what_was_read_earlier_brings_nothing_back(root: User) -> None:
+    earlier = User.objects.get(pk=root.pk)
+    root.set_password(NEW)
+    root.is_active = root.is_superuser = root.is_staff = False
+    root.email = "new@example.org"
+    root.save()
+    earlier.theme = "dark"
+    earlier.save()
+    now = User.objects.get(pk=root.pk)
+    assert (now.theme, now.is_active, now.is_superuser, now.is_staff) == ("dark", False, False, False)
+    assert now.email == "new@example.org" and now.check_password(NEW)
+
+
+def test_what_was_set_is_saved_also_after_it_was_read_anew(alice: User) -> None:
+    alice.first_name = "Alice"
+    alice.save()
+    User.objects.filter(pk=alice.pk).update(first_name="Other")
+    alice.refresh_from_db()
+    alice.first_name = "Alice"
+    alice.save()
+    assert User.objects.get(pk=alice.pk).first_name == "Alice"
+
+
+def test_an_erased_account_does_not_come_back(alice: User) -> None:
+    earlier = User.objects.get(pk=alice.pk)
+    datarights.erase(alice)
+    earlier.first_name = "Alice"
+    with pytest.raises(DatabaseError), transaction.atomic():
+        earlier.save()
+    assert not User.objects.filter(username="alice").exists()
+
+
+@pytest.mark.parametrize("what", ["password", "deactivated"])
+def test_what_is_under_way_ends_with_the_account(what: str, alice: User, case: Case) -> None:
+    earlier = User.objects.get(pk=alice.pk)
+    if what == "password":
+        alice.set_password(NEW)
+    alice.is_active = what == "password"
+    alice.save()
+    for act in (
+        lambda: tokens.create(earlier, "thief"),
+        lambda: services.sign_review(case, earlier, "malignant"),
+        lambda: AccountAdapter().set_password(earlier, "the thief's own 99"),
+    ):
+        with pytest.raises(PermissionDenied):
+            act()
+    assert not tokens.of(alice).exists() and not Review.objects.exists()
+
+
+def test_who_may_not_read_a_case_any_more_signs_nothing(case: Case, reviewer: User) -> None:
+    assert reviewer.is_reviewer
+    Group.objects.get(name=REVIEWERS).user_set.remove(reviewer)
+    with pytest.raises(PermissionDenied):
+        services.sign_review(case, reviewer, "benign")
+    assert not Event.objects.filter(kind=Kind.REVIEWED).exists()
+
+
+# Ways to a password
+
+
+def test_the_administrations_own_page_for_a_password_leads_to_ours(root: User, as_user: As) -> None:
+    answer = as_user(root).get(reverse("admin:password_change"))
+    assert (answer.status_code, answer["Location"]) == (302, reverse("account_change_password"))
+
+
+def test_guessing_the_old_password_is_counted_and_noted(in_browser: Client, alice: User) -> None:
+    form = {"password1": NEW, "password2": NEW}
+    for n in range(5):
+        in_browser.post("/accounts/password/change/", {"oldpassword": f"wrong {n}", **form})
+    assert Event.objects.filter(kind=Kind.REFUSED, actor__user=alice).count() == 5
+    in_browser.post("/accounts/password/change/", {"oldpassword": PASSWORD, **form})
+    alice.refresh_from_db()
+    assert alice.check_password(PASSWORD), "locked for a while"
+
+
+def test_the_right_old_password_changes_it(in_browser: Client, alice: User) -> None:
+    form = {"oldpassword": PASSWORD, "password1": NEW, "password2": NEW}
+    assert in_browser.post("/accounts/password/change/", form).status_code == 302
+    alice.refresh_from_db()
+    assert alice.check_password(NEW) and "Password changed" in events(Kind.ACCOUNT)
+
+
+def reset_links(email: str) -> int:
+    mail.outbox.clear()
+    Client().post("/accounts/password/reset/", {"email": email})
+    return sum("/password/reset/key/" in sent.body for sent in mail.outbox)
+
+
+def test_a_link_for_a_new_password_goes_to_the_accounts_own_address_alone(in_browser: Client, alice: User) -> None:
+    in_browser.post("/accounts/email/", {"action_add": "", "email": "thief@example.org"})
+    assert EmailAddress.objects.filter(email="thief@example.org", verified=False).exists()
+    assert reset_links("thief@example.org") == 0
+    assert reset_links(alice.email) == 1
+    EmailAddress.objects.filter(email="thief@example.org").update(verified=True)
+    assert reset_links("thief@example.org") == 1
+
+
+def test_an_account_whose_password_was_ruled_out_gets_no_link_and_keeps_no_token(
+    alice: User, root: User, as_user: As
+) -> None:
+    tokens.create(alice, "laboratory")
+    address = reverse("admin:auth_user_password_change", args=[alice.pk])
+    assert as_user(root).post(address, {"usable_password": "false", "unset-password": "1"}).status_code == 302
+    alice.refresh_from_db()
+    assert not alice.has_usable_password() and not tokens.of(alice).exists()
+    assert reset_links(alice.email) == 0
+
+
+def test_an_address_that_an_administrator_took_away_opens_nothing(alice: User, root: User, as_user: As) -> None:
+    old = alice.email
+    EmailAddress.objects.create(user=alice, email=old, primary=True, verified=True)
+    form = {"username": "alice", "email": "new@example.org", "is_active": "on", "theme": "auto", "time_zone": "UTC",
+            "default_magnification": "unknown", "date_joined_0": "2026-01-01", "date_joined_1": "10:00:00"}  # fmt: skip
+    assert as_user(root).post(reverse("admin:cases_user_change", args=[alice.pk]), form).status_code == 302
+    assert reset_links(old) == 0 and reset_links("new@example.org") == 1
+    client = Client()
+    client.post("/accounts/login/", {"login": old, "password": PASSWORD})
+    assert client.get(reverse("cases:history")).status_code == 302
+
+
+# Traces
+
+
+def test_addresses_codes_and_sessions_leave_a_trace(in_browser: Client, alice: User) -> None:
+    in_browser.post("/accounts/email/", {"action_add": "", "email": "second@example.org"})
+    in_browser.post("/accounts/email/", {"action_remove": "", "email": "second@example.org"})
+    in_browser.post(reverse("usersessions_list"))
+    said = events(Kind.ACCOUNT)
+    for expected in ("E-mail address added", "E-mail address removed", "Other sessions ended"):
+        assert expected in said
+
+
+def test_a_wrong_one_time_code_is_noted(alice: User) -> None:
+    TOTP.activate(alice, generate_totp_secret())
+    credentials = {"username": "alice", "password": PASSWORD, "code": "000000"}
+    assert Client().post("/api/v1/sign-in", credentials, content_type="application/json").status_code == 401
+    client = Client()
+    client.post("/accounts/login/", {"login": "alice", "password": PASSWORD})
+    client.post("/accounts/2fa/authenticate/", {"code": "000000"})
+    assert events(Kind.REFUSED) == ["One-time code"] * 2
+
+
+def test_a_changed_name_is_noted(alice: User, as_user: As) -> None:
+    form = {"first_name": "Rita", "last_name": "Reviewer", "theme": "auto", "time_zone": "UTC",
+            "default_magnification": "unknown"}  # fmt: skip
+    as_user(alice).post(reverse("cases:preferences"), form)
+    as_user(alice).post(reverse("cases:preferences"), form | {"theme": "dark"})
+    assert events(Kind.ACCOUNT) == ["Name changed"]
+
+
+def test_actions_of_the_administration_are_noted_whoever_wrote_them(alice: User, root: User, as_user: As) -> None:
+    address = EmailAddress.objects.create(user=alice, email="z@example.org")
+    chosen = {"action": "make_verified", "_selected_action": [address.pk]}
+    as_user(root).post(reverse("admin:account_emailaddress_changelist"), chosen)
+    assert "Action make_verified: 1 of account_emailaddress" in events(Kind.ADMIN)
+
+
+def test_many_deletions_at_once_are_noted_one_by_one(alice: User, root: User, as_user: As) -> None:
+    tags = [Tag.objects.create(owner=alice, name=name) for name in ("mrs smith 1951", "urgent")]
+    chosen = {"action": "delete_selected", "post": "yes", "_selected_action": [tag.pk for tag in tags]}
+    as_user(root).post(reverse("admin:cases_tag_changelist"), chosen)
+    assert not Tag.objects.exists()
+    assert sum("Deletion" in line for line in events(Kind.ADMIN)) == 2
+    assert not LogEntry.objects.exclude(object_repr="").exists(), "and their words are not kept"
+
+
+def test_deleting_a_session_in_the_administration_ends_it(in_browser: Client, root: User, as_user: As) -> None:
+    in_browser.get(reverse("cases:history"))
+    session = UserSession.objects.get()
+    as_user(root).post(reverse("admin:usersessions_usersession_delete", args=[session.pk]), {"post": "yes"})
+    assert in_browser.get(reverse("cases:history")).status_code == 302
+    assert not Session.objects.filter(session_key=session.session_key).exists()
+    assert not LogEntry.objects.filter(object_repr__contains="127.0.0.1").exists()
+
+
+def test_rights_that_were_taken_from_reviewers_do_not_come_back(reviewer: User) -> None:
+    group = Group.objects.get(name=REVIEWERS)
+    group.permissions.clear()
+    call_command("migrate", verbosity=0, interactive=False)
+    assert not group.permissions.exists()
+
+
+def test_a_new_account_still_signs_up_and_in(db: None) -> None:
+    client = Client()
+    form = {"username": "newcomer", "email": "newcomer@example.org", "password1": NEW, "password2": NEW}
+    assert client.post("/accounts/signup/", form).status_code == 302
+    assert client.get(reverse("cases:history")).status_code == 200
+    assert UserFactory().check_password(PASSWORD)
+
+
+def test_a_form_of_an_account_that_is_gone_is_no_failure_of_the_database(alice: User, as_user: As) -> None:
+    client: Any = as_user(alice)
+    client.raise_request_exception = False
+    page = client.get(reverse("cases:preferences"))
+    assert page.status_code == 200
+    original = User.save
+
+    def gone(self: User, *args: Any, **kwargs: Any) -> None:
+        User.objects.filter(pk=self.pk).delete()
+        original(self, *args, **kwargs)
+
+    User.save = gone  # type: ignore[method-assign]
+    try:
+        form = {"first_name": "A", "theme": "dark", "time_zone": "UTC", "default_magnification": "unknown"}
+        assert client.post(reverse("cases:preferences"), form).status_code == 409
+    finally:
+        User.save = original  # type: ignore[method-assign]
