@@ -66,6 +66,24 @@ def test_a_full_disk(small_disk: Path, random_checkpoint: Path, images: list[byt
         assert not list((small_disk / "incoming").iterdir())
 
 
+def test_a_store_on_a_full_disk_of_its_own(small_disk: Path, start: Start, images: list[bytes]) -> None:
+    """Files are copied there; what a full disk cuts short is no file, and goes."""
+    media = small_disk / "media"
+    media.mkdir()
+    with start(MEDIA_ROOT=str(media), DISK_RESERVE="0") as stack:
+        assert stack.upload(images[0]).status_code == 201
+        until(120, stack.settled, "settled")
+        kept = sorted(path for path in media.rglob("*") if path.is_file())
+        ballast = fill(small_disk, 64 * 1024)
+        for image in images[1:4]:
+            refused = stack.upload(image)
+            assert (refused.status_code, refused.json()["code"]) == (503, "storage_failed")
+        assert sorted(path for path in media.rglob("*") if path.is_file()) == kept
+        ballast.unlink()
+        assert stack.upload(images[1]).status_code == 201
+        until(120, stack.settled, "settled")
+
+
 def test_a_store_that_is_read_only(start: Start, tmp_path: Path, images: list[bytes]) -> None:
     media = tmp_path / "store"
     media.mkdir()

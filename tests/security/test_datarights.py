@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
 import shutil
 import sqlite3
+import time
 import zipfile
 from collections.abc import Callable
 from datetime import timedelta
@@ -19,14 +21,15 @@ from django.contrib.sessions.models import Session
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 from django.core.management import CommandError, call_command
+from django.db import OperationalError, transaction
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from cases import audit, backups, datarights, services, tokens
+from cases import audit, backups, datarights, services, tokens, uploads
 from cases.models import Case, Event, Review, Slide, User
 from inference.models import Analysis, ModelVersion
-from tests.factories import PASSWORD, CaseFactory, add_slide
+from tests.factories import PASSWORD, CaseFactory, add_slide, upload
 
 # Files go once the transaction is over.
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -213,6 +216,131 @@ def test_a_backup_brings_everything_back(alice: User, media: Path, real_model: M
     with Slide.objects.get().file.open() as file:
         assert file.read() == pixels
     assert Analysis.objects.count() == 1 and Event.objects.count() == noted and audit.verify() == []
+
+
+def test_a_slide_deleted_while_a_backup_is_written_is_gone_after_a_restore(
+    alice: User, media: Path, real_model: ModelVersion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = CaseFactory(owner=alice)
+    kept, going = add_slide(case, "kept.png"), add_slide(case, "going.png")
+    dump = backups._dump
+
+    def and_meanwhile(path: Path) -> tuple[list[str], list[str]]:
+        found = dump(path)
+        services.remove_slide(going, alice)
+        return found
+
+    monkeypatch.setattr(backups, "_dump", and_meanwhile)
+    call_command("backup", tmp_path / "backup.tar", stdout=StringIO())
+    out = StringIO()
+    call_command("restore", tmp_path / "backup.tar", "--yes", stdout=out, stderr=out)
+    assert "1 slides, 1 cases and every model are whole" in out.getvalue()
+    assert [slide.pk for slide in Slide.objects.all()] == [kept.pk]
+
+
+def test_a_restore_without_room_says_so_and_harms_no_file(
+    alice: User, media: Path, real_model: ModelVersion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slide = add_slide(CaseFactory(owner=alice))
+    call_command("backup", tmp_path / "backup.tar", stdout=StringIO())
+    default_storage.delete(str(slide.thumbnail.name))
+    before = stored(media)
+
+    def full(*args: Any, **kwargs: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(default_storage, "save", full)
+        with pytest.raises(CommandError, match="make room and restore again"):
+            call_command("restore", tmp_path / "backup.tar", "--yes", stdout=StringIO(), stderr=StringIO())
+    assert stored(media) == before
+    call_command("restore", tmp_path / "backup.tar", "--yes", stdout=StringIO(), stderr=StringIO())
+
+
+def test_verify_says_nothing_of_what_is_deleted_while_it_looks(
+    alice: User, media: Path, real_model: ModelVersion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slide = add_slide(CaseFactory(owner=alice))
+    opened = default_storage.open
+
+    def gone(name: str, mode: str = "rb") -> Any:
+        if Slide.objects.filter(pk=slide.pk).exists():
+            services.remove_slide(slide, alice)
+        return opened(name, mode)
+
+    monkeypatch.setattr(default_storage, "open", gone)
+    call_command("verify", stdout=StringIO())
+
+
+def test_a_purge_goes_on_where_others_delete_too(media: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("slides/aa/1.png", "slides/aa/2.png"):
+        default_storage.save(name, ContentFile(b"x"))
+        old = time.time() - 2 * datarights.ABANDONED
+        os.utime(media / name, (old, old))
+    times = default_storage.get_modified_time
+
+    def gone(name: str) -> Any:
+        (media / "slides/aa/1.png").unlink(missing_ok=True)
+        return times(name)
+
+    monkeypatch.setattr(default_storage, "get_modified_time", gone)
+    datarights.purge()
+    assert not stored(media)
+
+
+def test_a_slide_whose_commit_was_not_acknowledged_keeps_its_file(
+    alice: User, media: Path, model: ModelVersion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    analyse = services.analyse
+
+    def and_then_silence(*args: Any, **kwargs: Any) -> Any:
+        transaction.on_commit(lost)
+        return analyse(*args, **kwargs)
+
+    def lost() -> None:
+        raise OperationalError("the connection went away after COMMIT")
+
+    monkeypatch.setattr(services, "analyse", and_then_silence)
+    with pytest.raises(OperationalError):
+        services.add_slides(CaseFactory(owner=alice), [upload()])
+    slide = Slide.objects.get()
+    assert slide.file.storage.exists(slide.file.name) and slide.thumbnail.storage.exists(slide.thumbnail.name)
+
+
+def test_a_slide_added_while_its_case_goes_leaves_no_file(
+    alice: User, media: Path, model: ModelVersion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = CaseFactory(owner=alice)
+    add_slide(case)
+    wait = services.wait_for_workers
+
+    def and_meanwhile(slides: Any) -> None:
+        add_slide(case)
+        wait(slides)
+
+    monkeypatch.setattr(services, "wait_for_workers", and_meanwhile)
+    services.remove_case(case, alice)
+    assert not stored(media)
+
+
+@pytest.mark.parametrize("address", ["cases:add_slides", "api:case-slides"])
+def test_an_upload_to_a_case_that_goes_meanwhile_is_a_conflict(
+    address: str, alice: User, media: Path, model: ModelVersion, as_user: As, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = CaseFactory(owner=alice)
+    store = uploads.store
+
+    def and_meanwhile(found: Case, *args: Any) -> Slide:
+        if Case.objects.filter(pk=found.pk).exists():
+            services.remove_case(Case.objects.get(pk=found.pk), alice)
+        return store(found, *args)
+
+    monkeypatch.setattr(uploads, "store", and_meanwhile)
+    client = as_user(alice)
+    client.raise_request_exception = False
+    files = {"files" if address.startswith("api") else "images": [upload()]}
+    assert client.post(reverse(address, args=[case.pk]), files).status_code == 409
+    assert not stored(media)
 
 
 def test_a_damaged_backup_restores_nothing(alice: User, media: Path, real_model: ModelVersion, tmp_path: Path) -> None:
