@@ -49,23 +49,6 @@ def hold(user: User) -> User:
     return found
 
 
-class TokensEnd:
-    """No rule for passwords, but told of every new one, whoever sets it where: who knew the old one may have made a
-    token with it, so all of the account's end."""
-
-    def validate(self, password: str, user: Any = None) -> None:
-        pass
-
-    def get_help_text(self) -> str:
-        return ""
-
-    def password_changed(self, password: str, user: Any = None) -> None:
-        from . import tokens  # models come after the settings that name this class
-
-        if user is not None and tokens.of(user).delete()[0]:
-            user.tokens_ended = True
-
-
 class MFAAdapter(DefaultMFAAdapter):  # type: ignore[misc]
     """Keeps the secrets of second factors encrypted, so that a copy of the database alone opens no account.
 

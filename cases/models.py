@@ -47,6 +47,8 @@ class User(AbstractUser):
     time_zone = models.CharField(max_length=50, default="UTC", validators=[validate_time_zone])
     show_hints = models.BooleanField("show the first steps above the cases", default=True)
 
+    #: Whether the password that was saved last ended API tokens.
+    tokens_ended = False
     #: What the database held of this row when it was read or written last, by field.
     _kept: dict[str, Any] = {}
 
@@ -67,9 +69,12 @@ class User(AbstractUser):
             kwargs["update_fields"] = [
                 name for name, value in self._values().items() if name not in self._kept or self._kept[name] != value
             ]
-        written = kwargs.get("update_fields")
+        written, has_new_password = kwargs.get("update_fields"), self._password is not None
         super().save(*args, **kwargs)
         self._remember(written)
+        if has_new_password:
+            # Whoever set it where: who knew the old one may have made a token with it.
+            self.tokens_ended = bool(ApiToken.objects.filter(user=self).delete()[0])
 
     def _values(self) -> dict[str, Any]:
         loaded = self.__dict__
@@ -83,7 +88,7 @@ class User(AbstractUser):
 
     def set_unusable_password(self) -> None:
         super().set_unusable_password()
-        # A new password too, of which cases.accounts.TokensEnd has to hear when it is saved.
+        # Django's mark of a new password that was not saved yet.
         self._password = ""
 
     @property

@@ -223,7 +223,7 @@ def _on_session_deleted(sender: Any, instance: UserSession, **kwargs: Any) -> No
 
 
 def _on_new_password(sender: Any, request: HttpRequest, user: User, **kwargs: Any) -> None:
-    if getattr(user, "tokens_ended", False):
+    if user.tokens_ended:
         messages.info(request, "Your API tokens ended with the old password; make new ones where you need them.")
 
 

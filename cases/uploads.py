@@ -115,7 +115,7 @@ def store(case: Case, upload: UploadedFile, keep: Callable[[Slide], None]) -> Sl
         )
         # Named before they are written, so that what a full disk cuts short can be deleted.
         slide.file, slide.thumbnail = random_name(slide, name), random_thumbnail_name(slide, name)
-        require_space(png.stat().st_size)
+        require_space()
         try:
             with Made(png) as whole, Made(small) as reduced:
                 slide.file.storage.save(slide.file.name, whole)
