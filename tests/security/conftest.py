@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
+from django.core.cache import cache
 from django.utils import timezone
 
 from cases import services
-from cases.models import Slide
+from cases.models import Slide, User
 from inference.engine.grid import Grid
 from inference.models import Analysis, PatchTable, State, Verdict
+from tests.factories import PASSWORD
+
+
+@pytest.fixture(autouse=True)
+def _no_earlier_attempts() -> Iterator[None]:
+    """Nobody is locked out by what another test tried."""
+    cache.clear()
+    yield
+    cache.clear()
+
+
+@pytest.fixture
+def root(db: None) -> User:
+    return User.objects.create_superuser("root", password=PASSWORD)
 
 
 @pytest.fixture

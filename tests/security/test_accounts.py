@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,7 +13,6 @@ from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Group
 from django.contrib.sessions.models import Session
 from django.core import mail
-from django.core.cache import cache
 from django.core.exceptions import PermissionDenied
 from django.core.management import call_command
 from django.db import DatabaseError, transaction
@@ -28,18 +27,6 @@ from tests.factories import PASSWORD, UserFactory
 As = Callable[[User], Client]
 Kind = Event.Kind
 NEW = "another long word 77"
-
-
-@pytest.fixture(autouse=True)
-def _no_earlier_attempts() -> Iterator[None]:
-    cache.clear()
-    yield
-    cache.clear()
-
-
-@pytest.fixture
-def root(db: None) -> User:
-    return User.objects.create_superuser("root", password=PASSWORD)
 
 
 @pytest.fixture

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from allauth.usersessions.models import UserSession
 from django.contrib.admin.models import LogEntry
-from django.core.cache import cache
 from django.core.management import call_command
 from django.db import IntegrityError, transaction
 from django.test import Client
@@ -25,18 +24,6 @@ from tests.factories import PASSWORD, UserFactory, add_slide
 
 As = Callable[[User], Client]
 Kind = Event.Kind
-
-
-@pytest.fixture(autouse=True)
-def nobody_is_locked_out() -> Iterator[None]:
-    cache.clear()
-    yield
-    cache.clear()
-
-
-@pytest.fixture
-def root(db: None) -> User:
-    return User.objects.create_superuser("root", password=PASSWORD)
 
 
 def finish() -> None:

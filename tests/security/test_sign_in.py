@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -20,13 +20,6 @@ from tests.factories import PASSWORD, UserFactory
 
 As = Callable[[User], Client]
 LOGIN = "/accounts/login/"
-
-
-@pytest.fixture(autouse=True)
-def _no_earlier_attempts() -> Iterator[None]:
-    cache.clear()
-    yield
-    cache.clear()
 
 
 def sign_in(client: Client, password: str = PASSWORD, login: str = "alice", **extra: Any) -> Any:

@@ -4,67 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
-from allauth.account.models import EmailAddress
 from django.contrib import admin, messages
-from django.contrib.admin.models import DELETION, LogEntry
-from django.contrib.auth.admin import UserAdmin
 from django.db.models import Count, OuterRef, Q, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.urls import reverse
 from django.utils import timezone
-from django.utils.html import format_html, format_html_join
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from inference.admin import ReadOnlyAdmin
-from inference.models import Analysis
+from cases import export, services
+from cases.accounts import reviewers
+from cases.filters import STATES
+from cases.models import Case, Event, Review, Slide
+from cases.templatetags.portal import percent
 from inference.registry import NoModel
 
-from . import datarights, export, services
-from .accounts import reviewers
-from .filters import STATES
-from .models import Case, Event, Report, Review, Slide, Tag, User
-from .templatetags.portal import icon, percent
-
-admin.site.site_header = "histopath administration"
-admin.site.site_title = "histopath"
-admin.site.index_title = "Review and operation"
-
-
-def verdict_mark(verdict: str, label: str) -> SafeString | str:
-    """A verdict as shape and word."""
-    return format_html('<span class="hp-verdict hp-{}">{} {}</span>', verdict, icon(verdict), label) if verdict else "–"
-
-
-class Erasing(admin.ModelAdmin):
-    """Who may delete one of these deletes what belongs to it, whatever else they may do with that; and the page that
-    asks counts it, but does not show it: there may be hidden readings in it."""
-
-    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
-        _, counts, _, _ = super().get_deleted_objects(objs, request)
-        return [str(one) for one in objs], counts, set(), []
-
-
-def _log_deletions(self: Any, request: HttpRequest, queryset: QuerySet[Any]) -> None:
-    """One by one: several at once Django writes past the signal by which the trail hears of them."""
-    for one in queryset:
-        LogEntry.objects.log_actions(request.user.pk, [one], DELETION)  # type: ignore[arg-type, list-item]
-
-
-admin.ModelAdmin.log_deletions = _log_deletions  # type: ignore[method-assign, assignment]
-
-
-class ReadOnlyInline(admin.TabularInline):
-    extra = 0
-    can_delete = False
-    show_change_link = True
-
-    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
+from .parts import Erasing, ReadOnlyInline, verdict_mark
 
 
 class SlideInline(ReadOnlyInline):
@@ -299,143 +256,3 @@ class CaseAdmin(Erasing):
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Case]) -> None:
         for case in queryset:
             services.remove_case(case, request.user)  # type: ignore[arg-type]
-
-
-class AnalysisInline(ReadOnlyInline):
-    model = Analysis
-    readonly_fields = [
-        "queued_at",
-        "state",
-        "is_current",
-        "model_version",
-        "verdict",
-        "probability",
-        "confidence",
-        "error",
-    ]
-    fields = tuple(readonly_fields)
-
-
-@admin.register(Slide)
-class SlideAdmin(Erasing):
-    list_display = ["picture", "original_name", "case", "said", "p_malignant", "size_text", "added_at"]
-    list_display_links = ["original_name"]
-    list_filter = ["analyses__verdict", "analyses__state", "format", "magnification"]
-    search_fields = ["original_name", "sha256", "case__title", "case__owner__username"]
-    date_hierarchy = "added_at"
-    list_select_related = ["case"]
-    list_per_page = 50
-    inlines = [AnalysisInline]
-    readonly_fields = [
-        "case", "original_name", "picture", "sha256", "format", "size", "width", "height", "magnification", "added_at",
-    ]  # fmt: skip
-    fields = tuple(readonly_fields)
-
-    class Media:
-        css = {"all": ["css/admin.css"]}
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Slide]:
-        return super().get_queryset(request).with_analysis()  # type: ignore[attr-defined, no-any-return]
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    @admin.display(description="")
-    def picture(self, slide: Slide) -> SafeString:
-        return format_html(
-            '<a href="{}"><img class="hp-thumb" src="{}" alt="{}" loading="lazy"></a>',
-            slide.get_absolute_url(), reverse("cases:thumbnail", args=[slide.pk]), slide.original_name,
-        )  # fmt: skip
-
-    @admin.display(description="verdict")
-    def said(self, slide: Slide) -> SafeString | str:
-        found = slide.analysis
-        return verdict_mark(found.verdict, found.get_verdict_display()) if found else "–"
-
-    @admin.display(description="P(malignant)")
-    def p_malignant(self, slide: Slide) -> str:
-        return percent(slide.analysis.probability) if slide.analysis else "–"
-
-    @admin.display(description="pixels")
-    def size_text(self, slide: Slide) -> str:
-        return f"{slide.width} × {slide.height}"
-
-    def delete_model(self, request: HttpRequest, obj: Slide) -> None:
-        services.remove_slide(obj, request.user)  # type: ignore[arg-type]
-
-    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Slide]) -> None:
-        for slide in queryset.select_related("case"):
-            services.remove_slide(slide, request.user)  # type: ignore[arg-type]
-
-
-@admin.register(Review)
-class ReviewAdmin(ReadOnlyAdmin):
-    list_display = ["case", "author", "reading", "was_blind", "verdict", "agreement", "created_at"]
-    list_filter = ["reading", "verdict", ("author", admin.RelatedOnlyFieldListFilter)]
-    search_fields = ["case__title", "author__username", "subtype", "comment"]
-    date_hierarchy = "created_at"
-    list_select_related = ["case", "author"]
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Review]:
-        reviews = super().get_queryset(request).select_related("case")
-        return reviews.exclude(~Q(author=request.user), case__in=Case.objects.still_blind().values("pk"))
-
-    @admin.display(boolean=True, description="agrees with the model")
-    def agreement(self, review: Review) -> bool | None:
-        return review.agrees
-
-
-@admin.register(Report)
-class ReportAdmin(ReadOnlyAdmin):
-    list_display = ["case", "author", "sha256", "created_at"]
-    date_hierarchy = "created_at"
-    list_select_related = ["case", "author"]
-
-
-@admin.register(Tag)
-class TagAdmin(admin.ModelAdmin):
-    list_display = ["name", "owner"]
-    search_fields = ["name"]
-
-
-@admin.register(User)
-class PersonAdmin(Erasing, UserAdmin):
-    list_display = ["username", "email", "full_name", "roles", "is_active", "last_login"]
-    fieldsets = (
-        *(UserAdmin.fieldsets or ()),
-        ("Portal", {"fields": ["theme", "default_magnification", "time_zone"]}),
-    )
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[User]:
-        return super().get_queryset(request).prefetch_related("groups")
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        # One's own account goes on the portal's page, which keeps the last administrator.
-        return super().has_delete_permission(request, obj) and obj != request.user
-
-    def save_model(self, request: HttpRequest, obj: User, form: Any, change: bool) -> None:
-        super().save_model(request, obj, form, change)
-        if change and "email" in form.changed_data:
-            # The old ones would still open the account: by a link for a new password, and at the sign-in.
-            EmailAddress.objects.filter(user=obj).exclude(email__iexact=obj.email).delete()
-            if obj.email:
-                EmailAddress.objects.get_or_create(user=obj, email=obj.email.lower(), defaults={"primary": True})
-
-    def delete_model(self, request: HttpRequest, obj: User) -> None:
-        # With cases, files and what the trail says in words, as when they do it themselves.
-        datarights.erase(obj)
-
-    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
-        for user in queryset:
-            if user != request.user:
-                datarights.erase(user)
-
-    @admin.display(description="name")
-    def full_name(self, user: User) -> str:
-        return user.get_full_name()
-
-    @admin.display
-    def roles(self, user: User) -> str:
-        return format_html_join(", ", "{}", ((group.name,) for group in user.groups.all())) or (
-            "superuser" if user.is_superuser else "–"
-        )

@@ -1,0 +1,49 @@
+"""What the pages of the administration have in common."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.contrib.admin.models import DELETION, LogEntry
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from cases.templatetags.portal import icon
+
+
+def verdict_mark(verdict: str, label: str) -> SafeString | str:
+    """A verdict as shape and word."""
+    return format_html('<span class="hp-verdict hp-{}">{} {}</span>', verdict, icon(verdict), label) if verdict else "–"
+
+
+class Erasing(admin.ModelAdmin):
+    """Who may delete one of these deletes what belongs to it, whatever else they may do with that; and the page that
+    asks counts it, but does not show it: there may be hidden readings in it."""
+
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
+        _, counts, _, _ = super().get_deleted_objects(objs, request)
+        return [str(one) for one in objs], counts, set(), []
+
+
+def _log_deletions(self: Any, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+    """One by one: several at once Django writes past the signal by which the trail hears of them."""
+    for one in queryset:
+        LogEntry.objects.log_actions(request.user.pk, [one], DELETION)  # type: ignore[arg-type, list-item]
+
+
+admin.ModelAdmin.log_deletions = _log_deletions  # type: ignore[method-assign, assignment]
+
+
+class ReadOnlyInline(admin.TabularInline):
+    extra = 0
+    can_delete = False
+    show_change_link = True
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False

@@ -1,0 +1,66 @@
+"""People and their words: erased with all that belongs to them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from allauth.account.models import EmailAddress
+from django.contrib import admin
+from django.contrib.auth.admin import UserAdmin
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils.html import format_html_join
+
+from cases import datarights
+from cases.models import Tag, User
+
+from .parts import Erasing
+
+
+@admin.register(Tag)
+class TagAdmin(admin.ModelAdmin):
+    list_display = ["name", "owner"]
+    search_fields = ["name"]
+
+
+@admin.register(User)
+class PersonAdmin(Erasing, UserAdmin):
+    list_display = ["username", "email", "full_name", "roles", "is_active", "last_login"]
+    fieldsets = (
+        *(UserAdmin.fieldsets or ()),
+        ("Portal", {"fields": ["theme", "default_magnification", "time_zone"]}),
+    )
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[User]:
+        return super().get_queryset(request).prefetch_related("groups")
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        # One's own account goes on the portal's page, which keeps the last administrator.
+        return super().has_delete_permission(request, obj) and obj != request.user
+
+    def save_model(self, request: HttpRequest, obj: User, form: Any, change: bool) -> None:
+        super().save_model(request, obj, form, change)
+        if change and "email" in form.changed_data:
+            # The old ones would still open the account: by a link for a new password, and at the sign-in.
+            EmailAddress.objects.filter(user=obj).exclude(email__iexact=obj.email).delete()
+            if obj.email:
+                EmailAddress.objects.get_or_create(user=obj, email=obj.email.lower(), defaults={"primary": True})
+
+    def delete_model(self, request: HttpRequest, obj: User) -> None:
+        # With cases, files and what the trail says in words, as when they do it themselves.
+        datarights.erase(obj)
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
+        for user in queryset:
+            if user != request.user:
+                datarights.erase(user)
+
+    @admin.display(description="name")
+    def full_name(self, user: User) -> str:
+        return user.get_full_name()
+
+    @admin.display
+    def roles(self, user: User) -> str:
+        return format_html_join(", ", "{}", ((group.name,) for group in user.groups.all())) or (
+            "superuser" if user.is_superuser else "–"
+        )
