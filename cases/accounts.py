@@ -30,11 +30,20 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
     def is_open_for_signup(self, request: HttpRequest) -> bool:
         return bool(settings.SIGNUP_OPEN)
 
+    def _delete_login_attempts_cached_email(self, request: HttpRequest, **credentials: Any) -> None:
+        """A reset forgives the account's wrong passwords no more than the address's: with an account of one's own one
+        could begin to count anew whenever one likes. They are forgotten in five minutes."""
+
     def set_password(self, user: Any, password: str) -> None:
         with transaction.atomic():
             if user.pk:
                 hold(user)
             super().set_password(user, password)
+
+
+def is_as_read(user: User) -> bool:
+    """Whether the account is active and has the password that it had when ``user`` was read."""
+    return get_user_model().objects.filter(pk=user.pk, is_active=True, password=user.password).exists()
 
 
 def hold(user: User) -> User:

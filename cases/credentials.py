@@ -16,6 +16,8 @@ class ChangePasswordForm(forms.ChangePasswordForm):  # type: ignore[misc]
         password: str = self.cleaned_data.get("oldpassword", "")
         if not get_adapter().reauthenticate(self.user, password):
             raise get_adapter().validation_error("enter_current_password")
+        # Its hash may have been renewed on the way.
+        self.user.refresh_from_db(fields=["password"])
         return password
 
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import zoneinfo
 from collections.abc import Callable
+from typing import Any
 
 from django.conf import settings
+from django.contrib.auth import logout
+from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.template.loader import render_to_string
 from django.utils import timezone
 
-from . import decoding, pressure
+from . import accounts, decoding, pressure
 from .models import User
 
 
@@ -28,6 +31,22 @@ class TimeZoneMiddleware:
         else:
             timezone.deactivate()
         return self.get_response(request)
+
+
+class StillSignedInMiddleware:
+    """Looks again who somebody is once their form has arrived: it may have been sent slowly, and the account been
+    deactivated or got another password meanwhile. Stands behind the one that reads the form for its CSRF token."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        return self.get_response(request)
+
+    def process_view(self, request: HttpRequest, *args: Any) -> None:
+        if request.method == "POST" and isinstance(request.user, User) and not accounts.is_as_read(request.user):
+            logout(request)
+            raise PermissionDenied
 
 
 class TooLargeMiddleware:

@@ -360,6 +360,8 @@ class Report(models.Model):
     case = models.ForeignKey(Case, on_delete=models.CASCADE, related_name="reports")
     author = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, related_name="+")
     sha256 = models.CharField("SHA-256 of the content", max_length=64)
+    #: See :data:`cases.report.FORM`.
+    form = models.PositiveSmallIntegerField(default=1, editable=False)
     created_at = models.DateTimeField("made", default=timezone.now)
 
     class Meta:

@@ -11,7 +11,6 @@ from allauth.account import signals as account
 from allauth.account.models import EmailAddress
 from allauth.core.internal.httpkit import get_client_ip
 from allauth.mfa import signals as mfa
-from allauth.usersessions.models import UserSession
 from django.contrib import messages
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth import get_user_model
@@ -187,7 +186,6 @@ def connect() -> None:
     post_delete.connect(_on_token_deleted, sender=ApiToken, dispatch_uid="trail")
     account.email_confirmed.connect(_on_email_confirmed, dispatch_uid="trail")
     mfa.authentication_failed.connect(_on_wrong_code, dispatch_uid="trail")
-    post_delete.connect(_on_session_deleted, sender=UserSession, dispatch_uid="trail")
     pre_save.connect(audit.keep_no_name, sender=LogEntry, dispatch_uid="trail")
     post_save.connect(_on_admin, sender=LogEntry, dispatch_uid="trail")
 
@@ -217,14 +215,13 @@ def _on_email_confirmed(sender: Any, email_address: EmailAddress, **kwargs: Any)
     audit.record(Event.Kind.ACCOUNT, actor=email_address.user, detail="E-mail address confirmed")
 
 
-def _on_session_deleted(sender: Any, instance: UserSession, **kwargs: Any) -> None:
-    """Whoever deletes the line of a session, in the administration too, means the session."""
-    instance._session_store().delete(instance.session_key)
-
-
 def _on_new_password(sender: Any, request: HttpRequest, user: User, **kwargs: Any) -> None:
     if user.tokens_ended:
         messages.info(request, "Your API tokens ended with the old password; make new ones where you need them.")
+    others = EmailAddress.objects.filter(user=user).exclude(email__iexact=user.email).values_list("email", flat=True)
+    if others:
+        # Who knew the old password may have added them, and could set another by them.
+        messages.warning(request, f"Also yours? {', '.join(others)}. Remove under E-mail what you did not add.")
 
 
 def _on_account(text: str) -> Callable[..., None]:

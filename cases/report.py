@@ -23,7 +23,7 @@ from django.utils import timezone
 from PIL import Image
 
 from inference.engine import patchmap
-from inference.models import PatchTable, Verdict
+from inference.models import ModelVersion, PatchTable, Verdict
 
 from . import export, modelcard, services, wording
 from .models import Case, Event, Report, Slide, User
@@ -37,18 +37,29 @@ PATIENCE = 5.0
 _turns = threading.BoundedSemaphore(max(1, settings.WEB_THREADS // 4))
 
 
-def content_checksum(case: Case, reader: User) -> str:
+#: What a number covers: 1 without the names that people give themselves, and without whether they read blind.
+FORM = 2
+
+
+def content_checksum(case: Case, reader: User, form: int = FORM) -> str:
     """SHA-256 of the case as this person may read it now; without its readings while they are blind.
 
     Whoever holds the number could otherwise try out which hidden reading gives it: there are only a few.
     """
     found = export.with_everything(Case.objects.filter(pk=case.pk)).get()
-    return _checksum(found, reader)
+    return _checksum(found, reader, form)
 
 
-def _checksum(case: Case, reader: User) -> str:
+def _checksum(case: Case, reader: User, form: int) -> str:
     data = export.case_data(case, reader)
-    return export.checksum(data | {"reviews": []} if services.is_blind(case) else data)
+    if services.is_blind(case, list(case.reviews.all())):
+        data["reviews"] = []
+    if form == 1:
+        # Numbers that were printed before these were there hold on.
+        del data["owner_name"]
+        for review in data["reviews"]:
+            del review["author_name"], review["blind"]
+    return export.checksum(data)
 
 
 def make(case: Case, author: User, verify_address: str, paper: str = "a4") -> tuple[Report, bytes]:
@@ -73,12 +84,13 @@ def _make(case: Case, author: User, verify_address: str, paper: str) -> tuple[Re
         # Of two at once the second finds what the first made.
         get_object_or_404(Case.objects.for_change(), pk=case.pk)
         found = export.with_everything(Case.objects.filter(pk=case.pk)).get()
-        checksum = _checksum(found, author)
+        checksum = _checksum(found, author, FORM)
         report = Report.objects.filter(case=case, author=author, sha256=checksum).last()
         if report is None:
-            report = Report.objects.create(case=case, author=author, sha256=checksum)
+            report = Report.objects.create(case=case, author=author, sha256=checksum, form=FORM)
             services.record(case, Event.Kind.REPORTED, author, checksum[:12])
-    html = render_to_string("cases/report.html", _context(found, author, report, verify_address))
+        model = services.case_model(found)
+    html = render_to_string("cases/report.html", _context(found, author, report, model, verify_address))
     # Pictures are inlined; nothing else is ever fetched, neither from the net nor from the disk.
     fetcher = URLFetcher(allowed_protocols={"data"})
     style = CSS(string=_style() + f"@page {{ size: {PAPERS[paper]} }}", url_fetcher=fetcher)
@@ -95,9 +107,11 @@ def _style() -> str:
     return Path(path).read_text(encoding="utf-8")
 
 
-def _context(case: Case, author: User, report: Report, address: str) -> dict[str, Any]:
+def _context(case: Case, author: User, report: Report, model: ModelVersion | None, address: str) -> dict[str, Any]:
+    """Of what was read together with the number, and nothing that came since."""
     slides = sorted(case.slides.all(), key=services.natural)
-    model = services.case_model(case)
+    reviews = list(case.reviews.all())
+    blind = services.is_blind(case, reviews)
     return {
         "case": case,
         "author": author,
@@ -112,8 +126,8 @@ def _context(case: Case, author: User, report: Report, address: str) -> dict[str
         "disclaimer": wording.DISCLAIMER,
         "slides": list(_pictures(slides)),
         "against": services.against_the_mean(case, slides),
-        "reviews": services.visible_reviews(case, author),
-        "is_blind": services.is_blind(case),
+        "reviews": [review for review in reviews if not blind or review.author_id == author.pk],
+        "is_blind": blind,
     }
 
 

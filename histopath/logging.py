@@ -64,7 +64,7 @@ class Context(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         record.request_id = request_id.get()
-        record.msg, record.args = without_key(record.getMessage()), ()
+        record.msg, record.args = without_key(without_row(record.getMessage())), ()
         # Django's own records carry the request, whose address a formatter would write.
         record.__dict__.pop("request", None)
         return True

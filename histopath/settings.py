@@ -87,6 +87,7 @@ MIDDLEWARE = [
     "allauth.account.middleware.AccountMiddleware",
     "allauth.usersessions.middleware.UserSessionsMiddleware",
     "cases.middleware.TimeZoneMiddleware",
+    "cases.middleware.StillSignedInMiddleware",
     "cases.reads.TrailMiddleware",
     "cases.middleware.MethodMiddleware",
     "cases.middleware.BusyMiddleware",
@@ -252,6 +253,8 @@ ACCOUNT_EMAIL_VERIFICATION = env.str("EMAIL_VERIFICATION", default="none")
 ACCOUNT_LOGOUT_REDIRECT_URL = "account_login"
 ACCOUNT_USERNAME_MIN_LENGTH = 3
 ACCOUNT_LOGIN_ON_PASSWORD_RESET = False
+# Who owns an account hears of new addresses, passwords and factors, whoever set them.
+ACCOUNT_EMAIL_NOTIFICATIONS = True
 # Another e-mail address is a way to another password, so a session left open or stolen is not enough for it.
 ACCOUNT_REAUTHENTICATION_REQUIRED = True
 ACCOUNT_RATE_LIMITS = {"login_failed": "10/5m/ip,5/5m/key"}

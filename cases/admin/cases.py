@@ -21,7 +21,7 @@ from cases.models import Case, Event, Review, Slide
 from cases.templatetags.portal import percent
 from inference.registry import NoModel
 
-from .parts import Erasing, ReadOnlyInline, verdict_mark
+from .parts import Erasing, ReadOnlyInline, is_form_of, verdict_mark
 
 
 class SlideInline(ReadOnlyInline):
@@ -155,10 +155,14 @@ class CaseAdmin(Erasing):
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Case | None:
         found = super().get_object(request, object_id, from_field)
-        if found and request.method == "POST":
+        if found and request.method == "POST" and is_form_of(request, "change"):
             # Read anew within the transaction of the form's view, which keeps it from others until it is saved.
             found = Case.objects.for_change().filter(pk=found.pk).first()
         return found
+
+    def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest) -> bool:
+        # What stands in no column is not to be guessed by filters written into the address.
+        return not lookup.startswith("notes") and super().lookup_allowed(lookup, value, request)
 
     def save_model(self, request: HttpRequest, obj: Case, form: Any, change: bool) -> None:
         before = Case.objects.get(pk=obj.pk)

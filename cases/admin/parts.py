@@ -37,6 +37,11 @@ def _log_deletions(self: Any, request: HttpRequest, queryset: QuerySet[Any]) -> 
 admin.ModelAdmin.log_deletions = _log_deletions  # type: ignore[method-assign, assignment]
 
 
+def is_form_of(request: HttpRequest, page: str) -> bool:
+    """Whether this is a request of one of the administration's pages: ``change``, ``delete``, ``history``."""
+    return request.resolver_match is not None and request.resolver_match.view_name.endswith(f"_{page}")
+
+
 class ReadOnlyInline(admin.TabularInline):
     extra = 0
     can_delete = False

@@ -42,7 +42,7 @@ def verify(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
     the case itself to those who may not see it.
     """
     found = get_object_or_404(Report.objects.select_related("case", "author"), pk=pk)
-    unchanged = bool(found.author and reports.content_checksum(found.case, found.author) == found.sha256)
+    unchanged = bool(found.author and reports.content_checksum(found.case, found.author, found.form) == found.sha256)
     may_see = Case.objects.visible_to(request.user).filter(pk=found.case_id).exists()
     context = {"report": found, "unchanged": unchanged, "may_see": may_see}
     return render(request, "cases/verify.html", context)

@@ -102,6 +102,27 @@ def test_who_may_not_read_a_case_any_more_signs_nothing(case: Case, reviewer: Us
     assert not Event.objects.filter(kind=Kind.REVIEWED).exists()
 
 
+@pytest.mark.parametrize("address", ["/accounts/email/", "/accounts/preferences/", "/accounts/tokens/"])
+def test_a_form_that_was_sent_slowly_is_refused(
+    address: str, in_browser: Client, alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The account got another password while the body was on its way, which Django reads to find the CSRF token."""
+    from cases import middleware
+
+    seen = middleware.accounts.is_as_read
+
+    def late(user: User) -> bool:
+        found = User.objects.get(pk=user.pk)
+        found.set_password(NEW)
+        found.save()
+        return seen(user)
+
+    monkeypatch.setattr(middleware.accounts, "is_as_read", late)
+    form = {"action_add": "", "email": "thief@example.org", "name": "thief", "days": "0"}
+    assert in_browser.post(address, form).status_code == 403
+    assert not EmailAddress.objects.filter(email="thief@example.org").exists() and not tokens.of(alice).exists()
+
+
 # Ways to a password
 
 
@@ -125,6 +146,38 @@ def test_the_right_old_password_changes_it(in_browser: Client, alice: User) -> N
     assert in_browser.post("/accounts/password/change/", form).status_code == 302
     alice.refresh_from_db()
     assert alice.check_password(NEW) and "Password changed" in events(Kind.ACCOUNT)
+    assert [sent.to for sent in mail.outbox] == [[alice.email]], "its owner hears of it"
+
+
+def test_a_new_password_names_the_other_addresses(in_browser: Client, alice: User) -> None:
+    EmailAddress.objects.create(user=alice, email="thief@example.org", verified=True)
+    form = {"oldpassword": PASSWORD, "password1": NEW, "password2": NEW}
+    page = in_browser.post("/accounts/password/change/", form, follow=True).content.decode()
+    assert "thief@example.org" in page
+
+
+def test_ones_own_password_takes_the_old_one_in_the_administration_too(root: User, as_user: As) -> None:
+    answer = as_user(root).post(
+        reverse("admin:auth_user_password_change", args=[root.pk]), {"password1": NEW, "password2": NEW}
+    )
+    assert (answer.status_code, answer["Location"]) == (302, reverse("account_change_password"))
+    root.refresh_from_db()
+    assert root.check_password(PASSWORD)
+
+
+def test_a_reset_forgives_no_wrong_passwords(client: Client, alice: User) -> None:
+    people = [UserFactory() for _ in range(9)]
+    for user in people:
+        client.post("/accounts/login/", {"login": user.username, "password": "wrong"})
+    assert reset_links(alice.email) == 1
+    address = "/accounts" + mail.outbox[0].body.split("/accounts", 1)[1].split()[0]
+    page = client.get(address, follow=True)
+    client.post(page.redirect_chain[-1][0], {"password1": NEW, "password2": NEW})
+    alice.refresh_from_db()
+    assert alice.check_password(NEW)
+    client.post("/accounts/login/", {"login": "nobody-1", "password": "wrong"})
+    answer = client.post("/accounts/login/", {"login": "nobody-2", "password": "wrong"})
+    assert b"Too many" in answer.content
 
 
 def reset_links(email: str) -> int:

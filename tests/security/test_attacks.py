@@ -514,7 +514,8 @@ def test_a_slide_asked_for_by_many_at_once_is_analysed_once(slide: Slide, alice:
     assert Analysis.objects.get(slide=slide, is_current=True).pk in found
 
 
-def test_a_zero_byte_in_a_cookie_is_the_senders_mistake(client: Client, db: None) -> None:
+@pytest.mark.django_db(transaction=True)
+def test_a_zero_byte_in_a_cookie_is_the_senders_mistake(client: Client) -> None:
     """Django undoes the quoting of cookies; PostgreSQL keeps no zero byte, and is not away for that."""
     client.raise_request_exception = False
     answer = client.get(reverse("account_login"), headers={"Cookie": 'sessionid="aaaaaaaaaa\\000b"'})

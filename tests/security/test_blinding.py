@@ -97,3 +97,9 @@ def test_readings_of_before_are_told_apart_by_the_migration(blinded: Case, alice
     migration.tell_which_were_blind(apps, None)
     assert list(Review.objects.order_by("created_at").values_list("was_blind", flat=True)) == before
     assert before == [True, True, True, False]
+
+
+def test_the_administrations_history_page_takes_a_form_as_nonsense_not_as_a_failure(
+    case: Case, root: User, as_user: As
+) -> None:
+    assert as_user(root).post(reverse("admin:cases_case_history", args=[case.pk])).status_code < 500

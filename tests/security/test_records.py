@@ -49,7 +49,7 @@ def test_a_report_names_who_signed_and_its_number_covers_the_name(case: Case, al
     reader = User.objects.get(pk=alice.pk)
     found = export.with_everything(Case.objects.filter(pk=case.pk)).get()
     made = Report.objects.create(case=case, author=reader, sha256=report.content_checksum(case, reader))
-    page = render_to_string("cases/report.html", report._context(found, reader, made, "https://example.org"))
+    page = render_to_string("cases/report.html", report._context(found, reader, made, None, "https://example.org"))
     assert page.count("Rita Reviewer (alice)") >= 3 and "Rita Reviewer," not in page
     User.objects.filter(pk=alice.pk).update(first_name="Prof.", last_name="X")
     assert report.content_checksum(case, User.objects.get(pk=alice.pk)) != made.sha256
@@ -61,6 +61,38 @@ def test_of_two_equal_reports_on_record_the_page_takes_one(case: Case, alice: Us
         Report.objects.create(case=case, author=alice, sha256=number)
     assert as_user(alice).get(reverse("cases:report", args=[case.pk])).status_code == 200
     assert Report.objects.count() == 2
+
+
+def test_a_number_that_was_printed_before_names_were_covered_holds_on(case: Case, alice: User, client: Client) -> None:
+    services.sign_review(case, alice, "benign")
+    old = export.case_data(export.with_everything(Case.objects.filter(pk=case.pk)).get(), alice)
+    del old["owner_name"], old["reviews"][0]["author_name"], old["reviews"][0]["blind"]
+    printed = Report.objects.create(case=case, author=alice, sha256=export.checksum(old))
+    assert printed.form == 1
+    page = client.get(reverse("cases:verify", args=[printed.pk])).content.decode()
+    assert "has changed since" not in page
+    assert report.make(case, alice, "https://example.org")[0].form == report.FORM
+
+
+def test_what_is_signed_while_a_report_is_drawn_is_not_in_it(
+    case: Case, slide: Slide, alice: User, reviewer: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Case.objects.filter(pk=case.pk).update(is_blinded=True)
+    services.sign_review(case, alice, "benign")
+    pictures, shown = report._pictures, {}
+
+    def meanwhile(slides: list[Slide]) -> Any:
+        services.sign_review(case, reviewer, "malignant")
+        return pictures(slides)
+
+    def render(template: str, context: dict[str, Any]) -> str:
+        shown.update(context)
+        return "<p>Report</p>"
+
+    monkeypatch.setattr(report, "_pictures", meanwhile)
+    monkeypatch.setattr(report, "render_to_string", render)
+    report.make(case, alice, "https://example.org")
+    assert shown["is_blind"] and [review.author for review in shown["reviews"]] == [alice]
 
 
 @pytest.mark.django_db(transaction=True)
@@ -168,6 +200,10 @@ def test_a_search_does_not_tell_what_stands_in_others_notes(
     assert case.title in as_user(alice).get(reverse("cases:history"), {"q": "BRCA1"}).content.decode()
     assert case.title not in as_user(reviewer).get(reverse("cases:history"), {"q": "BRCA1"}).content.decode()
     assert case.title in as_user(reviewer).get(reverse("cases:history"), {"q": case.title}).content.decode()
+    assert as_user(alice).get(reverse("api:cases"), {"q": "BRCA1"}).json()["count"] == 1
+    assert as_user(reviewer).get(reverse("api:cases"), {"q": "BRCA1"}).json()["count"] == 0
+    guess = as_user(reviewer).get(reverse("admin:cases_case_changelist"), {"notes__icontains": "BRCA1"})
+    assert guess.status_code == 400
 
 
 def test_a_reading_stands_beside_what_the_model_says_when_it_is_signed(case: Case, alice: User) -> None:
