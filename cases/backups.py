@@ -126,7 +126,7 @@ def _load(path: Path) -> None:
     tables = [connection.ops.quote_name(name) for name in connection.introspection.table_names()]
     clearing.write_text("".join(f"DROP TABLE {name} CASCADE;\n" for name in tables))
     connection.close()
-    _postgres("pg_restore", "--no-owner", f"--file={script}", str(path))
+    _postgres("pg_restore", "--no-owner", "--no-privileges", f"--file={script}", str(path))
     _postgres(
         "psql", "--quiet", "--no-psqlrc", "--single-transaction", "--set=ON_ERROR_STOP=1", "--output=/dev/null",
         f"--file={clearing}", f"--file={script}",
@@ -176,8 +176,8 @@ def restore(path: Path) -> tuple[int, list[str]]:
             try:
                 if kind == "media":
                     _put_back(source, rest)
-                elif kind == "models" and not Path(settings.MODEL_DIR, rest).exists():
-                    shutil.copyfile(source, Path(settings.MODEL_DIR, rest))
+                elif kind == "models":
+                    _put_back_model(source, Path(settings.MODEL_DIR, rest))
             except OSError as error:
                 raise BackupError(
                     f"{name} can't be written ({error.strerror}); make room and restore again."
@@ -194,6 +194,22 @@ def _put_back(source: Path, name: str) -> None:
             file.seek(0)
             default_storage.delete(name)
         default_storage.save(name, File(file))
+
+
+def _put_back_model(source: Path, target: Path) -> None:
+    if target.exists() and _sum(target) == _sum(source):
+        return
+    partial = target.with_name(f"{target.name}.partial")
+    try:
+        shutil.copyfile(source, partial)
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _sum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _check(folder: Path, manifest: dict[str, Any]) -> None:

@@ -178,9 +178,9 @@ def purge() -> dict[str, int]:
         old = Case.objects.filter(updated_at__lt=now - timedelta(days=settings.RETENTION_DAYS), open_count=0)
         for pk in list(old.values_list("pk", flat=True)):
             with transaction.atomic():
-                services.wait_for_workers(Slide.objects.filter(case=pk).values("pk"))
+                services.hold_whole(pk)
                 # It may have been taken up again meanwhile.
-                if case := old.select_for_update(no_key=True).filter(pk=pk).first():
+                if case := old.filter(pk=pk).first():
                     services.remove_case(case, None)
                     counted["cases"] += 1
     if settings.ADDRESS_DAYS:

@@ -105,13 +105,26 @@ def request_again(
     return analyses
 
 
-def wait_for_workers(slides: Any) -> None:
+def wait_for_workers(slides: Any) -> set[uuid.UUID]:
     """Whoever ends one of these slides' analyses at this moment goes first; later ones find it gone.
 
-    Analyses are held before their case, by everybody, so that no two wait for each other.
+    Analyses are held before their case, by everybody, so that no two wait for each other. Returns which were held.
     """
     analyses = Analysis.objects.filter(slide__in=slides).order_by("pk")
-    list(analyses.select_for_update().values_list("pk"))
+    return set(analyses.select_for_update().values_list("pk", flat=True))
+
+
+def hold_whole(pk: uuid.UUID) -> None:
+    """Hold a case and all its analyses until the transaction ends: nobody adds to it, and no worker ends one."""
+    while True:
+        mark = transaction.savepoint()
+        held = wait_for_workers(Slide.objects.filter(case=pk).values("pk"))
+        list(Case.objects.select_for_update().filter(pk=pk).values_list("pk"))
+        # Of analyses that were asked for in between a worker could end one, and would wait for the case.
+        if held == set(Analysis.objects.filter(slide__case=pk).values_list("pk", flat=True)):
+            transaction.savepoint_commit(mark)
+            return
+        transaction.savepoint_rollback(mark)
 
 
 def remove_slide(slide: Slide, actor: User | None) -> None:
@@ -130,9 +143,7 @@ def remove_case(case: Case, actor: User | None) -> None:
     """Delete a case with everything in it; the files go once the rows are gone. Nobody did it where time did."""
     pk = case.pk
     with transaction.atomic():
-        wait_for_workers(case.slides.values("pk"))
-        # Nobody can add to it from here on, and what was just added is seen.
-        list(Case.objects.select_for_update().filter(pk=pk).values_list("pk"))
+        hold_whole(pk)
         slides = list(case.slides.all())
         record(case, Event.Kind.DELETED, actor)
         audit.erase_log_entries([pk, *(slide.pk for slide in slides)])

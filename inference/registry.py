@@ -114,7 +114,7 @@ def has_active() -> bool:
 def is_usable() -> bool:
     """Whether a model is active and its file is the registered one.
 
-    The file is read whole only where it is new, has changed, or was last read an hour ago.
+    The file is read whole only where it is new, has changed, or was last read an hour ago; a bad one every 10 s.
     """
     model = ModelVersion.objects.filter(is_active=True).first()
     if model is None:
@@ -129,7 +129,10 @@ def is_usable() -> bool:
         try:
             verify(model)
             known = True
-        except (CheckpointError, OSError):
+        except OSError:
+            # It may pass, and the file stay as it is.
+            return False
+        except CheckpointError:
             known = False
-        cache.set(key, known, 3600)
+        cache.set(key, known, 3600 if known else 10)
     return bool(known)

@@ -34,8 +34,25 @@ TURN = 60
 PROGRESS_EVERY = 0.5
 RENEW_EVERY = 5.0
 
+
+class Flag:
+    """Set in one process and read in all that it forked. It has no lock that somebody killed could leave taken."""
+
+    def __init__(self) -> None:
+        self._value = multiprocessing.RawValue(ctypes.c_bool, False)
+
+    def set(self) -> None:
+        self._value.value = True
+
+    def clear(self) -> None:
+        self._value.value = False
+
+    def is_set(self) -> bool:
+        return bool(self._value.value)
+
+
 #: Set by the cluster when it has to stop; inherited by the worker processes at their fork.
-stopping = multiprocessing.Event()
+stopping = Flag()
 
 _predictors: dict[str, Predictor] = {}
 

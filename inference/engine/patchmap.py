@@ -50,8 +50,9 @@ def surface(grid: Grid, malignant: NDArray[np.float32]) -> NDArray[np.float32]:
     total = np.zeros((height, width), dtype=np.float32)
     count = np.zeros((height, width), dtype=np.float32)
     for (x, y), value in zip(grid.positions, malignant, strict=True):
-        top, left = round(y * scale), round(x * scale)
-        bottom, right = round((y + PATCH) * scale), round((x + PATCH) * scale)
+        # At least a pixel each, inside the map, also where it is smaller than that.
+        top, left = min(round(y * scale), height - 1), min(round(x * scale), width - 1)
+        bottom, right = max(top + 1, round((y + PATCH) * scale)), max(left + 1, round((x + PATCH) * scale))
         total[top:bottom, left:right] += value
         count[top:bottom, left:right] += 1
     return (total / np.maximum(count, 1)).astype(np.float32)

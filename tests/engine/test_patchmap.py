@@ -33,3 +33,11 @@ def test_the_picture_has_the_colours_of_the_scale() -> None:
 def test_the_colour_map_never_grows_darker() -> None:
     lightness = patchmap.colour_table() @ np.array([0.2126, 0.7152, 0.0722])
     assert (np.diff(lightness) >= 0).all()
+
+
+def test_a_strip_longer_than_the_map_can_show_keeps_its_colour():
+    """Patches are less than a pixel wide there; none of them may vanish."""
+    grid = Grid(160, 900_000)
+    assert surface(grid, np.ones(len(grid), dtype=np.float32)).min() == 1
+    grid = Grid(900_000, 160)
+    assert surface(grid, np.ones(len(grid), dtype=np.float32)).min() == 1

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core.cache import cache
 from django.core.management import CommandError, call_command
 
 from inference import registry
@@ -84,3 +85,16 @@ def test_a_name_that_does_not_fit_is_refused_and_leaves_nothing(
     registry.register_bundled()
     assert not ModelVersion.objects.exists()
     assert [path.name for path in settings.MODEL_DIR.iterdir()] == ["model.safetensors"]
+
+
+def test_a_file_that_could_not_be_read_once_is_read_again(
+    registered: ModelVersion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def passing(model: ModelVersion) -> None:
+        raise OSError(24, "Too many open files")
+
+    cache.clear()
+    with monkeypatch.context() as patched:
+        patched.setattr(registry, "verify", passing)
+        assert not registry.is_usable()
+    assert registry.is_usable()

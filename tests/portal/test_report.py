@@ -58,7 +58,9 @@ def test_it_says_what_is_not_finished_and_which_images_the_mean_hides(case: Case
     for probability, name in ((0.1, "a.png"), (0.1, "b.png"), (0.9, "lesion.png")):
         finish(probability, name)
     add_slide(case, "waits.png")
-    context = reports._context(Case.objects.get(pk=case.pk), alice, Report(case=case, author=alice), services.case_model(case), "https://x")
+    context = reports._context(
+        Case.objects.get(pk=case.pk), alice, Report(case=case, author=alice), services.case_model(case), "https://x"
+    )
     page = render_to_string("cases/report.html", context)
     assert "1 of 4 images was not analysed yet" in page
     assert "lesion.png (90.0\N{NO-BREAK SPACE}%)" in page and "malignant by itself" in page

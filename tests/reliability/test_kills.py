@@ -57,6 +57,39 @@ def test_a_worker_killed_in_the_middle_of_a_slide(start: Start, images: list[byt
         assert_all_done(stack, accepted)
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_any_process_of_the_cluster_killed_while_it_is_idle(start: Start, images: list[bytes], workers: int) -> None:
+    """Idle ones wait with a lock in their hands, which nobody gives back for them."""
+    with start(Q_WORKERS=str(workers)) as stack:
+        accepted = {slide["id"] for slide in stack.upload(images[0]).json()["slides"]}
+        until(90, stack.settled, "settled")
+        for n in range(len(worker_pids(stack)) - 1):
+            time.sleep(1.5)
+            # The first one below is the sentinel; then workers, monitor, pusher.
+            stack.kill("worker", worker_pids(stack)[1 + n])
+            answer = stack.upload(images[1 + n])
+            assert answer.status_code == 201
+            accepted |= {slide["id"] for slide in answer.json()["slides"]}
+            until(60, stack.settled, f"settled after kill {n}")
+            until(30, lambda: len(worker_pids(stack)) == workers + 3, "all there again")
+        assert_all_done(stack, accepted)
+        assert stack.processes["worker"].poll() is None
+        assert stack.stop("worker") == 0
+
+
+def test_a_sentinel_that_hangs_is_replaced(start: Start, images: list[bytes]) -> None:
+    with start() as stack:
+        accepted = {slide["id"] for slide in stack.upload(images[0]).json()["slides"]}
+        until(90, stack.settled, "settled")
+        sentinel = worker_pids(stack)[0]
+        os.kill(sentinel, signal.SIGSTOP)
+        until(90, lambda: sentinel not in worker_pids(stack), "replaced")
+        accepted |= {slide["id"] for slide in stack.upload(images[1]).json()["slides"]}
+        until(60, stack.settled, "settled")
+        assert_all_done(stack, accepted)
+        assert stack.stop("worker") == 0
+
+
 def test_the_whole_cluster_killed_leaves_no_process_and_no_stuck_slide(start: Start, images: list[bytes]) -> None:
     with start() as stack:
         accepted = {slide["id"] for n in range(4) for slide in stack.upload(images[n]).json()["slides"]}

@@ -19,6 +19,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.live]
 #: Tests that ask the database what SQLite is more lenient about: types, transactions, locks, time zones, zero bytes.
 ALIKE = [
     "tests/api",
+    "tests/inference/test_locks.py",
     "tests/inference/test_queue.py",
     "tests/security/test_datarights.py",
     "tests/security/test_attacks.py",

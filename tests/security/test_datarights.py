@@ -28,6 +28,7 @@ from django.utils import timezone
 
 from cases import audit, backups, datarights, services, tokens, uploads
 from cases.models import Case, Event, Review, Slide, User
+from inference import registry
 from inference.models import Analysis, ModelVersion
 from tests.factories import PASSWORD, CaseFactory, add_slide, upload
 
@@ -257,6 +258,26 @@ def test_a_restore_without_room_says_so_and_harms_no_file(
     call_command("restore", tmp_path / "backup.tar", "--yes", stdout=StringIO(), stderr=StringIO())
 
 
+def test_a_damaged_model_is_put_back_whole(
+    alice: User, media: Path, real_model: ModelVersion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = Path(real_model.path)
+    call_command("backup", tmp_path / "backup.tar", stdout=StringIO())
+    path.write_bytes(b"torn")
+
+    def full(source: Path, target: Path) -> None:
+        Path(target).write_bytes(b"x")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "copyfile", full)
+        with pytest.raises(CommandError, match="make room and restore again"):
+            call_command("restore", tmp_path / "backup.tar", "--yes", stdout=StringIO(), stderr=StringIO())
+    assert [one.name for one in path.parent.iterdir()] == [path.name]
+    call_command("restore", tmp_path / "backup.tar", "--yes", stdout=StringIO(), stderr=StringIO())
+    registry.verify(real_model)
+
+
 def test_verify_says_nothing_of_what_is_deleted_while_it_looks(
     alice: User, media: Path, real_model: ModelVersion, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -314,9 +335,10 @@ def test_a_slide_added_while_its_case_goes_leaves_no_file(
     add_slide(case)
     wait = services.wait_for_workers
 
-    def and_meanwhile(slides: Any) -> None:
-        add_slide(case)
-        wait(slides)
+    def and_meanwhile(slides: Any) -> Any:
+        if Slide.objects.count() == 1:
+            add_slide(case)
+        return wait(slides)
 
     monkeypatch.setattr(services, "wait_for_workers", and_meanwhile)
     services.remove_case(case, alice)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
-import signal
 import socket
 import sys
 from datetime import timedelta
@@ -13,10 +11,10 @@ from typing import Any
 
 from django.db import close_old_connections
 from django.utils import timezone
-from django_q.cluster import Cluster as QCluster
 from django_q.management.commands.qcluster import Command as QCommand
 
-from inference import queue, worker
+from inference import queue
+from inference.cluster import StoppableCluster, die_with_parent
 from inference.models import Cluster
 from inference.signals import kept_up
 
@@ -24,22 +22,6 @@ log = logging.getLogger(__name__)
 
 BEAT_EVERY = 5.0
 NICE = 10
-#: From <linux/prctl.h>.
-PR_SET_PDEATHSIG = 1
-
-
-def _die_with_parent() -> None:
-    """In each process that the cluster forks: none of them outlives it, even where it is killed."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-class StoppableCluster(QCluster):  # type: ignore[misc]
-    """Tells its workers to hand back what they hold before it waits for them."""
-
-    def sig_handler(self, signum: int, frame: Any) -> None:
-        worker.stopping.set()
-        super().sig_handler(signum, frame)
 
 
 class Command(QCommand):  # type: ignore[misc]
@@ -48,7 +30,7 @@ class Command(QCommand):  # type: ignore[misc]
     def handle(self, *args: Any, **options: Any) -> None:
         if options["cluster_name"]:
             os.environ["Q_CLUSTER_NAME"] = options["cluster_name"]
-        os.register_at_fork(after_in_child=_die_with_parent)
+        os.register_at_fork(after_in_child=die_with_parent)
         # Who looks at a page on the same machine comes before the network, which takes what is left.
         os.nice(NICE)
         cluster = StoppableCluster()
@@ -57,13 +39,13 @@ class Command(QCommand):  # type: ignore[misc]
             cluster.stop()
             return
         self._guard(cluster)
-        if not worker.stopping.is_set():
+        if cluster.is_wanted:
             sys.exit("The cluster died; start it again.")
 
-    def _guard(self, cluster: QCluster) -> None:
-        """Beat and sweep until the cluster has stopped."""
+    def _guard(self, cluster: StoppableCluster) -> None:
+        """Beat, sweep and look after the cluster until it has stopped."""
         row = Cluster(host=socket.gethostname(), pid=os.getpid())
-        while cluster.sentinel.is_alive() and not worker.stopping.is_set():
+        while cluster.is_wanted and cluster.look_after():
             try:
                 row.seen_at = timezone.now()
                 row.save()

@@ -1,0 +1,100 @@
+"""django-q2's cluster, made to outlive the death of any of its processes and to hand work back when it stops.
+
+Its processes share queues, events and counters, each with a lock. One that is killed (by the kernel where memory runs
+out, say) may hold such a lock, and whatever takes its place would wait for it for ever. So after a sudden death all of
+them are replaced together with what they shared: the others hand back what they hold, and a new sentinel starts.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from typing import Any
+
+import django_q.cluster
+from django_q.cluster import Cluster, Sentinel
+
+from . import worker
+
+log = logging.getLogger(__name__)
+
+#: How a sentinel ends whose processes are to be replaced.
+REPLACE = 75
+#: Seconds that the other workers have to hand back, and after which a sentinel that gives no sign is replaced.
+HAND_BACK, SILENCE = 5.0, 60.0
+#: From <linux/prctl.h>.
+PR_SET_PDEATHSIG = 1
+
+#: When the sentinel was last seen at work, as ``time.monotonic``. Without a lock, as it is told across processes.
+_seen_at: Any = multiprocessing.RawValue(ctypes.c_double, 0.0)
+
+
+def die_with_parent() -> None:
+    """In each process that the cluster forks: none of them outlives it, even where it is killed."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+class CarefulSentinel(Sentinel):  # type: ignore[misc]
+    """Replaces a process that ended by itself alone; where one was killed it gives up, and all are replaced."""
+
+    def status(self) -> Any:
+        _seen_at.value = time.monotonic()
+        return super().status()
+
+    def reincarnate(self, process: Any) -> None:
+        is_helper = process in (self.monitor, self.pusher)
+        if not is_helper and process.timer.get_obj().value in (0, -2):
+            # Over its time, or recycled.
+            super().reincarnate(process)
+            return
+        log.warning("A process of the cluster was killed; replacing all of them.")
+        worker.stopping.set()
+        until = time.monotonic() + HAND_BACK
+        others = [one for one in self.pool if one is not process]
+        while time.monotonic() < until and any(one.is_alive() and one.timer.get_obj().value > 0 for one in others):
+            time.sleep(0.1)
+        for one in (*self.pool, self.monitor, self.pusher):
+            one.kill()
+        # Not by an exception: that would wait for the queues' threads.
+        os._exit(REPLACE)
+
+
+# It is made by name there.
+django_q.cluster.Sentinel = CarefulSentinel
+
+
+class StoppableCluster(Cluster):  # type: ignore[misc]
+    """Tells its workers to hand back what they hold before it waits for them."""
+
+    is_wanted = True
+
+    def sig_handler(self, signum: int, frame: Any) -> None:
+        self.is_wanted = False
+        worker.stopping.set()
+        super().sig_handler(signum, frame)
+
+    @property
+    def is_alive(self) -> bool:
+        return bool(self.sentinel.is_alive())
+
+    def look_after(self) -> bool:
+        """Start anew what gave up or hangs. False where the sentinel ended for another reason."""
+        if self.is_alive and time.monotonic() - _seen_at.value > SILENCE:
+            log.error("The cluster gives no sign; replacing it.")
+            self.sentinel.kill()
+            self.sentinel.join()
+        elif self.is_alive:
+            return True
+        elif self.sentinel.exitcode != REPLACE:
+            return False
+        if self.is_wanted:
+            worker.stopping.clear()
+            _seen_at.value = time.monotonic()
+            self.start()
+        return True

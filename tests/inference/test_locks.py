@@ -1,0 +1,106 @@
+"""Who meets whom at the rows of a case: on PostgreSQL nobody waits for one who waits for them."""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from pathlib import Path
+
+import pytest
+from django.db import connection
+from django.test import Client
+from django.urls import reverse
+
+from cases import audit, services
+from cases.models import Case, User
+from inference import queue
+from inference.models import Analysis, State
+from tests.factories import PASSWORD, add_slide
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("model", "media")]
+
+
+def beside(work: threading.Thread) -> None:
+    """Begin it, and give it the time to get as far as it can."""
+    work.start()
+    time.sleep(0.5)
+
+
+def in_thread(act: object) -> threading.Thread:
+    def run() -> None:
+        try:
+            act()  # type: ignore[operator]
+        finally:
+            connection.close()
+
+    return threading.Thread(target=run)
+
+
+@pytest.mark.parametrize("where", ["portal", "administration"])
+def test_a_case_is_deleted_while_one_of_its_analyses_ends(
+    where: str, case: Case, alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_slide(case)
+    claim = uuid.uuid4()
+    analysis = queue.claim_next(claim)
+    assert analysis
+    ended: list[bool] = []
+    worker = in_thread(lambda: ended.append(queue.fail(analysis.pk, claim, "error", "for this test")))
+    wait = services.wait_for_workers
+
+    def and_meanwhile(slides: object) -> object:
+        if not worker.ident:
+            beside(worker)
+        return wait(slides)
+
+    monkeypatch.setattr(services, "wait_for_workers", and_meanwhile)
+    if where == "portal":
+        services.remove_case(case, alice)
+    else:
+        root = User.objects.create_superuser("root", password=PASSWORD)
+        client = Client()
+        client.force_login(root)
+        assert client.post(reverse("admin:cases_case_delete", args=[case.pk]), {"post": "yes"}).status_code == 302
+    worker.join()
+    assert len(ended) == 1 and not Case.objects.filter(pk=case.pk).exists()
+    assert audit.verify() == []
+
+
+@pytest.mark.skipif(connection.vendor == "sqlite", reason="SQLite lets one write at a time, so none can meet")
+def test_a_case_is_deleted_just_after_an_image_was_added(
+    case: Case, alice: User, media: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The new one is not among those that were held first; the worker that ends it must not wait for the deletion."""
+    add_slide(case)
+    Analysis.objects.update(state=State.DONE)
+    claim, ended, wait = uuid.uuid4(), [], services.wait_for_workers
+
+    def ask_and_begin() -> None:
+        add_slide(case, "new.png")
+        queue.claim_next(claim)
+
+    def end() -> None:
+        found = Analysis.objects.get(claim=claim)
+        ended.append(queue.fail(found.pk, claim, "error", "for this test"))
+
+    asking, ending = in_thread(ask_and_begin), in_thread(end)
+
+    def and_meanwhile(slides: object) -> object:
+        held = wait(slides)
+        if not asking.ident:
+            asking.start()
+            asking.join()
+        return held
+
+    erase = audit.erase_log_entries
+
+    def slowly(keys: object) -> None:
+        beside(ending)
+        erase(keys)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(services, "wait_for_workers", and_meanwhile)
+    monkeypatch.setattr(audit, "erase_log_entries", slowly)
+    services.remove_case(case, alice)
+    ending.join()
+    assert ended == [False] and not Analysis.objects.exists()
