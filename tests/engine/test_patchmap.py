@@ -38,6 +38,6 @@ def test_the_colour_map_never_grows_darker() -> None:
 def test_a_strip_longer_than_the_map_can_show_keeps_its_colour():
     """Patches are less than a pixel wide there; none of them may vanish."""
     grid = Grid(160, 900_000)
-    assert surface(grid, np.ones(len(grid), dtype=np.float32)).min() == 1
+    assert patchmap.surface(grid, np.ones(len(grid), dtype=np.float32)).min() == 1
     grid = Grid(900_000, 160)
-    assert surface(grid, np.ones(len(grid), dtype=np.float32)).min() == 1
+    assert patchmap.surface(grid, np.ones(len(grid), dtype=np.float32)).min() == 1
