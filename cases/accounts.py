@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import logging
+from smtplib import SMTPException
 from typing import TYPE_CHECKING, Any
 
 from allauth.account.adapter import DefaultAccountAdapter
@@ -21,6 +23,8 @@ from django.utils.crypto import salted_hmac
 if TYPE_CHECKING:
     from .models import User
 
+log = logging.getLogger(__name__)
+
 REVIEWERS = "Reviewers"
 
 
@@ -29,6 +33,13 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
 
     def is_open_for_signup(self, request: HttpRequest) -> bool:
         return bool(settings.SIGNUP_OPEN)
+
+    def send_notification_mail(self, *args: Any, **kwargs: Any) -> None:
+        """What it tells of is done already, and holds without it."""
+        try:
+            super().send_notification_mail(*args, **kwargs)
+        except (OSError, SMTPException):
+            log.exception("The owner of an account could not be told of a change.")
 
     def _delete_login_attempts_cached_email(self, request: HttpRequest, **credentials: Any) -> None:
         """A reset forgives the account's wrong passwords no more than the address's: with an account of one's own one

@@ -149,6 +149,15 @@ def test_the_right_old_password_changes_it(in_browser: Client, alice: User) -> N
     assert [sent.to for sent in mail.outbox] == [[alice.email]], "its owner hears of it"
 
 
+def test_a_mail_that_can_not_be_sent_fails_nothing(in_browser: Client, alice: User, settings: Any) -> None:
+    settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+    settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", 1
+    form = {"oldpassword": PASSWORD, "password1": NEW, "password2": NEW}
+    assert in_browser.post("/accounts/password/change/", form).status_code == 302
+    alice.refresh_from_db()
+    assert alice.check_password(NEW)
+
+
 def test_a_new_password_names_the_other_addresses(in_browser: Client, alice: User) -> None:
     EmailAddress.objects.create(user=alice, email="thief@example.org", verified=True)
     form = {"oldpassword": PASSWORD, "password1": NEW, "password2": NEW}
