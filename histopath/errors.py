@@ -7,7 +7,7 @@ import sys
 
 from django.db import DatabaseError, DataError, IntegrityError
 from django.http import HttpRequest, HttpResponse
-from django.views.defaults import bad_request, server_error
+from django.views.defaults import server_error
 
 RETRY_SECONDS = 10
 #: The disk is full, read-only or failing.
@@ -25,6 +25,11 @@ CHANGED = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Changed
 Go back and look again.</p></html>"""
 
 
+UNREADABLE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Not understood</title>
+<h1>Not understood</h1>
+<p>What was sent holds a value that can’t be kept, such as a zero byte, so nothing was recorded.</p></html>"""
+
+
 def is_outdated(error: DatabaseError) -> bool:
     """Whether the database works and only what was written about is gone or different by now."""
     # Django says that a row it meant to change is not there by the class itself, drivers by ones below it.
@@ -35,7 +40,7 @@ def failed(request: HttpRequest) -> HttpResponse:
     """Django's handler for whatever a view or middleware raises and nobody catches."""
     error = sys.exc_info()[1]
     if isinstance(error, DataError):
-        return bad_request(request, error)
+        return HttpResponse(UNREADABLE, status=400)
     if isinstance(error, DatabaseError) and is_outdated(error):
         return HttpResponse(CHANGED, status=409)
     what = "database" if isinstance(error, DatabaseError) else ""
