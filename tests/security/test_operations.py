@@ -149,7 +149,7 @@ def test_the_stability_index_by_hand() -> None:
         (OSError(errno.ENOSPC, "No space left on device"), 503),
         (OSError(errno.EROFS, "Read-only file system"), 503),
         # The database works; what was asked of it doesn't.
-        (DataError("a zero byte"), 400),
+        (DataError("the value 4711"), 400),
         (IntegrityError("its case is gone"), 409),
         (DatabaseError("Save with update_fields did not affect any rows."), 409),
         (OSError(errno.ENOENT, "No such file"), 500),
