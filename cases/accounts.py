@@ -38,8 +38,9 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
         """What it tells of is done already, and holds without it."""
         try:
             super().send_notification_mail(*args, **kwargs)
-        except (OSError, SMTPException):
-            log.exception("The owner of an account could not be told of a change.")
+        except (OSError, SMTPException) as error:
+            # By its kind alone: its words quote the address.
+            log.error("The owner of an account could not be told of a change (%s).", type(error).__name__)
 
     def _delete_login_attempts_cached_email(self, request: HttpRequest, **credentials: Any) -> None:
         """A reset forgives the account's wrong passwords no more than the address's: with an account of one's own one

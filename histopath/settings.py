@@ -268,6 +268,7 @@ MFA_TOTP_ISSUER = "histopath"
 MFA_ALLOW_UNVERIFIED_EMAIL = ACCOUNT_EMAIL_VERIFICATION != "mandatory"
 USERSESSIONS_TRACK_ACTIVITY = True
 vars().update(env.email("EMAIL_URL", default="consolemail://"))
+EMAIL_TIMEOUT = 10
 DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default="histopath@localhost")
 
 # Transport and browser

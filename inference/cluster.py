@@ -17,6 +17,7 @@ import time
 from typing import Any
 
 import django_q.cluster
+from django.db import connections
 from django_q.cluster import Cluster, Sentinel
 
 from . import worker
@@ -48,9 +49,10 @@ class CarefulSentinel(Sentinel):  # type: ignore[misc]
         return super().status()
 
     def reincarnate(self, process: Any) -> None:
-        is_helper = process in (self.monitor, self.pusher)
-        if not is_helper and process.timer.get_obj().value in (0, -2):
-            # Over its time, or recycled.
+        # The pusher ends where the broker fails, workers when they are recycled; killed ones have a code below zero.
+        by_itself = process.exitcode is not None and process.exitcode >= 0
+        is_over_time = process not in (self.monitor, self.pusher) and process.timer.get_obj().value == 0
+        if by_itself or is_over_time:
             super().reincarnate(process)
             return
         log.warning("A process of the cluster was killed; replacing all of them.")
@@ -79,22 +81,25 @@ class StoppableCluster(Cluster):  # type: ignore[misc]
         worker.stopping.set()
         super().sig_handler(signum, frame)
 
-    @property
-    def is_alive(self) -> bool:
-        return bool(self.sentinel.is_alive())
-
-    def look_after(self) -> bool:
-        """Start anew what gave up or hangs. False where the sentinel ended for another reason."""
-        if self.is_alive and time.monotonic() - _seen_at.value > SILENCE:
+    def look_after(self) -> None:
+        """Start anew what gave up, ended or hangs. Where that fails, as without a broker, the next call tries again."""
+        if self.sentinel.is_alive():
+            if time.monotonic() - _seen_at.value <= SILENCE:
+                return
             log.error("The cluster gives no sign; replacing it.")
             self.sentinel.kill()
             self.sentinel.join()
-        elif self.is_alive:
-            return True
-        elif self.sentinel.exitcode != REPLACE:
-            return False
-        if self.is_wanted:
-            worker.stopping.clear()
-            _seen_at.value = time.monotonic()
+        if not self.is_wanted:
+            return
+        worker.stopping.clear()
+        _seen_at.value = time.monotonic()
+        # A fork that closed what it inherited would close it for this process too.
+        connections.close_all()
+        try:
             self.start()
-        return True
+        except RuntimeError:
+            log.exception("The cluster could not be started; trying again.")
+        if not self.is_wanted:
+            # Asked to stop just now, when there was nothing to be told of it yet.
+            worker.stopping.set()
+            self.stop()

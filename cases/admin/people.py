@@ -8,6 +8,7 @@ import allauth.usersessions.admin  # noqa: F401  registers what is replaced here
 from allauth.account.models import EmailAddress
 from allauth.usersessions.models import UserSession
 from django.contrib import admin
+from django.contrib.admin.utils import unquote
 from django.contrib.auth.admin import UserAdmin
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
@@ -67,7 +68,7 @@ class PersonAdmin(Erasing, UserAdmin):
         return super().has_delete_permission(request, obj) and obj != request.user
 
     def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:  # noqa: A002
-        if id == str(request.user.pk):
+        if self.get_object(request, unquote(id)) == request.user:
             # One's own takes the old one.
             return redirect("account_change_password")
         return super().user_change_password(request, id, form_url)

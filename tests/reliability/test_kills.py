@@ -358,6 +358,27 @@ def test_redis_away_loses_nothing(start: Start, images: list[bytes], redis: Any)
         assert_all_done(stack, {slide["id"] for slide in answer.json()["slides"]})
 
 
+def test_a_broker_that_is_away_for_long_ends_no_worker(start: Start, images: list[bytes], redis: Any) -> None:
+    """Nobody starts it again: beats and sweep go on, and what was taken is done once the broker is back."""
+    process = redis()
+    with start(REDIS_URL=redis.url) as stack:
+        accepted = {slide["id"] for slide in stack.upload(images[0]).json()["slides"]}
+        until(60, stack.settled, "settled")
+        process.kill()
+        process.wait()
+        accepted |= {slide["id"] for slide in stack.upload(images[1]).json()["slides"]}
+        time.sleep(15)
+        # And one of its processes is killed meanwhile.
+        stack.kill("worker", worker_pids(stack)[1])
+        time.sleep(15)
+        assert stack.processes["worker"].poll() is None
+        assert "no_worker" not in requests.get(f"{stack.url}/health", timeout=30).text
+        redis()
+        until(120, stack.settled, "found by the sweep")
+        assert_all_done(stack, accepted)
+        assert stack.stop("worker") == 0
+
+
 def test_redis_away_as_cache_too_stops_nobody(start: Start, images: list[bytes], redis: Any) -> None:
     """As compose runs it: broker, cache, throttles and locks. Killed, then one that hangs."""
     process = redis()

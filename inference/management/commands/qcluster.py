@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import socket
-import sys
 from datetime import timedelta
 from typing import Any
 
@@ -39,13 +38,12 @@ class Command(QCommand):  # type: ignore[misc]
             cluster.stop()
             return
         self._guard(cluster)
-        if cluster.is_wanted:
-            sys.exit("The cluster died; start it again.")
 
     def _guard(self, cluster: StoppableCluster) -> None:
         """Beat, sweep and look after the cluster until it has stopped."""
         row = Cluster(host=socket.gethostname(), pid=os.getpid())
-        while cluster.is_wanted and cluster.look_after():
+        while cluster.is_wanted:
+            cluster.look_after()
             try:
                 row.seen_at = timezone.now()
                 row.save()
