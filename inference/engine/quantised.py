@@ -12,13 +12,20 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from .checkpoint import sha256
 
 #: A slide's probability may move by so much (and so a verdict only across a cut point nearer than that).
 MAX_SHIFT = 0.02
+#: A logit of the probe may differ by so much from machine to machine.
+MAX_PROBE_SHIFT = 0.1
 #: The group-weighted AUC may move by so much.
 MAX_AUC_SHIFT = 0.002
 
@@ -56,6 +63,8 @@ class Record:
     bin_sha256: str
     made_with: str
     comparisons: tuple[Comparison, ...]
+    #: What the INT8 form says of :func:`probe`: a logit of malignancy over benignity for each patch.
+    probe: tuple[float, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -73,6 +82,30 @@ def describe(one: Comparison) -> str:
         f"differ {one.verdicts}, 99 % of patch logits within {one.logit_shift:.3f}{auc}; "
         + ("agrees" if one.passed else "disagrees")
     )
+
+
+def probe(count: int = 8) -> NDArray[np.uint8]:
+    """Patches that every machine draws alike, uint8 (count, 224, 224, 3): blots in the colours of H&E."""
+    random = np.random.default_rng(20)
+    coarse = random.normal(0, 45, (count, 14, 14, 3)).repeat(16, axis=1).repeat(16, axis=2)
+    fine = random.normal(0, 12, (count, 224, 224, 3))
+    return np.clip(np.array([195, 140, 190]) + coarse + fine, 0, 255).astype(np.uint8)
+
+
+def answer(infer: Callable[[NDArray[np.uint8]], Any], batch_size: int) -> tuple[float, ...]:
+    """What a runtime says of :func:`probe`, as :attr:`Record.probe` has it."""
+    patches = probe()
+    found = [infer(patches[at : at + batch_size])[0] for at in range(0, len(patches), batch_size)]
+    return tuple(float(malignant - benign) for benign, malignant in np.concatenate(found))
+
+
+def is_true(found: tuple[float, ...], record: Record) -> bool:
+    """Whether an INT8 network that was just made says what it said when its record was written.
+
+    Now and then OpenVINO (2026.4) makes one of wrong numbers where the process had other networks before: some tenths
+    of probability on every image, until it is made anew.
+    """
+    return not record.probe or float(np.abs(np.subtract(found, record.probe)).max()) <= MAX_PROBE_SHIFT
 
 
 def has_vnni() -> bool:
@@ -94,6 +127,7 @@ def read_record(checkpoint: Path) -> Record | None:
     try:
         values = json.loads(path_of(checkpoint, "json").read_text(encoding="utf-8"))
         values["comparisons"] = tuple(Comparison(**each) for each in values["comparisons"])
+        values["probe"] = tuple(float(value) for value in values.get("probe", ()))
         return Record(**values)
     except (OSError, ValueError, TypeError, KeyError):
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,6 +15,8 @@ from numpy.typing import NDArray
 from . import quantised
 from .checkpoint import CheckpointError, Metadata, load_arrays, read_metadata, sha256
 from .grid import PATCH
+
+log = logging.getLogger(__name__)
 
 #: Larger batches gain nothing on CPUs, and a field of 700x460, which has 12 patches, fills six of these.
 BATCH_SIZE = 2
@@ -158,4 +161,21 @@ def load(path: Path, device: Device = "auto", threads: int | None = None) -> Run
     if device == "int8" and graph_file is None:
         why = f"{path.name} has no INT8 form that passed its comparison" if quantised.has_vnni() else NO_VNNI
         raise CheckpointError("missing", f"{why}.")
-    return OpenVinoRuntime(path, threads, graph_file)
+    return _true_int8(path, threads, graph_file) if graph_file else OpenVinoRuntime(path, threads)
+
+
+#: How often an INT8 network that came out wrong is made anew before fp32 takes its place.
+ATTEMPTS = 5
+
+
+def _true_int8(path: Path, threads: int, graph_file: Path) -> Runtime:
+    """The INT8 runtime, once it says what its record says; see :func:`inference.engine.quantised.is_true`."""
+    record = quantised.read_record(path)
+    assert record is not None
+    for attempt in range(ATTEMPTS):
+        made = OpenVinoRuntime(path, threads, graph_file)
+        if quantised.is_true(quantised.answer(made.infer, made.batch_size), record):
+            return made
+        log.warning("The INT8 network came out wrong (attempt %d of %d).", attempt + 1, ATTEMPTS)
+    log.error("INT8 is not to be trusted in this process; using fp32.")
+    return OpenVinoRuntime(path, threads)
