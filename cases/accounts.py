@@ -14,7 +14,7 @@ from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.contrib.auth.management import create_permissions
 from django.contrib.auth.models import Group, Permission
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
@@ -46,6 +46,12 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
         """A reset forgives the account's wrong passwords no more than the address's: with an account of one's own one
         could begin to count anew whenever one likes. They are forgotten in five minutes."""
 
+    def clean_username(self, username: str, shallow: bool = False) -> str:
+        if "@" in username:
+            # It could be somebody's address, by which they sign in.
+            raise ValidationError("A user name has no @; the e-mail address has a field of its own.")
+        return str(super().clean_username(username, shallow))
+
     def set_password(self, user: Any, password: str) -> None:
         with transaction.atomic():
             if user.pk:
@@ -54,8 +60,9 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
 
 
 def is_as_read(user: User) -> bool:
-    """Whether the account is active and has the password that it had when ``user`` was read."""
-    return get_user_model().objects.filter(pk=user.pk, is_active=True, password=user.password).exists()
+    """Whether the account is active and has the password and the standing that it had when ``user`` was read."""
+    same = {name: getattr(user, name) for name in ("password", "is_superuser", "is_staff")}
+    return get_user_model().objects.filter(pk=user.pk, is_active=True, **same).exists()
 
 
 def hold(user: User) -> User:

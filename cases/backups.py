@@ -8,6 +8,7 @@ manifest with checksums comes last: without it, or with one that does not fit, n
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import io
 import json
@@ -155,11 +156,11 @@ def _postgres(program: str, *arguments: str) -> None:
         raise BackupError(f"{program}: {done.stderr.strip()}")
 
 
-def restore(path: Path) -> tuple[int, list[str]]:
+def restore(path: Path) -> tuple[int, list[str], list[str]]:
     """Put everything back as it was. Nothing is touched before the whole file was checked.
 
-    Returns how many files were restored, and names of files that slides have no more as they were being deleted.
-    Raises :class:`BackupError`.
+    Returns how many files were restored, names of files that slides have no more as they were being deleted, and what
+    models could not be written (where ``MODEL_DIR`` belongs to an image, say). Raises :class:`BackupError`.
     """
     with tempfile.TemporaryDirectory(dir=settings.VAR) as folder:
         try:
@@ -170,6 +171,7 @@ def restore(path: Path) -> tuple[int, list[str]]:
             raise BackupError(f"{path} is no whole backup: {error}") from error
         _check(Path(folder), manifest)
         _load(Path(folder, DUMPS[connection.vendor]))
+        left_out = []
         for name in manifest["sha256"]:
             kind, _, rest = name.partition("/")
             source = Path(folder, name)
@@ -179,10 +181,13 @@ def restore(path: Path) -> tuple[int, list[str]]:
                 elif kind == "models":
                     _put_back_model(source, Path(settings.MODEL_DIR, rest))
             except OSError as error:
+                if kind == "models" and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+                    left_out.append(f"{name}: {error.strerror}")
+                    continue
                 raise BackupError(
                     f"{name} can't be written ({error.strerror}); make room and restore again."
                 ) from error
-        return len(manifest["sha256"]), list(manifest.get("gone", []))
+        return len(manifest["sha256"]) - len(left_out), list(manifest.get("gone", [])), left_out
 
 
 def _put_back(source: Path, name: str) -> None:

@@ -18,6 +18,8 @@ class ChangePasswordForm(forms.ChangePasswordForm):  # type: ignore[misc]
             raise get_adapter().validation_error("enter_current_password")
         # Its hash may have been renewed on the way.
         self.user.refresh_from_db(fields=["password"])
+        if not self.user.check_password(password):
+            raise get_adapter().validation_error("enter_current_password")
         return password
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from allauth.account import signals as account
 from allauth.account.models import EmailAddress
+from allauth.account.utils import filter_users_by_email
 from allauth.core.internal.httpkit import get_client_ip
 from allauth.mfa import signals as mfa
 from django.contrib import messages
@@ -201,9 +202,12 @@ def _on_signed_out(sender: Any, request: HttpRequest, user: User | None, **kwarg
 
 def _on_refused(sender: Any, credentials: dict[str, Any], **kwargs: Any) -> None:
     # What was typed is not kept: it may be a password in the wrong field.
-    typed = credentials.get("username") or credentials.get("email") or ""
     people = get_user_model().objects
-    user = people.filter(username=typed).first() or people.filter(email__iexact=typed, email__gt="").first()
+    user = None
+    if email := credentials.get("email"):
+        user = next(iter(filter_users_by_email(email, prefer_verified=True)), None)
+    if user is None and (name := credentials.get("username")):
+        user = people.filter(username__iexact=name).first()
     audit.record(Event.Kind.REFUSED, actor=user)
 
 

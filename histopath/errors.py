@@ -10,8 +10,8 @@ from django.http import HttpRequest, HttpResponse
 from django.views.defaults import server_error
 
 RETRY_SECONDS = 10
-#: The disk is full, read-only or failing.
-STORAGE = {errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EIO}
+#: The disk is full, read-only or failing, or no more files can be opened at once.
+STORAGE = {errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE}
 #: No template: rendering one asks for the user, and so for the database.
 PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Not available</title>
 <h1>Not available at the moment</h1>

@@ -1,6 +1,7 @@
 """gunicorn's configuration: ``gunicorn -c python:histopath.gunicorn histopath.wsgi``."""
 
 import os
+import resource
 from typing import Any
 
 bind = f"{os.environ.get('HOST', '0.0.0.0')}:{os.environ.get('PORT', '8000')}"  # noqa: S104  containers listen on all interfaces
@@ -14,6 +15,16 @@ keepalive = 75
 # The default heartbeat directory may be a disk that stalls; this one is memory.
 worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108
 control_socket_disable = True
+
+
+OPEN_FILES = 65536
+
+
+def when_ready(server: Any) -> None:
+    """More open files than a shell gives, where the system allows: a folder being uploaded takes one for each image."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wished = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wished, hard))
 
 
 def post_worker_init(worker: Any) -> None:

@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 REPLACE = 75
 #: Seconds that the other workers have to hand back, and after which a sentinel that gives no sign is replaced.
 HAND_BACK, SILENCE = 5.0, 60.0
+#: Seconds between two attempts to start one.
+RETRY = 5.0
 #: From <linux/prctl.h>.
 PR_SET_PDEATHSIG = 1
 
@@ -97,8 +99,9 @@ class StoppableCluster(Cluster):  # type: ignore[misc]
         connections.close_all()
         try:
             self.start()
-        except RuntimeError:
-            log.exception("The cluster could not be started; trying again.")
+        except RuntimeError as error:
+            log.error("The cluster could not be started; trying again. %s", error)
+            time.sleep(RETRY)
         if not self.is_wanted:
             # Asked to stop just now, when there was nothing to be told of it yet.
             worker.stopping.set()

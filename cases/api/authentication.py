@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.utils import timezone
 from knox.auth import TokenAuthentication as KnoxTokenAuthentication
 from knox.crypto import hash_token
 from rest_framework.exceptions import AuthenticationFailed
+from rest_framework.permissions import SAFE_METHODS, IsAuthenticated
 from rest_framework.request import Request
 
 from cases import tokens
+from cases.accounts import is_as_read
 from cases.models import User
 
 
@@ -28,6 +32,24 @@ class TokenAuthentication(KnoxTokenAuthentication):
             raise AuthenticationFailed("The token has expired; create a new one.", "token_expired")
         tokens.note_use(found)
         return found.user, found
+
+
+class StillThere(IsAuthenticated):
+    """Signed in, and still so when what they send has arrived: a body may be sent slowly, and token, password or
+    account be gone meanwhile. JSON is short and read here already; uploads, which only add, are not asked again."""
+
+    def has_permission(self, request: Request, view: Any) -> bool:
+        if not super().has_permission(request, view):
+            return False
+        if request.method in SAFE_METHODS or not (request.content_type or "").startswith("application/json"):
+            return True
+        _ = request.data
+        if (
+            isinstance(request.auth, tokens.ApiToken)
+            and not tokens.ApiToken.objects.filter(pk=request.auth.pk).exists()
+        ):
+            raise AuthenticationFailed("The token is not valid.", "token_invalid")
+        return is_as_read(person(request))
 
 
 def person(request: Request) -> User:

@@ -36,7 +36,7 @@ class EraseForm(forms.Form):
     def clean_password(self) -> str:
         password: str = self.cleaned_data["password"]
         # Wrong ones are counted and noted as at the sign-in.
-        if get_adapter(self.request).authenticate(self.request, username=self.user.username, password=password) is None:
+        if not get_adapter(self.request).reauthenticate(self.user, password):
             raise forms.ValidationError("That is not your password.")
         others = User.objects.filter(is_superuser=True, is_active=True).exclude(pk=self.user.pk)
         if self.user.is_superuser and not others.exists():

@@ -315,3 +315,74 @@ def test_a_form_of_an_account_that_is_gone_is_no_failure_of_the_database(alice: 
         assert client.post(reverse("cases:preferences"), form).status_code == 409
     finally:
         User.save = original  # type: ignore[method-assign]
+
+
+# The same words for different people
+
+
+def test_an_account_is_erased_on_its_own_password_alone(client: Client, db: None) -> None:
+    """A user name of before may look like an address that somebody else signs in by."""
+    vera = UserFactory(username="vera@example.org", email="vera@clinic.example")
+    mallory = UserFactory(username="mallory", email="vera@example.org")
+    mallory.set_password("mallorys own password")
+    mallory.save()
+    client.force_login(vera)
+    assert client.post(reverse("cases:data"), {"password": "mallorys own password"}).status_code == 400
+    assert User.objects.filter(pk=vera.pk).exists()
+
+
+def test_a_user_name_is_no_address(client: Client, db: None) -> None:
+    form = {"username": "v@example.org", "email": "m@example.org", "password1": NEW, "password2": NEW}
+    assert "has no @" in client.post("/accounts/signup/", form).content.decode()
+
+
+@pytest.mark.parametrize("typed", ["alice", "ALICE", "alice@example.org", "second@example.org"])
+def test_a_refused_sign_in_is_noted_of_whom_it_was_for(typed: str, alice: User) -> None:
+    User.objects.filter(pk=alice.pk).update(email="alice@example.org")
+    EmailAddress.objects.create(user=alice, email="second@example.org", verified=True)
+    UserFactory(username="other")
+    Client().post("/accounts/login/", {"login": typed, "password": "wrong"})
+    assert Event.objects.get(kind=Kind.REFUSED).actor.user == alice  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("what", ["demoted", "deactivated", "token revoked"])
+def test_a_call_that_was_sent_slowly_changes_nothing(
+    what: str, alice: User, case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cases.api import authentication
+
+    User.objects.filter(pk=alice.pk).update(is_superuser=True)
+    token, plain = tokens.create(User.objects.get(pk=alice.pk), "thief")
+    read = authentication.Request.data
+
+    def late(request: Any) -> Any:
+        if what == "token revoked":
+            tokens.ApiToken.objects.filter(pk=token.pk).delete()
+        else:
+            changed = {"is_active": False} if what == "deactivated" else {"is_superuser": False}
+            User.objects.filter(pk=alice.pk).update(**changed)
+        return read.fget(request)  # type: ignore[attr-defined]
+
+    monkeypatch.setattr(authentication.Request, "data", property(late))
+    ask = Client(headers={"Authorization": f"Token {plain}"})
+    answer = ask.patch(reverse("api:case", args=[case.pk]), {"title": "Stolen"}, content_type="application/json")
+    assert answer.status_code in (401, 403)
+    assert Case.objects.get(pk=case.pk).title == case.title
+
+
+def test_a_password_set_by_others_at_that_moment_holds(
+    in_browser: Client, alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reauthenticate = AccountAdapter.reauthenticate
+
+    def and_meanwhile(self: AccountAdapter, user: User, password: str) -> bool:
+        found = bool(reauthenticate(self, user, password))
+        other = User.objects.get(pk=alice.pk)
+        other.set_password("set by an administrator 5")
+        other.save()
+        return found
+
+    monkeypatch.setattr(AccountAdapter, "reauthenticate", and_meanwhile)
+    in_browser.post("/accounts/password/change/", {"oldpassword": PASSWORD, "password1": NEW, "password2": NEW})
+    alice.refresh_from_db()
+    assert alice.check_password("set by an administrator 5")

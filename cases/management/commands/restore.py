@@ -25,12 +25,16 @@ class Command(BaseCommand):
         if not yes and input("What is there now will be replaced. Type yes: ") != "yes":
             raise CommandError("Nothing was done.")
         try:
-            count, gone = backups.restore(file)
+            count, gone, left_out = backups.restore(file)
         except backups.BackupError as error:
             raise CommandError(str(error)) from error
         call_command("migrate", interactive=False, verbosity=0)
         for slide in Slide.objects.filter(Q(file__in=gone) | Q(thumbnail__in=gone)).select_related("case"):
             services.remove_slide(slide, None)
+        for one in left_out:
+            self.stderr.write(f"Not restored, as the folder of models can't be written: {one}")
         self.stdout.write(f"{count} files restored. Checking …")
-        call_command("verify", stdout=self.stdout, stderr=self.stderr)
-        call_command("audit", "verify", stdout=self.stdout, stderr=self.stderr)
+        try:
+            call_command("verify", stdout=self.stdout, stderr=self.stderr)
+        finally:
+            call_command("audit", "verify", stdout=self.stdout, stderr=self.stderr)
