@@ -8,6 +8,7 @@ from django.utils import timezone
 from knox.auth import TokenAuthentication as KnoxTokenAuthentication
 from knox.crypto import hash_token
 from rest_framework.exceptions import AuthenticationFailed
+from rest_framework.parsers import JSONParser
 from rest_framework.permissions import SAFE_METHODS, IsAuthenticated
 from rest_framework.request import Request
 
@@ -41,7 +42,7 @@ class StillThere(IsAuthenticated):
     def has_permission(self, request: Request, view: Any) -> bool:
         if not super().has_permission(request, view):
             return False
-        if request.method in SAFE_METHODS or not (request.content_type or "").startswith("application/json"):
+        if request.method in SAFE_METHODS or JSONParser not in view.parser_classes:
             return True
         _ = request.data
         if (
