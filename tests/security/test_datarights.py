@@ -278,6 +278,26 @@ def test_a_damaged_model_is_put_back_whole(
     registry.verify(real_model)
 
 
+def test_a_folder_of_models_that_belongs_to_an_image_stops_no_restore(
+    alice: User, media: Path, real_model: ModelVersion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An older backup holds the checkpoint that a release replaced; nobody can write it there, nor need to."""
+    add_slide(CaseFactory(owner=alice))
+    old = ModelVersion.objects.create(name="old", version="1", file="old.safetensors", sha256="0" * 64)
+    Path(old.path).write_bytes(b"replaced by a release")
+    call_command("backup", tmp_path / "backup.tar", stdout=StringIO())
+    Path(old.path).unlink()
+
+    def read_only(source: Path, target: Path) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(shutil, "copyfile", read_only)
+    said = StringIO()
+    call_command("restore", tmp_path / "backup.tar", "--yes", stdout=said, stderr=said)
+    assert "models/old.safetensors" in said.getvalue()
+    assert "1 slides, 1 cases and every model are whole" in said.getvalue() and "Whole:" in said.getvalue()
+
+
 def test_verify_says_nothing_of_what_is_deleted_while_it_looks(
     alice: User, media: Path, real_model: ModelVersion, monkeypatch: pytest.MonkeyPatch
 ) -> None:
