@@ -28,6 +28,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from histopath import __version__
+from inference.engine.checkpoint import sha256
 
 from .models import Slide
 
@@ -202,7 +203,7 @@ def _put_back(source: Path, name: str) -> None:
 
 
 def _put_back_model(source: Path, target: Path) -> None:
-    if target.exists() and _sum(target) == _sum(source):
+    if target.exists() and sha256(target) == sha256(source):
         return
     partial = target.with_name(f"{target.name}.partial")
     try:
@@ -210,11 +211,6 @@ def _put_back_model(source: Path, target: Path) -> None:
         partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)
-
-
-def _sum(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _check(folder: Path, manifest: dict[str, Any]) -> None:

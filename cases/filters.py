@@ -109,9 +109,7 @@ class HistoryFilter(forms.Form):
         cases: QuerySet[Case] = Case.objects.visible_to(self.user)
         if words := chosen.get("q"):
             for word in words.split():
-                # Of others' notes, which the list doesn't show, a search would tell them word by word.
-                in_notes = Q(notes__icontains=word, owner=self.user)
-                cases = cases.filter(Q(title__icontains=word) | Q(patient__icontains=word) | in_notes)
+                cases = cases.filter(mentions(word, self.user))
         if verdict := chosen.get("verdict"):
             cases = cases.filter(verdict=verdict)
         if state := chosen.get("state"):
@@ -144,6 +142,13 @@ class HistoryFilter(forms.Form):
                 | Q(reading=Reading.MALIGNANT, verdict=Verdict.BENIGN)
             )
         return cases.filter(pk__in=mine.values("case"))
+
+
+def mentions(word: str, reader: Any) -> Q:
+    """Cases with the word in title, pseudonym or notes. Of others' notes, which no list shows, a search would tell them
+    word by word, so only in one's own."""
+    in_notes = Q(notes__icontains=word, owner=reader)
+    return Q(title__icontains=word) | Q(patient__icontains=word) | in_notes
 
 
 def for_list(cases: QuerySet[Case], user: User) -> QuerySet[Case]:

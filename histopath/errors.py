@@ -13,21 +13,15 @@ RETRY_SECONDS = 10
 #: The disk is full, read-only or failing, or no more files can be opened at once.
 STORAGE = {errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE}
 #: No template: rendering one asks for the user, and so for the database.
-PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Not available</title>
-<h1>Not available at the moment</h1>
-<p>The {what} can’t be reached. Nothing that was accepted is lost. Try again in a few seconds.</p></html>"""
-
-
-#: Nor one here, as the row of the session may be what is gone.
-CHANGED = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Changed meanwhile</title>
-<h1>Changed meanwhile</h1>
-<p>What this was about was changed or deleted while it was answered, so nothing was recorded.
-Go back and look again.</p></html>"""
-
-
-UNREADABLE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Not understood</title>
-<h1>Not understood</h1>
-<p>What was sent holds a value that can’t be kept, such as a zero byte, so nothing was recorded.</p></html>"""
+PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>
+<h1>{title}</h1>
+<p>{words}</p></html>"""
+AWAY = "The {what} can’t be reached. Nothing that was accepted is lost. Try again in a few seconds."
+CHANGED = (
+    "What this was about was changed or deleted while it was answered, so nothing was recorded.\n"
+    "Go back and look again."
+)
+UNREADABLE = "What was sent holds a value that can’t be kept, such as a zero byte, so nothing was recorded."
 
 
 def is_outdated(error: DatabaseError) -> bool:
@@ -40,12 +34,13 @@ def failed(request: HttpRequest) -> HttpResponse:
     """Django's handler for whatever a view or middleware raises and nobody catches."""
     error = sys.exc_info()[1]
     if isinstance(error, DataError):
-        return HttpResponse(UNREADABLE, status=400)
+        return HttpResponse(PAGE.format(title="Not understood", words=UNREADABLE), status=400)
     if isinstance(error, DatabaseError) and is_outdated(error):
-        return HttpResponse(CHANGED, status=409)
+        return HttpResponse(PAGE.format(title="Changed meanwhile", words=CHANGED), status=409)
     what = "database" if isinstance(error, DatabaseError) else ""
     if isinstance(error, OSError) and error.errno in STORAGE:
         what = "file store"
     if not what:
         return server_error(request)
-    return HttpResponse(PAGE.format(what=what), status=503, headers={"Retry-After": str(RETRY_SECONDS)})
+    page = PAGE.format(title="Not available at the moment", words=AWAY.format(what=what))
+    return HttpResponse(page, status=503, headers={"Retry-After": str(RETRY_SECONDS)})

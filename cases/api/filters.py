@@ -10,6 +10,7 @@ from django.core.exceptions import ValidationError
 from django.db.models import Q, QuerySet
 from django_filters.fields import IsoDateTimeField
 
+from cases.filters import mentions
 from cases.models import Case, Magnification, Slide
 from inference.models import Analysis, State, Verdict
 
@@ -68,10 +69,8 @@ class CaseFilter(StrictFilterSet):
     def search(self, cases: QuerySet[Case], name: str, value: str) -> QuerySet[Case]:
         for word in value.split():
             # Not a join for each word: databases allow only so many.
-            # In notes only of one's own, as on the pages.
-            in_notes = Q(notes__icontains=word, owner=self.request.user)
             named = Slide.objects.filter(original_name__icontains=word).values("case")
-            cases = cases.filter(Q(title__icontains=word) | Q(patient__icontains=word) | in_notes | Q(pk__in=named))
+            cases = cases.filter(mentions(word, self.request.user) | Q(pk__in=named))
         return cases
 
     def in_state(self, cases: QuerySet[Case], name: str, value: str) -> QuerySet[Case]:

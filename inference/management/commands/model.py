@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 from pathlib import Path
@@ -12,7 +11,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from inference import registry
-from inference.engine.checkpoint import CheckpointError, import_upstream, read_metadata
+from inference.engine.checkpoint import CheckpointError, import_upstream, read_metadata, sha256
 from inference.engine.quantised import describe, has_vnni
 from inference.models import ModelVersion
 
@@ -124,6 +123,4 @@ def _repairs(source: Path, target: Path) -> bool:
     registered = set(ModelVersion.objects.filter(file=target.name).values_list("sha256", flat=True))
     if source.suffix in (".pth", ".pt") or not registered:
         return False
-    with target.open("rb") as file:
-        present = hashlib.file_digest(file, "sha256").hexdigest()
-    return present not in registered and read_metadata(source)[1] in registered
+    return sha256(target) not in registered and read_metadata(source)[1] in registered
