@@ -37,14 +37,14 @@ class TokenAuthentication(KnoxTokenAuthentication):
 
 class StillThere(IsAuthenticated):
     """Signed in, and still so when what they send has arrived: a body may be sent slowly, and token, password or
-    account be gone meanwhile. JSON is short and read here already; uploads, which only add, are not asked again."""
+    account be gone meanwhile. JSON is short and waited for here; uploads, which only add, are not asked again."""
 
     def has_permission(self, request: Request, view: Any) -> bool:
         if not super().has_permission(request, view):
             return False
         if request.method in SAFE_METHODS or JSONParser not in view.parser_classes:
             return True
-        _ = request.data
+        _ = request._request.body  # unparsed: a call without a body, as DELETE, may say any type
         if (
             isinstance(request.auth, tokens.ApiToken)
             and not tokens.ApiToken.objects.filter(pk=request.auth.pk).exists()

@@ -17,6 +17,7 @@ from django.core.exceptions import PermissionDenied
 from django.core.management import call_command
 from django.db import DatabaseError, transaction
 from django.test import Client
+from django.test.client import FakePayload
 from django.urls import reverse
 
 from cases import datarights, services, tokens
@@ -345,27 +346,40 @@ def test_a_refused_sign_in_is_noted_of_whom_it_was_for(typed: str, alice: User) 
     assert Event.objects.get(kind=Kind.REFUSED).actor.user == alice  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize("what", ["demoted", "deactivated", "token revoked"])
-def test_a_call_that_was_sent_slowly_changes_nothing(
-    what: str, alice: User, case: Case, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from cases.api import authentication
+class Slow(FakePayload):
+    """A body that arrives after something else has happened."""
 
+    def __init__(self, content: bytes, first: Callable[[], Any]) -> None:
+        super().__init__(content)
+        self.first = first
+
+    def read(self, *args: Any, **kwargs: Any) -> bytes:
+        self.first()
+        return super().read(*args, **kwargs)
+
+
+@pytest.mark.parametrize("what", ["demoted", "deactivated", "token revoked"])
+@pytest.mark.parametrize("method", ["patch", "delete"])
+def test_a_call_that_was_sent_slowly_changes_nothing(method: str, what: str, alice: User, case: Case) -> None:
     User.objects.filter(pk=alice.pk).update(is_superuser=True)
     token, plain = tokens.create(User.objects.get(pk=alice.pk), "thief")
-    read = authentication.Request.data
 
-    def late(request: Any) -> Any:
+    def change() -> None:
         if what == "token revoked":
             tokens.ApiToken.objects.filter(pk=token.pk).delete()
         else:
             changed = {"is_active": False} if what == "deactivated" else {"is_superuser": False}
             User.objects.filter(pk=alice.pk).update(**changed)
-        return read.fget(request)  # type: ignore[attr-defined]
 
-    monkeypatch.setattr(authentication.Request, "data", property(late))
+    sent = b'{"title": "Stolen"}'
     ask = Client(headers={"Authorization": f"Token {plain}"})
-    answer = ask.patch(reverse("api:case", args=[case.pk]), {"title": "Stolen"}, content_type="application/json")
+    answer = ask.generic(
+        method.upper(),
+        reverse("api:case", args=[case.pk]),
+        sent,
+        "application/json" if method == "patch" else "application/octet-stream",
+        **{"wsgi.input": Slow(sent, change)},  # type: ignore[arg-type]
+    )
     assert answer.status_code in (401, 403)
     assert Case.objects.get(pk=case.pk).title == case.title
 
