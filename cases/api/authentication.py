@@ -35,22 +35,26 @@ class TokenAuthentication(KnoxTokenAuthentication):
         return found.user, found
 
 
+def look_again(request: Request) -> None:
+    """For when the whole of a call has arrived: a body may be sent slowly, and token, password, rights or account be
+    gone meanwhile. Raises AuthenticationFailed."""
+    is_gone = (
+        isinstance(request.auth, tokens.ApiToken) and not tokens.ApiToken.objects.filter(pk=request.auth.pk).exists()
+    )
+    if is_gone or not is_as_read(person(request)):
+        raise AuthenticationFailed("The token is not valid.", "token_invalid")
+
+
 class StillThere(IsAuthenticated):
-    """Signed in, and still so when what they send has arrived: a body may be sent slowly, and token, password or
-    account be gone meanwhile. JSON is short and waited for here; uploads, which only add, are not asked again."""
+    """Signed in, and still so when what they send has arrived. Uploads are read by their views, which look again."""
 
     def has_permission(self, request: Request, view: Any) -> bool:
         if not super().has_permission(request, view):
             return False
-        if request.method in SAFE_METHODS or JSONParser not in view.parser_classes:
-            return True
-        _ = request._request.body  # unparsed: a call without a body, as DELETE, may say any type
-        if (
-            isinstance(request.auth, tokens.ApiToken)
-            and not tokens.ApiToken.objects.filter(pk=request.auth.pk).exists()
-        ):
-            raise AuthenticationFailed("The token is not valid.", "token_invalid")
-        return is_as_read(person(request))
+        if request.method not in SAFE_METHODS and JSONParser in view.parser_classes:
+            _ = request._request.body  # unparsed: a call without a body, as DELETE, may say any type
+            look_again(request)
+        return True
 
 
 def person(request: Request) -> User:

@@ -17,7 +17,7 @@ from cases import sse
 from inference.models import Analysis, State
 
 from . import answers, errors, results, streams
-from .authentication import person
+from .authentication import look_again, person
 from .serializers import FolderIn, FolderOut, OptionsIn, PendingOut, SingleIn, SingleOut
 from .submit import Options, Submitted, submit
 from .throttles import Anonymous, Predictions
@@ -48,8 +48,10 @@ def require_length(request: Request) -> None:
 
 
 def files_of(request: Request, field: str, most: int) -> list[UploadedFile]:
-    """The files sent in a field, at least one. Raises :class:`errors.Problem`."""
+    """The files sent in a field, at least one, of somebody who still may send them when they are here.
+    Raises :class:`errors.Problem` and AuthenticationFailed."""
     files = request.FILES.getlist(field)
+    look_again(request)
     if not files:
         detail = f"No file was sent in the multipart field “{field}”."
         problem = {"field": field, "code": "required", "detail": detail}

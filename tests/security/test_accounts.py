@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,13 +18,13 @@ from django.core.exceptions import PermissionDenied
 from django.core.management import call_command
 from django.db import DatabaseError, transaction
 from django.test import Client
-from django.test.client import FakePayload
+from django.test.client import BOUNDARY, MULTIPART_CONTENT, FakePayload, encode_multipart
 from django.urls import reverse
 
 from cases import datarights, services, tokens
 from cases.accounts import REVIEWERS, AccountAdapter
 from cases.models import Case, Event, Review, Tag, User
-from tests.factories import PASSWORD, UserFactory
+from tests.factories import PASSWORD, UserFactory, upload
 
 As = Callable[[User], Client]
 Kind = Event.Kind
@@ -359,8 +360,10 @@ class Slow(FakePayload):
 
 
 @pytest.mark.parametrize("what", ["demoted", "deactivated", "token revoked"])
-@pytest.mark.parametrize("method", ["patch", "delete"])
-def test_a_call_that_was_sent_slowly_changes_nothing(method: str, what: str, alice: User, case: Case) -> None:
+@pytest.mark.parametrize("call", ["change", "delete", "add"])
+def test_a_call_that_was_sent_slowly_changes_nothing(
+    call: str, what: str, alice: User, case: Case, media: Path
+) -> None:
     User.objects.filter(pk=alice.pk).update(is_superuser=True)
     token, plain = tokens.create(User.objects.get(pk=alice.pk), "thief")
 
@@ -371,17 +374,18 @@ def test_a_call_that_was_sent_slowly_changes_nothing(method: str, what: str, ali
             changed = {"is_active": False} if what == "deactivated" else {"is_superuser": False}
             User.objects.filter(pk=alice.pk).update(**changed)
 
-    sent = b'{"title": "Stolen"}'
+    sent, kind, name = {
+        "change": (b'{"title": "Stolen"}', "application/json", "api:case"),
+        "delete": (b"nothing", "application/octet-stream", "api:case"),
+        "add": (encode_multipart(BOUNDARY, {"files": upload()}), MULTIPART_CONTENT, "api:case-slides"),
+    }[call]
+    method = {"change": "PATCH", "delete": "DELETE", "add": "POST"}[call]
     ask = Client(headers={"Authorization": f"Token {plain}"})
-    answer = ask.generic(
-        method.upper(),
-        reverse("api:case", args=[case.pk]),
-        sent,
-        "application/json" if method == "patch" else "application/octet-stream",
-        **{"wsgi.input": Slow(sent, change)},  # type: ignore[arg-type]
-    )
+    late = {"wsgi.input": Slow(sent, change)}
+    answer = ask.generic(method, reverse(name, args=[case.pk]), sent, kind, **late)  # type: ignore[arg-type]
     assert answer.status_code in (401, 403)
     assert Case.objects.get(pk=case.pk).title == case.title
+    assert not case.slides.exists()
 
 
 def test_a_password_set_by_others_at_that_moment_holds(
