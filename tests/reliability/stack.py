@@ -67,6 +67,8 @@ class Stack:
     port: int = dataclass_field(default_factory=free_port)
     processes: dict[str, subprocess.Popen[bytes]] = dataclass_field(default_factory=dict)
     headers: dict[str, str] = dataclass_field(default_factory=dict)
+    #: What starts both, as ``prlimit`` does with its arguments.
+    prefix: tuple[str, ...] = ()
 
     @property
     def url(self) -> str:
@@ -129,8 +131,9 @@ class Stack:
         }
         log = (self.var / f"{name}.log").open("ab")
         self.processes[name] = subprocess.Popen(
-            [sys.executable, *commands[name]], cwd=ROOT, env=self.env, stdout=log, stderr=log, start_new_session=True
-        )
+            [*self.prefix, sys.executable, *commands[name]],
+            cwd=ROOT, env=self.env, stdout=log, stderr=log, start_new_session=True,
+        )  # fmt: skip
         log.close()
 
     def start_all(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -106,6 +107,23 @@ def test_a_store_that_is_read_only(start: Start, tmp_path: Path, images: list[by
             assert {row["state"] for row in stack.rows()} == {"done"}
     finally:
         subprocess.run(["umount", "--lazy", media], check=False)
+
+
+def test_a_folder_needs_more_open_files_than_a_shell_gives(start: Start, images: list[bytes]) -> None:
+    """Each image of a large upload is a temporary file; the server raises its limit as far as it may."""
+    with start() as stack:
+        stack.stop("web")
+        stack.prefix = ("prlimit", f"--nofile={len(images)}:4096")
+        stack.start("web")
+        stack.wait_ready()
+        limits = Path(f"/proc/{children(stack.processes['web'].pid)[0]}/limits").read_text()
+        assert re.search(r"Max open files +4096 +4096", limits)
+        files = [("files", (f"{number}.png", content, "image/png")) for number, content in enumerate(images)]
+        answer = requests.post(
+            f"{stack.url}/api/v1/cases/{stack.case}/slides", files=files, headers=stack.headers, timeout=120
+        )
+        assert answer.status_code == 201, answer.text
+        assert not answer.json()["errors"] and len(stack.states()) == len(images)
 
 
 def restart_workers(stack: Stack) -> None:
