@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import base64
 import logging
+from collections.abc import Mapping
 from smtplib import SMTPException
 from typing import TYPE_CHECKING, Any
 
 from allauth.account.adapter import DefaultAccountAdapter
+from allauth.account.utils import filter_users_by_email
 from allauth.mfa.adapter import DefaultMFAAdapter
+from allauth.mfa.utils import is_mfa_enabled
 from cryptography.fernet import Fernet, MultiFernet
 from django.conf import settings
 from django.contrib.auth import get_user_model
@@ -17,7 +20,7 @@ from django.contrib.auth.models import Group, Permission
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import transaction
 from django.db.models import Q, QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.utils.crypto import salted_hmac
 
 if TYPE_CHECKING:
@@ -42,6 +45,21 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
             # By its kind alone: its words quote the address.
             log.error("The owner of an account could not be told of a change (%s).", type(error).__name__)
 
+    def _get_login_attempts_cache_key(self, request: HttpRequest, **credentials: Any) -> str:
+        """By the account, else by what was typed; not also by the host, as which callers name what they like."""
+        user = meant(credentials)
+        typed = credentials.get("email") or credentials.get("username") or ""
+        return f"account:{user.pk}" if user else f"typed:{typed.lower()}"
+
+    def pre_login(self, request: HttpRequest, user: Any, **kwargs: Any) -> HttpResponse | None:
+        from . import audit, trail  # need the models, which need this module
+
+        answer: HttpResponse | None = super().pre_login(request, user, **kwargs)
+        if answer is None and is_mfa_enabled(user):
+            # Whether the code follows or not: who has the password should not go unseen.
+            audit.record(trail.Event.Kind.ASKED, actor=user)
+        return answer
+
     def _delete_login_attempts_cached_email(self, request: HttpRequest, **credentials: Any) -> None:
         """A reset forgives the account's wrong passwords no more than the address's: with an account of one's own one
         could begin to count anew whenever one likes. They are forgotten in five minutes."""
@@ -59,10 +77,26 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
             super().set_password(user, password)
 
 
+def meant(credentials: Mapping[str, Any]) -> User | None:
+    """Whose account somebody tries to get into, by the e-mail address or the user name that they typed."""
+    user = None
+    if email := credentials.get("email"):
+        user = next(iter(filter_users_by_email(email, prefer_verified=True)), None)
+    if user is None and (name := credentials.get("username")):
+        user = get_user_model().objects.filter(username__iexact=name).first()
+    return user
+
+
 def is_as_read(user: User) -> bool:
     """Whether the account is active and has the password and the standing that it had when ``user`` was read."""
     same = {name: getattr(user, name) for name in ("password", "is_superuser", "is_staff")}
     return get_user_model().objects.filter(pk=user.pk, is_active=True, **same).exists()
+
+
+def is_session_open(request: HttpRequest) -> bool:
+    """Whether the session that was found when the request began is still there."""
+    key = request.session.session_key
+    return key is not None and request.session.exists(key)
 
 
 def hold(user: User) -> User:

@@ -164,6 +164,11 @@ def erase_words(case: uuid.UUID) -> None:
     Event.objects.filter(case=case).update(detail="", salt="")
 
 
+def erase_name(case: uuid.UUID, name: str) -> None:
+    """Forget what an image of the case was called that is gone; that it was added stays."""
+    Event.objects.filter(case=case, kind=Event.Kind.ADDED, detail=name[:200]).update(detail="", salt="")
+
+
 #: Of what the administration's own log may keep the names, which go with what they name. The words of all else
 #: (addresses, tags, sessions with browser and network address) nobody would find again.
 NAMED = {"case", "slide", "user", "group", "modelversion"}

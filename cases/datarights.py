@@ -28,6 +28,7 @@ from inference.models import Analysis
 
 from . import audit, export, services, tokens, uploads
 from .models import Case, Event, Report, Review, Slide, Submission, User
+from .space import require_space
 
 log = logging.getLogger(__name__)
 
@@ -95,6 +96,8 @@ def write_export(user: User, out: IO[bytes]) -> None:
         for slide in Slide.objects.filter(case__owner=user):
             if not slide.file.storage.exists(str(slide.file.name)):
                 continue
+            # Others write at the same time.
+            require_space(slide.file.size)
             with slide.file.open() as source, archive.open(f"images/{slide.pk}.png", "w") as copy:
                 shutil.copyfileobj(source, copy)
 

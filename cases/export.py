@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -23,7 +24,7 @@ COLUMNS = [
     "overlap", "model", "model_sha256", "calibrated", "cut_low", "cut_high", "runtime", "finished", "warnings",
 ]  # fmt: skip
 #: A spreadsheet takes a cell that begins so for a formula.
-FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+FORMULA = "=+-@\t\r\n＝＋－＠"
 
 
 def analysis_data(analysis: Analysis | None) -> dict[str, Any] | None:
@@ -120,8 +121,9 @@ def checksum(data: Any) -> str:
 
 
 def safe_cell(value: Any) -> Any:
-    if isinstance(value, str) and value.startswith(FORMULA):
-        return "'" + value
+    if isinstance(value, str):
+        # Where a spreadsheet takes semicolons or tabs for the ends of cells, what follows begins one.
+        return re.sub(rf"(^|[;\t]\s*)([{re.escape(FORMULA)}])", r"\1'\2", value)
     return "" if value is None else value
 
 

@@ -35,7 +35,8 @@ class TimeZoneMiddleware:
 
 class StillSignedInMiddleware:
     """Looks again who somebody is once their form has arrived: it may have been sent slowly, and the account been
-    deactivated or got another password meanwhile. Stands behind the one that reads the form for its CSRF token."""
+    deactivated, got another password, or this session been ended meanwhile. Stands behind the one that reads the
+    form for its CSRF token."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
@@ -44,7 +45,9 @@ class StillSignedInMiddleware:
         return self.get_response(request)
 
     def process_view(self, request: HttpRequest, *args: Any) -> None:
-        if request.method == "POST" and isinstance(request.user, User) and not accounts.is_as_read(request.user):
+        if request.method != "POST" or not isinstance(request.user, User):
+            return
+        if not accounts.is_as_read(request.user) or not accounts.is_session_open(request):
             logout(request)
             raise PermissionDenied
 

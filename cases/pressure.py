@@ -23,10 +23,11 @@ class Busy(Exception):
         self.retry_after = min(max(SECONDS_EACH * too_many, SOONEST), LATEST)
 
 
-def require_room(owner: User, wanted: int) -> None:
+def require_room(owner: User, wanted: int, besides: int = 0) -> None:
     """Raise :class:`Busy` where so many more analyses are too many, for this person or for all.
 
-    A person who has nothing open is let in up to the limit of all, however large the upload is.
+    A person who has nothing open, besides so many of the same upload, is let in up to the limit of all, however
+    large the upload is.
     """
     if wanted <= 0:
         return
@@ -38,7 +39,7 @@ def require_room(owner: User, wanted: int) -> None:
             everybody + wanted - settings.QUEUE_MAX,
         )
     own = waiting.filter(slide__case__owner=owner).count()
-    if own and own + wanted > settings.USER_OPEN_MAX:
+    if own > besides and own + wanted > settings.USER_OPEN_MAX:
         raise Busy(
             f"{own} of your images are still waiting; at most {settings.USER_OPEN_MAX} may at a time. "
             "Try again when some are done.",

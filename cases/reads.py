@@ -9,22 +9,21 @@ from typing import Any
 
 from allauth.account import signals as account
 from allauth.account.models import EmailAddress
-from allauth.account.utils import filter_users_by_email
 from allauth.core.internal.httpkit import get_client_ip
 from allauth.mfa import signals as mfa
 from django.contrib import messages
 from django.contrib.admin.models import LogEntry
-from django.contrib.auth import get_user_model
 from django.contrib.auth import signals as auth
 from django.db.models.signals import post_delete, post_save, pre_save
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
+from django.template.response import TemplateResponse
 from django.urls import ResolverMatch
 from django.utils import timezone
 
 from inference.models import Analysis
 
-from . import audit
+from . import accounts, audit
 from .models import ApiToken, Case, Event, Report, Review, Slide, User
 
 #: Addresses whose GET is a read of somebody's data, by name: what their ``pk`` is, and what was read.
@@ -108,7 +107,9 @@ def _note(request: HttpRequest, answer: HttpResponseBase) -> None:
     if match.view_name in LISTS and (shown_list := (getattr(answer, "context_data", None) or {}).get("cl")):
         cases = {LISTS[match.view_name](row) for row in shown_list.result_list}
         note_list(request.user, cases, "List, in the administration")
-    if request.method == "POST" and answer.status_code < 400 and (did := _did(request, match)):
+    # What the administration answers with a page has only been asked about.
+    is_done = answer.status_code < 400 and not isinstance(answer, TemplateResponse)
+    if request.method == "POST" and is_done and (did := _did(request, match)):
         audit.record(did[0], actor=request.user, detail=did[1])
 
 
@@ -117,10 +118,24 @@ def _did(request: HttpRequest, match: ResolverMatch) -> tuple[Event.Kind, str] |
     name = match.view_name
     if name == "usersessions_list":
         return Event.Kind.ACCOUNT, "Other sessions ended"
-    if name.startswith("admin:") and name.endswith("_changelist") and (action := request.POST.get("action")):
+    if name.startswith("admin:") and name.endswith("_changelist"):
+        if (action := _action(request)) not in match.func.model_admin.get_actions(request):  # type: ignore[attr-defined]
+            return None
         table, chosen = name[len("admin:") : -len("_changelist")], request.POST.getlist("_selected_action")
-        return Event.Kind.ADMIN, f"Action {action[:60]}: {len(chosen)} of {table}"
+        count = "all" if request.POST.get("select_across") == "1" else str(len(chosen))
+        return Event.Kind.ADMIN, f"Action {action}: {count} of {table}"
     return None
+
+
+def _action(request: HttpRequest) -> str:
+    """The action of a list that was asked for, chosen among its two forms as Django does it."""
+    sent = request.POST.getlist("action") or [""]
+    try:
+        return sent[int(request.POST.get("index", 0))]
+    except ValueError:
+        return sent[0]
+    except IndexError:
+        return sent[-1]
 
 
 def _note_read(user: User, match: ResolverMatch) -> None:
@@ -202,13 +217,7 @@ def _on_signed_out(sender: Any, request: HttpRequest, user: User | None, **kwarg
 
 def _on_refused(sender: Any, credentials: dict[str, Any], **kwargs: Any) -> None:
     # What was typed is not kept: it may be a password in the wrong field.
-    people = get_user_model().objects
-    user = None
-    if email := credentials.get("email"):
-        user = next(iter(filter_users_by_email(email, prefer_verified=True)), None)
-    if user is None and (name := credentials.get("username")):
-        user = people.filter(username__iexact=name).first()
-    audit.record(Event.Kind.REFUSED, actor=user)
+    audit.record(Event.Kind.REFUSED, actor=accounts.meant(credentials))
 
 
 def _on_wrong_code(sender: Any, user: User, **kwargs: Any) -> None:

@@ -7,14 +7,12 @@ that, and an address where the number can be compared.
 from __future__ import annotations
 
 import base64
-import threading
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from django.conf import settings
 from django.contrib.staticfiles import finders
 from django.db import transaction
 from django.shortcuts import get_object_or_404
@@ -28,13 +26,13 @@ from inference.models import ModelVersion, PatchTable, Verdict
 from . import export, modelcard, services, wording
 from .models import Case, Event, Report, Slide, User
 from .pressure import Busy
+from .turns import Kind, Turn
 
 PAPERS = {"a4": "A4", "letter": "letter"}
 #: Share of the map's colour in the picture with the map.
 OPACITY = 0.45
-#: Drawing takes seconds of a processor, so it may keep a quarter of the threads busy; others wait so many seconds.
+#: Seconds that a report waits for its turn.
 PATIENCE = 5.0
-_turns = threading.BoundedSemaphore(max(1, settings.WEB_THREADS // 4))
 
 
 #: What a number covers: 1 without the names that people give themselves, and without whether they read blind.
@@ -68,12 +66,10 @@ def make(case: Case, author: User, verify_address: str, paper: str = "a4") -> tu
     ``verify_address`` is the site's own address, without a slash at its end; ``paper`` a key of
     :data:`PAPERS`. Raises :class:`cases.pressure.Busy` where too many are being drawn.
     """
-    if not _turns.acquire(timeout=PATIENCE):
-        raise Busy("Other reports are being drawn. Try again in a moment.", 1)
-    try:
+    with Turn(author, Kind.REPORT, PATIENCE) as turn:
+        if not turn.taken:
+            raise Busy("Other reports are being drawn. Try again in a moment.", 1)
         return _make(case, author, verify_address, paper)
-    finally:
-        _turns.release()
 
 
 def _make(case: Case, author: User, verify_address: str, paper: str) -> tuple[Report, bytes]:

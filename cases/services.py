@@ -25,7 +25,8 @@ from inference.registry import active_model
 
 from . import accounts, audit, uploads
 from .models import Case, Event, Review, Slide, Tag, User
-from .pressure import require_room
+from .pressure import Busy, require_room
+from .turns import Kind, Turn
 
 
 def record(
@@ -50,8 +51,14 @@ def add_slides(case: Case, files: Iterable[UploadedFile]) -> tuple[list[Slide], 
 
     Raises :class:`inference.registry.NoModel` or :class:`cases.pressure.Busy` before anything is stored.
     """
+    with Turn(case.owner, Kind.UPLOAD) as turn:
+        if not turn.taken:
+            raise Busy("Other images of yours are being read. Send these again in a moment.", 1)
+        return _add_slides(case, list(files))
+
+
+def _add_slides(case: Case, files: Sequence[UploadedFile]) -> tuple[list[Slide], list[uploads.Rejected]]:
     active_model()
-    files = list(files)
     require_room(case.owner, len(files))
 
     def keep(slide: Slide) -> None:
@@ -133,8 +140,10 @@ def remove_slide(slide: Slide, actor: User | None) -> None:
     with transaction.atomic():
         wait_for_workers([slide.pk])
         slide.delete()
-        record(case, Event.Kind.REMOVED, actor, slide.original_name)
+        # Not by its name, which may be why it goes.
+        record(case, Event.Kind.REMOVED, actor, f"SHA-256 {slide.sha256[:12]}", pk)
         audit.erase_log_entries([pk])
+        audit.erase_name(case.pk, slide.original_name)
         refresh(case)
         transaction.on_commit(lambda: uploads.delete_files(slide))
 

@@ -1,4 +1,4 @@
-"""Server-sent events: how they are written, and an answer that keeps a thread only while it holds a slot."""
+"""Server-sent events: how they are written, and an answer that keeps a thread only while it has a turn."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from django.http import StreamingHttpResponse
 
-from .api.waiting import Slot
+from .turns import Turn
 
 #: Something is written at least this often, so that proxies keep the line and a client that has gone is noticed.
 BEAT = 5.0
@@ -21,13 +21,13 @@ def encode(event: Any) -> bytes:
 
 
 class Stream:
-    """Events, as an iterator that holds a slot until they end, fail or are closed.
+    """Events, as an iterator that holds a turn until they end, fail or are closed.
 
     No generator itself, because one that was never started does not run its ``finally`` when the client goes at once.
     """
 
-    def __init__(self, slot: Slot, events: Generator[bytes, None, None]) -> None:
-        self._slot = slot
+    def __init__(self, turn: Turn, events: Generator[bytes, None, None]) -> None:
+        self._turn = turn
         self._events = events
 
     def __iter__(self) -> Stream:
@@ -42,7 +42,7 @@ class Stream:
 
     def close(self) -> None:
         self._events.close()
-        self._slot.release()
+        self._turn.release()
 
 
 def response(stream: Stream) -> StreamingHttpResponse:

@@ -77,6 +77,7 @@ class Event(models.Model):
         DELETED = "deleted", "Case deleted"
         SIGNED_IN = "signed_in", "Signed in"
         REFUSED = "refused", "Sign-in refused"
+        ASKED = "asked", "Password right, one-time code asked"
         SIGNED_OUT = "signed_out", "Signed out"
         ACCOUNT = "account", "Account changed"
         ADMIN = "admin", "Changed in the administration"

@@ -27,7 +27,7 @@ from inference.engine.image import ImageError
 from . import decoding, previews
 from .files import Made
 from .models import Case, Slide, random_name, random_thumbnail_name
-from .pressure import Busy
+from .pressure import Busy, require_room
 from .space import require_space
 
 log = logging.getLogger(__name__)
@@ -171,12 +171,19 @@ def store_all(
     case: Case, uploads: Iterable[UploadedFile], keep: Callable[[Slide], None]
 ) -> tuple[list[Slide], list[Rejected]]:
     """Keep what can be read and say of the rest why not."""
-    slides, rejected = [], []
+    slides: list[Slide] = []
+    rejected: list[Rejected] = []
     for upload in uploads:
         try:
+            # Others of theirs may have come meanwhile, each with room when it began.
+            require_room(case.owner, 1, besides=len(slides))
             slides.append(store(case, upload, keep))
         except ImageError as error:
             rejected.append(Rejected(clean_name(upload.name), error.code, str(error)))
+        except Busy as error:
+            if not slides:
+                raise
+            rejected.append(Rejected(clean_name(upload.name), "busy", f"was not taken: {error}"))
         except decoding.Occupied as error:
             if not slides:
                 raise Busy("Other images are being read. Send yours again in a moment.", 1) from error

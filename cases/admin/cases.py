@@ -8,7 +8,7 @@ from django.contrib import admin, messages
 from django.db.models import Count, OuterRef, Q, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import render
+from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
@@ -226,7 +226,7 @@ class CaseAdmin(Erasing):
                 "reviewers": reviewers(),
                 "media": self.media,
             }
-            return render(request, "admin/assign_reviewer.html", context)
+            return TemplateResponse(request, "admin/assign_reviewer.html", context)
         reviewer = reviewers().filter(pk=chosen if chosen.isdecimal() else None).first()
         for case in queryset:
             services.assign(case, reviewer, request.user)  # type: ignore[arg-type]

@@ -25,8 +25,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from cases import tokens
-from cases.models import User
+from cases import audit, tokens
+from cases.models import Event, User
 from cases.tokens import ApiToken
 
 from .authentication import person
@@ -137,6 +137,7 @@ def _authenticate(request: HttpRequest, login: str, password: str) -> User:
     if not isinstance(user, User) or not user.is_active:
         raise _refused("sign_in_failed", "User name or password are not right.")
     if settings.ACCOUNT_EMAIL_VERIFICATION == "mandatory" and not has_verified_email(user):
+        audit.record(Event.Kind.REFUSED, actor=user, detail="E-mail address not verified")
         raise _refused("sign_in_failed", "The e-mail address was not verified yet.")
     return user
 
@@ -146,6 +147,7 @@ def _second_factor(user: User, code: str) -> None:
     if not is_mfa_enabled(user, factors):
         return
     if not code:
+        audit.record(Event.Kind.ASKED, actor=user)
         raise _refused("code_required", "This account has two factors; send the one-time code as “code”.")
     form = BaseAuthenticateForm({"code": code}, user=user)
     if not form.is_valid():

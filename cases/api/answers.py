@@ -11,12 +11,13 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from cases.models import Case
+from cases.turns import Kind, Turn
 from inference.models import Analysis, State
 
 from . import results
 from .authentication import person
 from .submit import Submitted
-from .waiting import Slot, seconds_to_wait, wait
+from .waiting import seconds_to_wait, wait
 
 
 def result_url(request: Request, submitted: Submitted, is_folder: bool) -> str:
@@ -52,8 +53,8 @@ def waited(request: Request, submitted: Submitted, is_folder: bool) -> Response:
     """The result once it is there, or 202 where the caller does not want to wait, or not so long, or too
     many others wait already."""
     ids = [analysis.pk for analysis in submitted.analyses]
-    with Slot(person(request)) as slot:
-        seconds = seconds_to_wait(request.headers.get("Prefer", "")) if slot.taken else 0.0
+    with Turn(person(request), Kind.WAIT) as turn:
+        seconds = seconds_to_wait(request.headers.get("Prefer", "")) if turn.taken else 0.0
         finished = wait(ids, seconds)
     if not finished:
         return pending(request, _reloaded(submitted), is_folder)

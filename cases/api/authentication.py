@@ -13,7 +13,7 @@ from rest_framework.permissions import SAFE_METHODS, IsAuthenticated
 from rest_framework.request import Request
 
 from cases import tokens
-from cases.accounts import is_as_read
+from cases.accounts import is_as_read, is_session_open
 from cases.models import User
 
 
@@ -38,10 +38,11 @@ class TokenAuthentication(KnoxTokenAuthentication):
 def look_again(request: Request) -> None:
     """For when the whole of a call has arrived: a body may be sent slowly, and token, password, rights or account be
     gone meanwhile. Raises AuthenticationFailed."""
-    is_gone = (
-        isinstance(request.auth, tokens.ApiToken) and not tokens.ApiToken.objects.filter(pk=request.auth.pk).exists()
-    )
-    if is_gone or not is_as_read(person(request)):
+    if isinstance(request.auth, tokens.ApiToken):
+        is_there = tokens.ApiToken.objects.filter(pk=request.auth.pk).exists()
+    else:
+        is_there = is_session_open(request._request)
+    if not is_there or not is_as_read(person(request)):
         raise AuthenticationFailed("The token is not valid.", "token_invalid")
 
 

@@ -14,6 +14,7 @@ from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from cases import sse
+from cases.turns import Kind, Turn
 from inference.models import Analysis, State
 
 from . import answers, errors, results, streams
@@ -22,7 +23,6 @@ from .serializers import FolderIn, FolderOut, OptionsIn, PendingOut, SingleIn, S
 from .submit import Options, Submitted, submit
 from .throttles import Anonymous, Predictions
 from .throttles import User as UserThrottle
-from .waiting import Slot
 
 KEY = OpenApiParameter(
     "Idempotency-Key",
@@ -138,8 +138,8 @@ class SingleStream(Upload):
     )
     def post(self, request: Request) -> HttpResponseBase:
         submitted = self.submit(request)
-        slot = Slot(person(request))
-        if not slot.taken:
+        turn = Turn(person(request), Kind.WAIT)
+        if not turn.taken:
             return answers.pending(request, submitted, is_folder=False)
         pk = submitted.analyses[0].pk
         body = answers.pending_body(request, submitted, is_folder=False)
@@ -150,7 +150,7 @@ class SingleStream(Upload):
             _progress,
             lambda analysis: _end(request, analysis, submitted.cached),
         )
-        answer = sse.response(sse.Stream(slot, events))
+        answer = sse.response(sse.Stream(turn, events))
         if submitted.replayed:
             answer["Idempotent-Replayed"] = "true"
         return answer

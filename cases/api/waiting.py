@@ -1,61 +1,19 @@
-"""Waiting for a worker without taking the server's threads hostage."""
+"""Waiting for a worker, for as long as the caller and the server wish."""
 
 from __future__ import annotations
 
 import re
-import threading
 import time
 import uuid
-from collections import Counter
 from collections.abc import Sequence
 
 from django.conf import settings
 
-from cases.models import User
 from inference.models import Analysis, State
 
 OPEN = (State.QUEUED, State.RUNNING)
 #: Seconds between two looks at the rows: none before a single field can be done, then quick, then calmer.
 HEAD_START, FIRST_PAUSE, LONGEST_PAUSE, GROWTH = 0.08, 0.01, 0.25, 1.1
-
-
-#: Half of this process's threads may wait or stream, the others stay free for everything else; of that half one part
-#: in so many stays for those who hold none.
-OTHERS = 4
-
-_lock = threading.Lock()
-#: How many slots each person holds, by primary key.
-_held: Counter[int] = Counter()
-
-
-class Slot:
-    """Permission to keep a thread waiting. ``taken`` is false where none is left; then nobody may wait.
-
-    Of what one person may take a part stays for others.
-    """
-
-    def __init__(self, user: User) -> None:
-        self._user = user.pk
-        with _lock:
-            most = max(1, settings.WEB_THREADS // 2)
-            own = most - most // OTHERS
-            self.taken = _held.total() < most and _held[self._user] < own
-            _held[self._user] += self.taken
-
-    def release(self) -> None:
-        """Give it back; any number of times."""
-        if self.taken:
-            self.taken = False
-            with _lock:
-                _held[self._user] -= 1
-                if not _held[self._user]:
-                    del _held[self._user]
-
-    def __enter__(self) -> Slot:
-        return self
-
-    def __exit__(self, *args: object) -> None:
-        self.release()
 
 
 def pauses() -> list[float]:

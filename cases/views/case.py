@@ -17,11 +17,11 @@ from django.urls import reverse
 from django.views.decorators.http import require_GET, require_POST
 
 from cases import export, services, sse, streams, synthetic, wording
-from cases.api.waiting import Slot
 from cases.forms import EditCaseForm, ImagesForm, NewCaseForm, ReviewForm
 from cases.models import Case, Event, Magnification, Slide
 from cases.pressure import Busy, require_room
 from cases.progress import case_progress
+from cases.turns import Kind, Turn
 from inference.models import State, Verdict
 from inference.registry import NoModel
 
@@ -165,10 +165,10 @@ def progress(request: SignedInRequest, pk: uuid.UUID) -> JsonResponse:
 def progress_stream(request: SignedInRequest, pk: uuid.UUID) -> HttpResponseBase:
     """The same as it changes; 204 where too many streams are open, and the page polls instead."""
     found = get_case(request.user, pk)
-    slot = Slot(request.user)
-    if not slot.taken:
+    turn = Turn(request.user, Kind.WAIT)
+    if not turn.taken:
         return HttpResponse(status=204)
-    return sse.response(sse.Stream(slot, streams.follow(found.pk)))
+    return sse.response(sse.Stream(turn, streams.follow(found.pk)))
 
 
 @login_required

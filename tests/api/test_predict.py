@@ -204,39 +204,39 @@ def test_when_the_wait_is_over_the_answer_is_202(api: Api, queued: Callable[[], 
 
 
 def test_at_most_half_the_threads_wait(api: Api, alice: User, queued: Callable[[], int], settings: Any) -> None:
-    from cases.api.waiting import Slot
+    from cases.turns import Kind, Turn
 
     settings.WEB_THREADS = 4
-    with Slot(alice) as first, Slot(alice) as second, Slot(alice) as third:
+    with Turn(alice, Kind.WAIT) as first, Turn(alice, Kind.WAIT) as second, Turn(alice, Kind.WAIT) as third:
         assert (first.taken, second.taken, third.taken) == (True, True, False)
         assert single(api).status_code == 202
         response = api.post("/predict/single/stream", {"file": file(seed=1)})
         assert (response.status_code, response["Content-Type"]) == (202, "application/json")
-    with Slot(alice) as again:
+    with Turn(alice, Kind.WAIT) as again:
         assert again.taken
 
 
 def test_nobody_takes_all_the_waiting_places(alice: User, charlie: User, settings: Any) -> None:
-    from cases.api.waiting import Slot
+    from cases.turns import Kind, Turn
 
     settings.WEB_THREADS = 16
     with ExitStack() as held:
-        assert [held.enter_context(Slot(alice)).taken for _ in range(8)] == [True] * 6 + [False] * 2
-        assert [held.enter_context(Slot(charlie)).taken for _ in range(3)] == [True] * 2 + [False]
-    with Slot(alice) as again:
+        assert [held.enter_context(Turn(alice, Kind.WAIT)).taken for _ in range(8)] == [True] * 6 + [False] * 2
+        assert [held.enter_context(Turn(charlie, Kind.WAIT)).taken for _ in range(3)] == [True] * 2 + [False]
+    with Turn(alice, Kind.WAIT) as again:
         assert again.taken
 
 
 def test_a_stream_that_is_never_read_gives_its_slot_back(
     api: Api, alice: User, queued: Callable[[], int], settings: Any
 ) -> None:
-    from cases.api.waiting import Slot
+    from cases.turns import Kind, Turn
 
     settings.WEB_THREADS = 2
     response = api.post("/predict/single/stream", {"file": file()})
-    assert not Slot(alice).taken
+    assert not Turn(alice, Kind.WAIT).taken
     response.close()
-    with Slot(alice) as slot:
+    with Turn(alice, Kind.WAIT) as slot:
         assert slot.taken
 
 

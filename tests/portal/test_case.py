@@ -147,10 +147,10 @@ def test_the_stream_ends_with_the_last_result(client: Client, case: Case, done: 
 def test_streams_take_half_the_threads_at_most(
     client: Client, case: Case, alice: User, done: object, settings: object
 ) -> None:
-    from cases.api.waiting import Slot
+    from cases.turns import Kind, Turn
 
     settings.WEB_THREADS = 2  # type: ignore[attr-defined]
-    with Slot(alice):
+    with Turn(alice, Kind.WAIT):
         assert client.get(reverse("cases:progress_stream", args=[case.pk])).status_code == 204
     answer = client.get(reverse("cases:progress_stream", args=[case.pk]))
     assert answer.status_code == 200

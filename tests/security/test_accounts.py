@@ -21,9 +21,9 @@ from django.test import Client
 from django.test.client import BOUNDARY, MULTIPART_CONTENT, FakePayload, encode_multipart
 from django.urls import reverse
 
-from cases import datarights, services, tokens
+from cases import audit, datarights, services, tokens
 from cases.accounts import REVIEWERS, AccountAdapter
-from cases.models import Case, Event, Review, Tag, User
+from cases.models import Case, Event, Review, Slide, Tag, User
 from tests.factories import PASSWORD, UserFactory, upload
 
 As = Callable[[User], Client]
@@ -267,6 +267,45 @@ def test_actions_of_the_administration_are_noted_whoever_wrote_them(alice: User,
     assert "Action make_verified: 1 of account_emailaddress" in events(Kind.ADMIN)
 
 
+@pytest.mark.parametrize(
+    ("sent", "noted"),
+    [
+        ({"action": "praise the owner, confirmed"}, []),
+        ({"action": "delete_selected"}, []),
+        ({"action": "delete_selected", "post": "yes"}, ["1 of cases_tag"]),
+        ({"action": ["delete_selected", "x"], "index": "0", "post": "yes"}, ["1 of cases_tag"]),
+        ({"action": "delete_selected", "post": "yes", "select_across": "1"}, ["all of cases_tag"]),
+    ],
+)
+def test_what_was_only_asked_about_is_not_noted_as_done(
+    sent: dict[str, Any], noted: list[str], alice: User, root: User, as_user: As
+) -> None:
+    tag = Tag.objects.create(owner=alice, name="urgent")
+    as_user(root).post(reverse("admin:cases_tag_changelist"), sent | {"_selected_action": [tag.pk]})
+    actions = [line for line in events(Kind.ADMIN) if line.startswith("Action")]
+    assert actions == [f"Action delete_selected: {count}" for count in noted]
+    assert Tag.objects.exists() != bool(noted)
+
+
+def test_a_right_password_that_stops_at_the_second_factor_is_noted(alice: User) -> None:
+    TOTP.activate(alice, generate_totp_secret())
+    Client().post("/accounts/login/", {"login": "alice", "password": PASSWORD})
+    given = {"username": "alice", "password": PASSWORD, "name": "script"}
+    assert Client().post(reverse("api:sign-in"), given, content_type="application/json").status_code == 401
+    assert Event.objects.filter(kind=Kind.ASKED, actor__user=alice).count() == 2
+    assert not Event.objects.filter(kind=Kind.SIGNED_IN).exists()
+
+
+def test_an_image_that_goes_takes_its_name_along(case: Case, slide: Slide, alice: User) -> None:
+    slide.original_name = "Smith 1951.png"
+    slide.save()
+    audit.record(Kind.ADDED, case, alice, slide.original_name)
+    services.remove_slide(slide, alice)
+    assert not [event for event in Event.objects.all() if "Smith" in event.detail]
+    audit.seal()
+    assert audit.verify() == []
+
+
 def test_many_deletions_at_once_are_noted_one_by_one(alice: User, root: User, as_user: As) -> None:
     tags = [Tag.objects.create(owner=alice, name=name) for name in ("mrs smith 1951", "urgent")]
     chosen = {"action": "delete_selected", "post": "yes", "_selected_action": [tag.pk for tag in tags]}
@@ -386,6 +425,23 @@ def test_a_call_that_was_sent_slowly_changes_nothing(
     assert answer.status_code in (401, 403)
     assert Case.objects.get(pk=case.pk).title == case.title
     assert not case.slides.exists()
+
+
+@pytest.mark.parametrize("call", ["form", "api"])
+def test_what_a_session_that_was_ended_meanwhile_sends_changes_nothing(
+    call: str, case: Case, in_browser: Client, settings: Any
+) -> None:
+    in_browser.handler.enforce_csrf_checks = True  # which reads the form first
+    in_browser.get(reverse("cases:case", args=[case.pk]))
+    token = in_browser.cookies[settings.CSRF_COOKIE_NAME].value
+    if call == "form":
+        name, kind = "cases:review", "application/x-www-form-urlencoded"
+        sent = f"reading=benign&csrfmiddlewaretoken={token}".encode()
+    else:
+        name, kind, sent = "api:case-reviews", "application/json", b'{"reading": "benign"}'
+    late = {"wsgi.input": Slow(sent, Session.objects.all().delete), "HTTP_X_CSRFTOKEN": token}
+    in_browser.generic("POST", reverse(name, args=[case.pk]), sent, kind, **late)  # type: ignore[arg-type]
+    assert not Review.objects.exists()
 
 
 def test_a_password_set_by_others_at_that_moment_holds(

@@ -10,6 +10,7 @@ import tarfile
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from django.utils import timezone
 from cases import audit, backups, datarights, decoding, export, report, services, tokens, uploads
 from cases.models import Case, Event, Identity, Review, Slide, User
 from cases.pressure import Busy
+from cases.turns import Kind, Turn
 from inference.models import Analysis, ModelVersion, State
 from tests.factories import PASSWORD, CaseFactory, UserFactory, upload
 
@@ -261,6 +263,15 @@ def test_so_is_one_of_a_program(alice: User, case: Case, model: ModelVersion, se
     assert (answer.status_code, answer.json()["code"]) == (503, "storage_failed")
 
 
+def test_an_export_of_ones_data_asks_for_room_file_by_file(
+    alice: User, slide: Slide, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    monkeypatch.setattr(datarights, "require_space", asked.append)
+    datarights.write_export(alice, io.BytesIO())
+    assert asked == [slide.file.size]
+
+
 def test_an_export_of_ones_data_leaves_the_reserve_alone(as_user: As, alice: User, slide: Slide, settings: Any) -> None:
     settings.DISK_RESERVE = 2**62
     client = as_user(alice)
@@ -308,16 +319,46 @@ def test_who_sends_images_that_hang_the_decoder_leaves_one_to_others(
 
 
 def test_reports_take_a_quarter_of_the_threads_at_most(
-    as_user: As, alice: User, case: Case, monkeypatch: pytest.MonkeyPatch
+    as_user: As, alice: User, charlie: User, case: Case, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(report, "_turns", threading.BoundedSemaphore(1))
+    settings.WEB_THREADS = 4
     monkeypatch.setattr(report, "PATIENCE", 0.05)
     client = as_user(alice)
-    with report._turns:
+    with Turn(charlie, Kind.REPORT):
         for name in ("cases:report", "api:case-report"):
             answer = client.get(reverse(name, args=[case.pk]))
             assert answer.status_code == 429 and answer["Retry-After"], name
     assert client.get(reverse("cases:report", args=[case.pk])).status_code == 200
+
+
+def test_one_person_may_not_hold_all_threads(
+    alice: User, charlie: User, case: Case, media: Path, settings: Any
+) -> None:
+    settings.WEB_THREADS = 16
+    with ExitStack() as held:
+        kinds = [Kind.WAIT] * 7 + [Kind.REPORT] * 3 + [Kind.UPLOAD] * 5
+        taken = [held.enter_context(Turn(alice, kind)).taken for kind in kinds]
+        assert taken == [True] * 6 + [False] + [True] * 2 + [False] + [True] * 4 + [False]
+        with pytest.raises(Busy):
+            services.add_slides(case, [upload()])
+        assert services.add_slides(CaseFactory(owner=charlie), [upload()])[0]
+    assert services.add_slides(case, [upload()])[0]
+
+
+def test_two_uploads_at_once_keep_the_limit(
+    case: Case, media: Path, model: ModelVersion, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.USER_OPEN_MAX = 3
+    store = uploads.store
+
+    def meanwhile(*args: Any) -> Any:
+        monkeypatch.setattr(uploads, "store", store)
+        services.add_slides(CaseFactory(owner=case.owner), [upload("a.png"), upload("b.png")])
+        return store(*args)
+
+    monkeypatch.setattr(uploads, "store", meanwhile)
+    slides, rejected = services.add_slides(case, [upload("1.png"), upload("2.png")])
+    assert (len(slides), [problem.code for problem in rejected]) == (1, ["busy"])
 
 
 # Input that breaks
@@ -384,6 +425,13 @@ def test_no_cell_of_an_export_is_a_formula(start: str, alice: User) -> None:
     csv.writer(out).writerows(export.rows(export.with_everything(Case.objects.filter(pk=case.pk))))
     (line,) = list(csv.reader(io.StringIO(out.getvalue(), newline="")))
     assert line[1].startswith("'") and line[2].startswith("'")
+
+
+def test_neither_is_what_follows_a_semicolon() -> None:
+    assert export.safe_cell("a;=1+1;b") == "a;'=1+1;b"
+    assert export.safe_cell("x; @SUM(A1)\t+2") == "x; '@SUM(A1)\t'+2"
+    assert export.safe_cell("5 µm; grade 2-3") == "5 µm; grade 2-3"
+    assert export.safe_cell(-0.5) == -0.5
 
 
 def test_a_line_of_the_log_can_not_be_forged(client: Client, db: None, caplog: pytest.LogCaptureFixture) -> None:

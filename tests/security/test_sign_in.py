@@ -38,6 +38,16 @@ def test_five_wrong_passwords_lock_the_account_for_a_while(client: Client, alice
     assert b"Too many" in answer.content
 
 
+def test_the_lock_is_the_accounts_however_it_is_asked_for(client: Client, alice: User, settings: Any) -> None:
+    settings.ALLOWED_HOSTS = ["hospital.example"]
+    ways = [("alice", "hospital.example:1"), ("ALICE", "Hospital.Example:2"), ("alice@example.org", "hospital.example")]
+    for n in range(6):
+        login, host = ways[n % 3]
+        sign_in(client, f"wrong {n}", login, REMOTE_ADDR=f"192.0.2.{n}", headers={"Host": host})
+    answer = sign_in(client, REMOTE_ADDR="192.0.2.9", headers={"Host": "hospital.example:3"})
+    assert b"Too many" in answer.content
+
+
 def test_one_address_may_not_try_many_accounts(client: Client, db: None) -> None:
     people = [UserFactory() for _ in range(11)]
     for user in people[:10]:
