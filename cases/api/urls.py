@@ -24,6 +24,7 @@ resources = (
         path("models", analyses.Models.as_view(), name="models"),
         path("models/<uuid:pk>", analyses.ModelDetail.as_view(), name="model"),
         path("me", account.Me.as_view(), name="me"),
+        path("signed-in", account.SignedIn.as_view(), name="signed-in"),
         path("tokens", account.Tokens.as_view(), name="tokens"),
         path("tokens/<uuid:pk>", account.TokenDetail.as_view(), name="token"),
         path("sign-in", account.SignIn.as_view(), name="sign-in"),

@@ -173,6 +173,7 @@ API: dict[str, Row | tuple[Row, ...]] = {
     "api:models": Row(_API_MINE),
     "api:model": Row(_API_MINE, target="model"),
     "api:me": Row(_API_MINE),
+    "api:signed-in": Row((401, 204, 204, 204, 204, 204, 401)),
     # A token can't make tokens.
     # Only who confirmed their password just before makes one.
     "api:tokens": (Row(_API_MINE), Row((401, 403, 403, 403, 403, 403, 401), "post", data={"name": "script"})),
