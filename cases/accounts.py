@@ -47,9 +47,10 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
 
     def _get_login_attempts_cache_key(self, request: HttpRequest, **credentials: Any) -> str:
         """By the account, else by what was typed; not also by the host, as which callers name what they like."""
-        user = meant(credentials)
+        people = meant(credentials)
         typed = credentials.get("email") or credentials.get("username") or ""
-        return f"account:{user.pk}" if user else f"typed:{typed.lower()}"
+        # An address that several accounts claim is one way into all of them, whichever is looked at first.
+        return f"account:{people[0].pk}" if len(people) == 1 else f"typed:{typed.lower()}"
 
     def pre_login(self, request: HttpRequest, user: Any, **kwargs: Any) -> HttpResponse | None:
         from . import audit, trail  # need the models, which need this module
@@ -77,14 +78,14 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
             super().set_password(user, password)
 
 
-def meant(credentials: Mapping[str, Any]) -> User | None:
-    """Whose account somebody tries to get into, by the e-mail address or the user name that they typed."""
-    user = None
+def meant(credentials: Mapping[str, Any]) -> list[User]:
+    """Whose accounts somebody tries to get into, by the e-mail address or the user name that they typed."""
+    people: list[User] = []
     if email := credentials.get("email"):
-        user = next(iter(filter_users_by_email(email, prefer_verified=True)), None)
-    if user is None and (name := credentials.get("username")):
-        user = get_user_model().objects.filter(username__iexact=name).first()
-    return user
+        people = filter_users_by_email(email, prefer_verified=True)
+    if not people and (name := credentials.get("username")):
+        people = list(get_user_model().objects.filter(username__iexact=name))
+    return people
 
 
 def is_as_read(user: User) -> bool:

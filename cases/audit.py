@@ -164,9 +164,12 @@ def erase_words(case: uuid.UUID) -> None:
     Event.objects.filter(case=case).update(detail="", salt="")
 
 
-def erase_name(case: uuid.UUID, name: str) -> None:
-    """Forget what an image of the case was called that is gone; that it was added stays."""
-    Event.objects.filter(case=case, kind=Event.Kind.ADDED, detail=name[:200]).update(detail="", salt="")
+def erase_name(slide: uuid.UUID, case: uuid.UUID, name: str) -> None:
+    """Forget what an image was called that is gone; that it was added and run again stays."""
+    # Events of earlier versions tell their image by its name alone.
+    its = Q(about=slide) | Q(about=None, detail=name[:200])
+    kinds = [Event.Kind.ADDED, Event.Kind.REQUESTED]
+    Event.objects.filter(its, case=case, kind__in=kinds).update(detail="", salt="")
 
 
 #: Of what the administration's own log may keep the names, which go with what they name. The words of all else

@@ -28,6 +28,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from histopath import __version__
+from inference.engine import quantised
 from inference.engine.checkpoint import sha256
 
 from .models import Slide
@@ -59,7 +60,8 @@ def make(path: Path) -> int:
                         sums[f"media/{name}"] = _add(archive, f"media/{name}", file)
                 except FileNotFoundError:
                     gone.append(name)
-            for name in models:
+            # With the quantised form, which takes labelled images to make.
+            for name in (one for model in models for one in (model, *_beside(model))):
                 if Path(settings.MODEL_DIR, name).is_file():
                     with Path(settings.MODEL_DIR, name).open("rb") as file:
                         sums[f"models/{name}"] = _add(archive, f"models/{name}", file)
@@ -88,6 +90,11 @@ def _add(archive: tarfile.TarFile, name: str, file: Any) -> str:
     entry.size, entry.mode, entry.mtime = size, 0o600, int(timezone.now().timestamp())
     archive.addfile(entry, file)
     return digest
+
+
+def _beside(model: str) -> list[str]:
+    """What an INT8 form consists of."""
+    return [quantised.path_of(Path(model), suffix).name for suffix in ("xml", "bin", "json")]
 
 
 #: Where the names of files stand.

@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 NOBODY = settings.ACCOUNT_USERNAME_BLACKLIST[0]
 #: Seconds after which a file of the store that no row knows, or an upload half received, counts as left behind.
 ABANDONED = 24 * 3600
+#: As many files without a slide for each that has one are taken for what crashes left, and deleted.
+FEW = 0.05
 FOLDERS = ("slides", "thumbnails", "previews")
 
 
@@ -151,16 +153,21 @@ def erase(user: User) -> None:
         user.delete()
 
 
-def orphans(storage: Storage = default_storage, older_than: float = 0) -> Iterator[str]:
-    """Files of the store that belong to no slide, and are older than so many seconds."""
+def orphans(storage: Storage = default_storage, older_than: float = 0) -> tuple[list[str], int]:
+    """Files of the store that belong to no slide and are older than so many seconds; and how many do belong to one."""
     known = {name for slide in Slide.objects.iterator() for name in uploads.files_of(slide)}
     before = timezone.now() - timedelta(seconds=older_than)
+    found, belonging = [], 0
     for folder in FOLDERS:
         for name in _walk(storage, folder):
+            if name in known:
+                belonging += 1
+                continue
             # Others delete files, too.
             with contextlib.suppress(FileNotFoundError):
-                if name not in known and storage.get_modified_time(name) <= before:
-                    yield name
+                if storage.get_modified_time(name) <= before:
+                    found.append(name)
+    return found, belonging
 
 
 def _walk(storage: Storage, folder: str) -> Iterator[str]:
@@ -173,8 +180,12 @@ def _walk(storage: Storage, folder: str) -> Iterator[str]:
         yield from _walk(storage, f"{folder}/{inner}")
 
 
-def purge() -> dict[str, int]:
-    """What goes by itself: cases past their retention, addresses, ended sessions, files left behind."""
+def purge(all_files: bool = False) -> dict[str, int]:
+    """What goes by itself: cases past their retention, addresses, ended sessions, files left behind.
+
+    Files of no slide are left behind by crashes, a few at a time. Where there are many, the database is more likely not
+    the store's (an empty or an older one, or another's store), and they stay unless ``all_files`` says otherwise.
+    """
     counted = {"cases": 0, "addresses": 0, "files": 0, "uploads": 0}
     now = timezone.now()
     if settings.RETENTION_DAYS:
@@ -188,7 +199,14 @@ def purge() -> dict[str, int]:
                     counted["cases"] += 1
     if settings.ADDRESS_DAYS:
         counted["addresses"] = audit.erase_addresses(now - timedelta(days=settings.ADDRESS_DAYS))
-    for name in list(orphans(older_than=ABANDONED)):
+    left, belonging = orphans(older_than=ABANDONED)
+    if len(left) > belonging * FEW and not all_files:
+        log.error(
+            "%d files of the store belong to no slide, %d do: none was deleted. If the database is the right one and "
+            "whole, `manage.py purge --all-files` deletes them.", len(left), belonging,
+        )  # fmt: skip
+        left = []
+    for name in left:
         default_storage.delete(name)
         counted["files"] += 1
     for path in Path(settings.FILE_UPLOAD_TEMP_DIR).iterdir():

@@ -122,8 +122,8 @@ def checksum(data: Any) -> str:
 
 def safe_cell(value: Any) -> Any:
     if isinstance(value, str):
-        # Where a spreadsheet takes semicolons or tabs for the ends of cells, what follows begins one.
-        return re.sub(rf"(^|[;\t]\s*)([{re.escape(FORMULA)}])", r"\1'\2", value)
+        # Where a spreadsheet takes semicolons, tabs or line breaks for ends of cells, what follows begins one.
+        return re.sub(rf"(^|[;\t\r\n]\s*)([{re.escape(FORMULA)}])", r"\1'\2", value)
     return "" if value is None else value
 
 

@@ -41,5 +41,5 @@ def problems() -> Iterator[str]:
             registry.verify(model)
         except CheckpointError as error:
             yield f"Model {model}: {error}"
-    for name in datarights.orphans(older_than=datarights.ABANDONED):
+    for name in datarights.orphans(older_than=datarights.ABANDONED)[0]:
         yield f"{name} belongs to no slide."

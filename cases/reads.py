@@ -104,9 +104,12 @@ def _note(request: HttpRequest, answer: HttpResponseBase) -> None:
     again = request.method == "POST" and match.view_name.startswith("admin:") and match.view_name.endswith("_change")
     if shown and (request.method == "GET" or again):
         _note_read(request.user, match)
-    if match.view_name in LISTS and (shown_list := (getattr(answer, "context_data", None) or {}).get("cl")):
-        cases = {LISTS[match.view_name](row) for row in shown_list.result_list}
-        note_list(request.user, cases, "List, in the administration")
+    if match.view_name in LISTS:
+        context = getattr(answer, "context_data", None) or {}
+        # The list itself, or the page that asks about an action on some of it.
+        rows = context["cl"].result_list if "cl" in context else context.get("queryset", [])
+        if cases := {LISTS[match.view_name](row) for row in rows}:
+            note_list(request.user, cases, "List, in the administration")
     # What the administration answers with a page has only been asked about.
     is_done = answer.status_code < 400 and not isinstance(answer, TemplateResponse)
     if request.method == "POST" and is_done and (did := _did(request, match)):
@@ -122,6 +125,8 @@ def _did(request: HttpRequest, match: ResolverMatch) -> tuple[Event.Kind, str] |
         if (action := _action(request)) not in match.func.model_admin.get_actions(request):  # type: ignore[attr-defined]
             return None
         table, chosen = name[len("admin:") : -len("_changelist")], request.POST.getlist("_selected_action")
+        if not chosen:
+            return None
         count = "all" if request.POST.get("select_across") == "1" else str(len(chosen))
         return Event.Kind.ADMIN, f"Action {action}: {count} of {table}"
     return None
@@ -217,7 +222,8 @@ def _on_signed_out(sender: Any, request: HttpRequest, user: User | None, **kwarg
 
 def _on_refused(sender: Any, credentials: dict[str, Any], **kwargs: Any) -> None:
     # What was typed is not kept: it may be a password in the wrong field.
-    audit.record(Event.Kind.REFUSED, actor=accounts.meant(credentials))
+    for user in accounts.meant(credentials) or [None]:  # type: ignore[list-item]
+        audit.record(Event.Kind.REFUSED, actor=user)
 
 
 def _on_wrong_code(sender: Any, user: User, **kwargs: Any) -> None:

@@ -6,7 +6,7 @@ import math
 import re
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -28,6 +28,9 @@ from .models import Case, Event, Review, Slide, Tag, User
 from .pressure import Busy, require_room
 from .turns import Kind, Turn
 
+#: Seconds that an upload waits for others' to be read.
+PATIENCE = 2.0
+
 
 def record(
     case: Case, kind: Event.Kind, actor: User | None = None, detail: str = "", about: uuid.UUID | None = None
@@ -46,18 +49,22 @@ def set_tags(case: Case, names: Iterable[str]) -> None:
     Tag.objects.filter(owner_id=case.owner_id, cases=None).delete()
 
 
-def add_slides(case: Case, files: Iterable[UploadedFile]) -> tuple[list[Slide], list[uploads.Rejected]]:
+def add_slides(
+    case: Case, files: Iterable[UploadedFile], before_each: Callable[[], None] = lambda: None
+) -> tuple[list[Slide], list[uploads.Rejected]]:
     """Store uploads as slides of the case and queue their analyses. Bad files don't stop good ones.
 
     Raises :class:`inference.registry.NoModel` or :class:`cases.pressure.Busy` before anything is stored.
     """
-    with Turn(case.owner, Kind.UPLOAD) as turn:
+    with Turn(case.owner, Kind.UPLOAD, PATIENCE) as turn:
         if not turn.taken:
-            raise Busy("Other images of yours are being read. Send these again in a moment.", 1)
-        return _add_slides(case, list(files))
+            raise Busy("Other images are being read. Send yours again in a moment.", 1)
+        return _add_slides(case, list(files), before_each)
 
 
-def _add_slides(case: Case, files: Sequence[UploadedFile]) -> tuple[list[Slide], list[uploads.Rejected]]:
+def _add_slides(
+    case: Case, files: Sequence[UploadedFile], before_each: Callable[[], None]
+) -> tuple[list[Slide], list[uploads.Rejected]]:
     active_model()
     require_room(case.owner, len(files))
 
@@ -66,12 +73,9 @@ def _add_slides(case: Case, files: Sequence[UploadedFile]) -> tuple[list[Slide],
         with transaction.atomic():
             slide.save()
             analyse(case, [slide])
+            record(case, Event.Kind.ADDED, case.owner, slide.original_name, slide.pk)
 
-    slides, rejected = uploads.store_all(case, files, keep)
-    if slides:
-        names = slides[0].original_name if len(slides) == 1 else f"{len(slides)} images"
-        record(case, Event.Kind.ADDED, case.owner, names)
-    return slides, rejected
+    return uploads.store_all(case, files, keep, before_each)
 
 
 def analyse(
@@ -143,7 +147,7 @@ def remove_slide(slide: Slide, actor: User | None) -> None:
         # Not by its name, which may be why it goes.
         record(case, Event.Kind.REMOVED, actor, f"SHA-256 {slide.sha256[:12]}", pk)
         audit.erase_log_entries([pk])
-        audit.erase_name(case.pk, slide.original_name)
+        audit.erase_name(pk, case.pk, slide.original_name)
         refresh(case)
         transaction.on_commit(lambda: uploads.delete_files(slide))
 
@@ -210,6 +214,8 @@ def sign_review(case: Case, author: User, reading: str, subtype: str = "", comme
         if held is None:
             raise PermissionDenied("The case is not yours to read any more.")
         record(held, Event.Kind.REVIEWED, author)
+        # While images are open there is no verdict of the model yet that a reading could be compared with.
+        verdict = "" if held.open_count else held.verdict
         return Review.objects.create(
             case=held,
             author=author,
@@ -217,9 +223,9 @@ def sign_review(case: Case, author: User, reading: str, subtype: str = "", comme
             reading=reading,
             subtype=subtype,
             comment=comment,
-            verdict=held.verdict,
-            probability=held.probability,
-            model_version=case_model(held) if held.verdict else None,
+            verdict=verdict,
+            probability=held.probability if verdict else None,
+            model_version=case_model(held) if verdict else None,
         )
 
 

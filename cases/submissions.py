@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import uuid
+from datetime import timedelta
 
 from django.conf import settings
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
+#: Longer than one image may take: to wait for a decoder, be decoded, and be stored.
+LEASE = timedelta(minutes=4)
+
 
 class Submission(models.Model):
     """One upload call of the API.
 
-    ``fingerprint`` is a SHA-256 over the files and settings sent. ``case`` is empty while the files
-    are still being stored. ``rejected`` lists the files that were not taken.
+    ``fingerprint`` is a SHA-256 over the files and settings sent. ``rejected`` lists the files that were not taken.
+    While files are being stored ``receiving_until`` is a moment that each of them puts off: once it is past, the
+    process that stored them died, nobody was told of what it stored, and that goes.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
@@ -24,6 +29,7 @@ class Submission(models.Model):
     case = models.ForeignKey("cases.Case", on_delete=models.CASCADE, null=True, related_name="submissions")
     analysis = models.ForeignKey("inference.Analysis", on_delete=models.CASCADE, null=True, related_name="+")
     rejected = models.JSONField(default=list)
+    receiving_until = models.DateTimeField(null=True, editable=False)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
     class Meta:
@@ -34,3 +40,20 @@ class Submission(models.Model):
 
     def __str__(self) -> str:
         return self.key or str(self.id)
+
+    @property
+    def is_received(self) -> bool:
+        """Whether all its files were dealt with."""
+        # An earlier version has no case until then.
+        return self.receiving_until is None and self.case_id is not None
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether the process that received it is gone."""
+        until = self.receiving_until or self.created_at + LEASE
+        return not self.is_received and until < timezone.now()
+
+    def renew(self) -> None:
+        """Still being received."""
+        self.receiving_until = timezone.now() + LEASE
+        type(self).objects.filter(pk=self.pk).update(receiving_until=self.receiving_until)

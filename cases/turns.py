@@ -21,9 +21,11 @@ class Kind(Enum):
     #: For a result or news of it.
     WAIT = ("wait", 4, 3)
     #: Drawing one takes seconds of a processor.
-    REPORT = ("report", 2, 1)
-    #: Images of others are being decoded.
-    UPLOAD = ("upload", 8, OWN)
+    REPORT = ("report", 2, 2)
+    #: All that is kept of a person, written into a file first.
+    EXPORT = ("export", 2, 1)
+    #: Its images are decoded one after the other, while others' are.
+    UPLOAD = ("upload", 4, 3)
 
     @property
     def most(self) -> int:
@@ -39,36 +41,43 @@ def _own(eighths: int) -> int:
 
 
 _changed = threading.Condition()
-#: What is held, by kind and primary key of the person.
-_held: Counter[tuple[Kind, int]] = Counter()
+#: Who works or waits for that, by kind and primary key of the person; and who works.
+_asked: Counter[tuple[Kind, int]] = Counter()
+_taken: Counter[Kind] = Counter()
 
 
 class Turn:
     """Permission to keep a thread for long work; ``taken`` is false where none came within ``patience`` seconds.
 
-    Part of what there is stays for those who hold none: see :class:`Kind` and :data:`OWN`.
+    Nobody is waited for by whoever has as much already as one person may: see :class:`Kind` and :data:`OWN`.
     """
 
     def __init__(self, user: User, kind: Kind, patience: float = 0.0) -> None:
-        self._key = kind, user.pk
+        self._kind, self._key = kind, (kind, user.pk)
+        self.taken = False
         with _changed:
-            self.taken = _changed.wait_for(self._is_free, patience)
-            _held[self._key] += self.taken
+            everything = sum(count for (_, person), count in _asked.items() if person == user.pk)
+            if _asked[self._key] >= kind.own or everything >= _own(OWN):
+                return
+            _asked[self._key] += 1
+            self.taken = _changed.wait_for(lambda: _taken[kind] < kind.most, patience)
+            if self.taken:
+                _taken[kind] += 1
+            else:
+                self._leave()
 
-    def _is_free(self) -> bool:
-        kind, person = self._key
-        everybody = sum(count for (held, _), count in _held.items() if held is kind)
-        everything = sum(count for (_, who), count in _held.items() if who == person)
-        return everybody < kind.most and _held[self._key] < kind.own and everything < _own(OWN)
+    def _leave(self) -> None:
+        _asked[self._key] -= 1
+        if not _asked[self._key]:
+            del _asked[self._key]
 
     def release(self) -> None:
         """Give it back; any number of times."""
-        if self.taken:
-            self.taken = False
-            with _changed:
-                _held[self._key] -= 1
-                if not _held[self._key]:
-                    del _held[self._key]
+        with _changed:
+            if self.taken:
+                self.taken = False
+                _taken[self._kind] -= 1
+                self._leave()
                 _changed.notify_all()
 
     def __enter__(self) -> Turn:

@@ -222,7 +222,7 @@ class CaseAdmin(Erasing):
             context = {
                 **self.admin_site.each_context(request),
                 "title": "Assign a reviewer",
-                "cases": queryset,
+                "queryset": queryset,
                 "reviewers": reviewers(),
                 "media": self.media,
             }

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from typing import Any
 
 from django.conf import settings
 from django.core.files.uploadedfile import UploadedFile
@@ -17,7 +16,8 @@ from django.utils import timezone
 
 from cases import services
 from cases.models import Case, Slide, User
-from cases.submissions import Submission
+from cases.receiving import abandon
+from cases.submissions import LEASE, Submission
 from cases.trail import Event
 from cases.uploads import Rejected, clean_name
 from inference import queue
@@ -25,11 +25,6 @@ from inference.models import Analysis, State
 from inference.registry import active_model
 
 from . import errors
-
-log = logging.getLogger(__name__)
-
-#: After so long a call that never finished storing its files is taken for dead.
-ABANDONED = timedelta(minutes=30)
 
 
 @dataclass(frozen=True)
@@ -75,17 +70,17 @@ def submit(user: User, files: Sequence[UploadedFile], options: Options, *, is_fo
     recorded = _recorded_folder(user, named, options) if is_folder else _recorded(user, named[0], options)
     if recorded:
         if key:
-            _reserve(user, key, fingerprint, recorded.case, None if is_folder else recorded.analyses[0])
+            analysis = None if is_folder else recorded.analyses[0]
+            _reserve(user, key, fingerprint, case=recorded.case, analysis=analysis)
         return recorded
     if not queue.worker_alive():
         raise errors.unavailable("no_worker", "No background worker is running, so nothing can be analysed now.")
     active_model()
-    submission = _reserve(user, key, fingerprint) if key else Submission(user=user, fingerprint=fingerprint)
+    submission = _reserve(user, key, fingerprint, receiving_until=timezone.now() + LEASE)
     try:
         return _store(user, submission, named, options, is_folder)
     except BaseException:
-        if key:
-            submission.delete()
+        abandon(submission)
         raise
 
 
@@ -106,14 +101,14 @@ def _replay(user: User, key: str, fingerprint: str) -> Submitted | None:
     earlier = Submission.objects.select_related("case").filter(user=user, key=key).first()
     if earlier is None:
         return None
-    if earlier.case is None and earlier.created_at < timezone.now() - ABANDONED:
-        earlier.delete()
+    if earlier.is_dead:
+        abandon(earlier)
         return None
     if earlier.fingerprint != fingerprint:
         raise errors.Problem(
             "idempotency_mismatch", "This idempotency key was used before with other files or settings."
         )
-    if earlier.case is None:
+    if not earlier.is_received or earlier.case is None:
         raise errors.Problem(
             "conflict",
             "The first call with this idempotency key is still being received.",
@@ -125,12 +120,10 @@ def _replay(user: User, key: str, fingerprint: str) -> Submitted | None:
     return Submitted(earlier.case, analyses, earlier.rejected, replayed=True)
 
 
-def _reserve(
-    user: User, key: str, fingerprint: str, case: Case | None = None, analysis: Analysis | None = None
-) -> Submission:
+def _reserve(user: User, key: str, fingerprint: str, **values: Any) -> Submission:
     try:
         with transaction.atomic():
-            return Submission.objects.create(user=user, key=key, fingerprint=fingerprint, case=case, analysis=analysis)
+            return Submission.objects.create(user=user, key=key, fingerprint=fingerprint, **values)
     except IntegrityError as error:
         raise errors.Problem(
             "conflict",
@@ -140,30 +133,24 @@ def _reserve(
 
 
 def _store(user: User, submission: Submission, named: Sequence[_Named], options: Options, is_folder: bool) -> Submitted:
-    case = Case.objects.create(
-        owner=user,
-        title=_title(named),
-        magnification=options.magnification,
-        overlap=options.overlap,
-    )
-    services.record(case, Event.Kind.CREATED, user, "by API")
-    try:
-        slides, rejected = services.add_slides(case, [one.upload for one in named])
-        if not slides:
-            raise _nothing_usable(rejected, is_folder)
-    except BaseException:
-        services.remove_case(case, user)
-        raise
+    with transaction.atomic():
+        case = Case.objects.create(
+            owner=user,
+            title=_title(named),
+            magnification=options.magnification,
+            overlap=options.overlap,
+        )
+        services.record(case, Event.Kind.CREATED, user, "by API")
+        submission.case = case
+        submission.save(update_fields=["case"])
+    slides, rejected = services.add_slides(case, [one.upload for one in named], submission.renew)
+    if not slides:
+        raise _nothing_usable(rejected, is_folder)
     analyses = analyses_of(case)
-    submission.case = case
+    submission.receiving_until = None
     submission.analysis = None if is_folder else analyses[0]
     submission.rejected = [vars(problem) for problem in rejected]
-    try:
-        with transaction.atomic():
-            submission.save()
-    except IntegrityError:
-        # It took so long that the same call came again and holds the key; these images are taken all the same.
-        log.warning("A call took longer than %s; its key was used again meanwhile.", ABANDONED)
+    submission.save(update_fields=["receiving_until", "analysis", "rejected"])
     case.refresh_from_db()
     return Submitted(case, analyses, submission.rejected)
 
@@ -201,7 +188,9 @@ def _finished(user: User, options: Options) -> models.QuerySet[Analysis]:
         .values_list("runtime", flat=True)
         .first()
     )
-    return _with_slide().filter(
+    # What is still being received may be abandoned.
+    done = _with_slide().exclude(slide__case__submissions__receiving_until__isnull=False)
+    return done.filter(
         slide__case__owner=user,
         slide__magnification=options.magnification,
         model_version=version,

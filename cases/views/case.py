@@ -285,5 +285,9 @@ def try_it(request: SignedInRequest) -> HttpResponse:
             is_synthetic=True,
         )
         services.record(found, Event.Kind.CREATED, request.user)
-    _add(request, found, synthetic.uploads())
+    try:
+        _add(request, found, synthetic.uploads())
+    except Busy:
+        services.remove_case(found, request.user)
+        raise
     return redirect(found)

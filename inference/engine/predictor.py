@@ -207,6 +207,8 @@ class Predictor:
 
     def _close(self, image: _Open) -> Outcome:
         try:
+            if not np.isfinite(image.logits).all():
+                raise FloatingPointError("the network's answer is no number")
             probabilities = softmax(image.logits)
             seconds = time.perf_counter() - image.started
             judged = image.domain.result()

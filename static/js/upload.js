@@ -3,6 +3,9 @@
 
 const TYPES = /\.(png|jpe?g|bmp|tiff?)$/i;
 const AT_ONCE = 3;
+// How often one image is sent while the server is busy, and the longest pause in seconds it may ask for.
+const MOST_TRIES = 6;
+const SOON = 15;
 const SIGNED_OUT = "you are signed out; sign in again in another window, then send once more from here";
 const size = (bytes) => bytes < 1e6 ? `${Math.max(1, Math.round(bytes / 1e3))} kB` : `${(bytes / 1e6).toFixed(1)} MB`;
 
@@ -154,7 +157,7 @@ function upload(form) {
       request.addEventListener("load", () => {
         let data = null;
         try { data = JSON.parse(request.responseText); } catch { /* an error page */ }
-        resolve({ status: request.status, data });
+        resolve({ status: request.status, data, after: Number(request.getResponseHeader("Retry-After")) });
       });
       request.addEventListener("error", () => reject(new Error("the connection broke")));
       request.send(body);
@@ -170,7 +173,14 @@ function upload(form) {
     const body = new FormData();
     body.append("images", entry.file, entry.file.name);
     try {
-      const answer = await post(address, body, (share) => { bar.value = share; });
+      let answer;
+      for (let tries = 0; tries < MOST_TRIES; tries += 1) {
+        answer = await post(address, body, (share) => { bar.value = share; });
+        // A full queue says so with a longer time, and is for a person to decide.
+        if (answer.status !== 429 || answer.after > SOON) break;
+        entry.facts.textContent = "waits until other images have been read";
+        await new Promise((resume) => { setTimeout(resume, 1000 * (answer.after || SOON)); });
+      }
       if (answer.data?.slides?.length) {
         entry.url = answer.data.slides[0].url;
         mark(entry, "sent", "arrived");

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from contextlib import ExitStack
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from django.utils import timezone
 
+from cases import receiving
 from cases.models import Case, Slide, Submission, User
 from inference.engine import runtime
 from inference.engine.image import decode
@@ -293,6 +296,25 @@ def test_idempotency_key_of_a_call_still_being_received_is_409(api: Api, works: 
     Submission.objects.update(case=None)
     problem = problem_of(single(api, headers=headers))
     assert (problem["status"], problem["code"]) == (409, "conflict")
+
+
+@pytest.mark.parametrize("who", ["the same call again", "a worker"])
+def test_a_call_that_was_cut_off_leaves_nothing_behind(who: str, api: Api, works: None, alice: User) -> None:
+    """Its process died in the middle: nobody was told of the images that it had stored."""
+    headers = {"Idempotency-Key": "order-21"}
+    first = single(api, headers=headers).json()
+    Submission.objects.update(receiving_until=timezone.now() + timedelta(minutes=1))
+    assert receiving.sweep() == 0
+    assert problem_of(single(api, headers=headers))["code"] == "conflict"
+    assert single(api).json()["cached"] is False, "nor is anything answered from it"
+    Case.objects.exclude(pk=first["case"]).delete()
+    Submission.objects.update(receiving_until=timezone.now() - timedelta(minutes=1))
+    if who == "a worker":
+        assert receiving.sweep() == 1
+        assert not Case.objects.exists() and not Submission.objects.exists()
+    again = single(api, headers=headers)
+    assert again.status_code == 200 and again.json()["case"] != first["case"]
+    assert Case.objects.count() == 1
 
 
 def test_a_refused_upload_does_not_use_up_its_key(api: Api, works: None) -> None:

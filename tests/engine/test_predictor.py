@@ -121,7 +121,10 @@ def test_what_the_runtime_or_the_gate_can_not_take_fails_alone(
     def picky(batch: np.ndarray) -> object:
         if batch[0, 0, 0, 0] == 7:
             raise RuntimeError("no memory on the device")
-        return infer(batch)
+        answer = infer(batch)
+        if batch[0, 0, 0, 0] == 5:
+            answer[0][:] = np.nan
+        return answer
 
     def fragile(picture: Image.Image, metadata: object) -> object:
         if picture.getpixel((0, 0)) == (9, 9, 9):
@@ -130,11 +133,13 @@ def test_what_the_runtime_or_the_gate_can_not_take_fails_alone(
 
     monkeypatch.setattr(predictor.runtime, "infer", picky)
     monkeypatch.setattr(domain, "check", fragile)
-    images = [field(seed, 700, 460) for seed in range(4)]
+    images = [field(seed, 700, 460) for seed in range(5)]
+    images[4][:] = 5
     images[1][:] = 7
     images[2][0, 0] = 9
     jobs = [Job(number, lambda image=image: image) for number, image in enumerate(images)]
     ends = {outcome.job.key: outcome for outcome in predictor.run(jobs)}
-    assert sorted(ends) == [0, 1, 2, 3]
+    assert sorted(ends) == [0, 1, 2, 3, 4]
+    assert isinstance(ends[4].error, FloatingPointError)
     assert isinstance(ends[1].error, RuntimeError) and isinstance(ends[2].error, IndexError)
     assert ends[3].prediction is not None

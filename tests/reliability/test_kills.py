@@ -23,7 +23,7 @@ from PIL import Image
 from tests.security.test_uploads import bomb
 
 from .conftest import Postgres, Start
-from .stack import LEASE, Stack, children, until
+from .stack import LEASE, Stack, children, field, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.live]
 
@@ -132,6 +132,42 @@ def test_gunicorn_killed_in_the_middle_of_an_upload(start: Start, images: list[b
         stack.manage("purge")
         left = [path for path in (stack.var / "incoming").rglob("*") if path.is_file()]
         assert not [path for path in left if time.time() - path.stat().st_mtime > 3600]
+
+
+def test_gunicorn_killed_in_the_middle_of_a_folder_call(start: Start) -> None:
+    """Nobody was told of what was stored, so it goes, and is no case that reads as if it were whole."""
+    files = [field(seed, 3000) for seed in range(40)]
+    with start() as stack:
+        whole = {**stack.headers, "Idempotency-Key": "one", "Prefer": "respond-async"}
+        answers: list[Any] = []
+
+        def send() -> None:
+            with contextlib.suppress(requests.RequestException):
+                answers.append(requests.post(f"{stack.url}/predict/folder", files=files, headers=whole, timeout=120))
+
+        sender = threading.Thread(target=send)
+        sender.start()
+        until(60, lambda: len(stack.rows()) >= 2, "some are stored")
+        web = stack.processes["web"]
+        below = children(web.pid)
+        stack.kill("web")
+        for pid in below:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        sender.join()
+        assert not answers
+        stack.start("web")
+        stack.wait_ready()
+        others = [field(seed) for seed in range(100, 103)]
+        again = requests.post(f"{stack.url}/predict/folder", files=others, headers=stack.headers, timeout=120)
+        assert again.status_code == 200, "others are not held up"
+        stored = "answer = [Case.objects.count(), Submission.objects.filter(key='one').count()]"
+        assert stack.ask(stored) == [3, 1]
+        late = "from datetime import timedelta; from django.utils import timezone\n"
+        late += "answer = Submission.objects.filter(key='one').update(receiving_until=timezone.now() - timedelta(1))"
+        assert stack.ask(late) == 1
+        until(30, lambda: stack.ask(stored) == [2, 0], "what was cut off is gone")
+        assert stack.ask("answer = Slide.objects.count()") == 3
 
 
 class Crasher(threading.Thread):

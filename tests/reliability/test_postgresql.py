@@ -46,6 +46,12 @@ def test_a_backup_of_postgresql_brings_everything_back_elsewhere(
             assert stack.upload(image).status_code == 201
         until(120, stack.settled, "settled")
         before = stack.rows()
+        used = stack.ask("""
+            from django.db import connection
+            connection.ensure_connection()
+            answer = connection.connection.info.get_parameters()
+        """)
+        assert used["tcp_user_timeout"] == "30000" and used["keepalives_idle"] == "10", "a vanished server is noticed"
         # While it runs, and with a slide that is only just queued.
         stack.upload(images[2])
         stack.manage("backup", str(tmp_path / "backup.tar"))

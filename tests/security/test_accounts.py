@@ -287,6 +287,12 @@ def test_what_was_only_asked_about_is_not_noted_as_done(
     assert Tag.objects.exists() != bool(noted)
 
 
+def test_the_page_that_asks_whom_to_assign_is_a_read(reviewer: User, case: Case, as_user: As) -> None:
+    chosen = {"action": "assign", "_selected_action": [str(case.pk)]}
+    assert case.title in as_user(reviewer).post(reverse("admin:cases_case_changelist"), chosen).content.decode()
+    assert Event.objects.filter(kind=Kind.VIEWED, case=case, actor__user=reviewer).count() == 1
+
+
 def test_a_right_password_that_stops_at_the_second_factor_is_noted(alice: User) -> None:
     TOTP.activate(alice, generate_totp_secret())
     Client().post("/accounts/login/", {"login": "alice", "password": PASSWORD})
@@ -300,6 +306,7 @@ def test_an_image_that_goes_takes_its_name_along(case: Case, slide: Slide, alice
     slide.original_name = "Smith 1951.png"
     slide.save()
     audit.record(Kind.ADDED, case, alice, slide.original_name)
+    services.request_again(case, [slide], alice)
     services.remove_slide(slide, alice)
     assert not [event for event in Event.objects.all() if "Smith" in event.detail]
     audit.seal()

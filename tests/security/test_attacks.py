@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -332,16 +333,34 @@ def test_reports_take_a_quarter_of_the_threads_at_most(
 
 
 def test_one_person_may_not_hold_all_threads(
-    alice: User, charlie: User, case: Case, media: Path, settings: Any
+    as_user: As, alice: User, charlie: User, case: Case, model: ModelVersion, media: Path, settings: Any
 ) -> None:
     settings.WEB_THREADS = 16
     with ExitStack() as held:
-        kinds = [Kind.WAIT] * 7 + [Kind.REPORT] * 3 + [Kind.UPLOAD] * 5
+        kinds = [Kind.WAIT] * 7 + [Kind.REPORT] * 5 + [Kind.UPLOAD] * 3
         taken = [held.enter_context(Turn(alice, kind)).taken for kind in kinds]
-        assert taken == [True] * 6 + [False] + [True] * 2 + [False] + [True] * 4 + [False]
+        assert taken == [True] * 6 + [False] + [True] * 4 + [False] + [True] * 2 + [False]
         with pytest.raises(Busy):
             services.add_slides(case, [upload()])
+        client = as_user(alice)
+        for answer in (client.get(reverse("cases:data_export")), client.post(reverse("cases:try"))):
+            assert answer.status_code == 429 and answer["Retry-After"]
+        assert not Case.objects.filter(is_synthetic=True).exists()
         assert services.add_slides(CaseFactory(owner=charlie), [upload()])[0]
+    with contextlib.closing(client.get(reverse("cases:data_export"))) as answer:
+        assert answer.status_code == 200
+    assert services.add_slides(case, [upload()])[0]
+
+
+def test_uploads_of_many_leave_threads_for_pages(
+    case: Case, charlie: User, media: Path, model: ModelVersion, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(services, "PATIENCE", 0.05)
+    settings.WEB_THREADS = 4
+    with ExitStack() as held:
+        assert [held.enter_context(Turn(UserFactory(), Kind.UPLOAD)).taken for _ in range(3)] == [True, True, False]
+        with pytest.raises(Busy):
+            services.add_slides(case, [upload()])
     assert services.add_slides(case, [upload()])[0]
 
 
@@ -430,6 +449,7 @@ def test_no_cell_of_an_export_is_a_formula(start: str, alice: User) -> None:
 def test_neither_is_what_follows_a_semicolon() -> None:
     assert export.safe_cell("a;=1+1;b") == "a;'=1+1;b"
     assert export.safe_cell("x; @SUM(A1)\t+2") == "x; '@SUM(A1)\t'+2"
+    assert export.safe_cell("a\n=1") == "a\n'=1"
     assert export.safe_cell("5 µm; grade 2-3") == "5 µm; grade 2-3"
     assert export.safe_cell(-0.5) == -0.5
 

@@ -114,7 +114,22 @@ def test_old_cases_go_when_their_time_is_over(slide: Slide, alice: User, media: 
     assert list(Case.objects.all()) == [young] and not stored(media)
 
 
-def test_what_was_left_behind_goes(slide: Slide, media: Path, settings: Any, tmp_path: Path) -> None:
+def test_a_store_of_another_database_is_left_alone(slide: Slide, media: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The database's disk was lost and it begins anew, or a worker on trial was given the store of the real one."""
+    for path in stored(media):
+        long_ago = time.time() - 2 * datarights.ABANDONED
+        os.utime(media / path, (long_ago, long_ago))
+    Slide.objects.all().delete()
+    assert datarights.purge()["files"] == 0 and len(stored(media)) == 2
+    assert "2 files of the store belong to no slide, 0 do" in caplog.text
+    call_command("purge", "--all-files", stdout=io.StringIO())
+    assert not stored(media)
+
+
+def test_what_was_left_behind_goes(
+    slide: Slide, media: Path, settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(datarights, "FEW", 0.5)  # one of three
     settings.FILE_UPLOAD_TEMP_DIR = tmp_path
     old = tmp_path / "tmpold.upload"
     old.write_bytes(b"x")
@@ -325,7 +340,7 @@ def test_a_purge_goes_on_where_others_delete_too(media: Path, monkeypatch: pytes
         return times(name)
 
     monkeypatch.setattr(default_storage, "get_modified_time", gone)
-    datarights.purge()
+    datarights.purge(all_files=True)
     assert not stored(media)
 
 

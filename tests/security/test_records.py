@@ -212,6 +212,12 @@ def test_a_reading_stands_beside_what_the_model_says_when_it_is_signed(case: Cas
     assert services.sign_review(earlier, alice, "benign").verdict == "benign"
 
 
+def test_a_reading_beside_a_preliminary_verdict_is_compared_with_none(case: Case, alice: User) -> None:
+    Case.objects.filter(pk=case.pk).update(verdict="benign", probability=0.1, open_count=2)
+    signed = services.sign_review(case, alice, "malignant")
+    assert (signed.verdict, signed.probability, signed.model_version) == ("", None, None)
+
+
 def test_marking_for_teaching_is_use(case: Case, second: User, as_user: As, settings: Any) -> None:
     Case.objects.filter(pk=case.pk).update(updated_at=timezone.now() - timedelta(days=400))
     chosen = {"action": "mark_for_teaching", "_selected_action": [str(case.pk)]}

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from allauth.account.models import EmailAddress
 from allauth.mfa.models import Authenticator
 from allauth.mfa.totp.internal.auth import format_hotp_value, hotp_value, yield_hotp_counters_from_time
 from django.contrib.auth.password_validation import validate_password
@@ -15,7 +16,7 @@ from django.core.exceptions import ValidationError
 from django.test import Client
 from django.urls import reverse
 
-from cases.models import User
+from cases.models import Event, User
 from tests.factories import PASSWORD, UserFactory
 
 As = Callable[[User], Client]
@@ -46,6 +47,16 @@ def test_the_lock_is_the_accounts_however_it_is_asked_for(client: Client, alice:
         sign_in(client, f"wrong {n}", login, REMOTE_ADDR=f"192.0.2.{n}", headers={"Host": host})
     answer = sign_in(client, REMOTE_ADDR="192.0.2.9", headers={"Host": "hospital.example:3"})
     assert b"Too many" in answer.content
+
+
+def test_an_address_that_others_claim_too_is_locked_all_the_same(client: Client, alice: User) -> None:
+    EmailAddress.objects.filter(email=alice.email).delete()
+    for n in range(8):
+        EmailAddress.objects.create(user=UserFactory(username=f"evil{n}"), email=alice.email)
+        sign_in(client, f"wrong {n}", alice.email, REMOTE_ADDR=f"192.0.2.{n}")
+    assert Event.objects.filter(kind=Event.Kind.REFUSED, actor__user=alice).count() == 5
+    answer = sign_in(client, PASSWORD, alice.email, REMOTE_ADDR="192.0.2.99")
+    assert b"Too many" in answer.content and not is_in(client)
 
 
 def test_one_address_may_not_try_many_accounts(client: Client, db: None) -> None:

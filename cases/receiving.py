@@ -1,0 +1,33 @@
+"""Calls of programs that were cut off while their images were stored: what is there of them goes."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from django.utils import timezone
+
+from . import services
+from .submissions import LEASE, Submission
+
+log = logging.getLogger(__name__)
+
+
+def abandon(submission: Submission) -> None:
+    """Take back what was stored of a call that nobody was answered."""
+    if submission.case:
+        services.remove_case(submission.case, None)
+    Submission.objects.filter(pk=submission.pk).delete()
+
+
+def sweep(sender: Any = None, **kwargs: Any) -> int:
+    """Abandon calls whose process died. Returns how many; called by every running cluster every few seconds."""
+    swept = 0
+    for submission in Submission.objects.select_related("case").filter(receiving_until__lt=timezone.now()):
+        # Of several clusters one does it.
+        same = Submission.objects.filter(pk=submission.pk, receiving_until=submission.receiving_until)
+        if same.update(receiving_until=timezone.now() + LEASE):
+            log.warning("A call was cut off while its images were stored (case %s).", submission.case_id)
+            abandon(submission)
+            swept += 1
+    return swept
