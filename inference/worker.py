@@ -33,6 +33,8 @@ TURN = 60
 #: Seconds between two writes of progress, and between two renewals of leases.
 PROGRESS_EVERY = 0.5
 RENEW_EVERY = 5.0
+#: Seconds without a sign of progress after which a claim is let go: longer than any image takes to be read and decoded.
+SILENCE = 600.0
 
 
 class Flag:
@@ -108,12 +110,14 @@ class Keeper(AbstractContextManager["Keeper"]):
         self._lock = threading.Lock()
         self._news: dict[uuid.UUID, tuple[int, int]] = {}
         self._held: set[uuid.UUID] = set()
+        self._moved = time.monotonic()
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="keeper", daemon=True)
 
     def hold(self, analysis: Analysis) -> None:
         grid = Grid(analysis.slide.width, analysis.slide.height, analysis.overlap)
         with self._lock:
+            self._moved = time.monotonic()
             self._held.add(analysis.pk)
             self._news[analysis.pk] = (0, len(grid))
 
@@ -127,6 +131,7 @@ class Keeper(AbstractContextManager["Keeper"]):
         if stopping.is_set():
             raise Stopping
         with self._lock:
+            self._moved = time.monotonic()
             self._news[job.key] = (done, total)  # type: ignore[index]
 
     def __enter__(self) -> Keeper:
@@ -146,9 +151,10 @@ class Keeper(AbstractContextManager["Keeper"]):
                 with self._lock:
                     news, self._news = self._news, {}
                     held = list(self._held)
+                    is_moving = time.monotonic() - self._moved < SILENCE
                 for pk, (done, total) in news.items():
                     queue.progress(pk, self.claim, done, total)
-                if held and time.monotonic() - renewed >= RENEW_EVERY:
+                if held and is_moving and time.monotonic() - renewed >= RENEW_EVERY:
                     queue.renew(self.claim, held)
                     renewed = time.monotonic()
             except Exception:

@@ -1,5 +1,6 @@
 """The one background task, run in this process on real images with a real network of random weights."""
 
+import time
 import uuid
 from io import BytesIO
 from pathlib import Path
@@ -15,7 +16,7 @@ from cases import services
 from cases.models import Case, Slide
 from inference import queue, worker
 from inference.engine.image import decode
-from inference.engine.predictor import Predictor
+from inference.engine.predictor import Job, Predictor
 from inference.engine.runtime import load
 from inference.models import Analysis, ModelVersion, PatchTable, State
 from inference.registry import activate, add
@@ -182,3 +183,23 @@ def test_nothing_is_tried_for_ever(waiting: Slide, monkeypatch: pytest.MonkeyPat
         queue.sweep()
     analysis = Analysis.objects.get()
     assert (analysis.state, analysis.error_code) == (State.FAILED, "interrupted")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_who_makes_no_progress_lets_go(waiting: Slide, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network that hangs must not look like one at work."""
+    renewed: list[float] = []
+    monkeypatch.setattr(worker, "PROGRESS_EVERY", 0.02)
+    monkeypatch.setattr(worker, "RENEW_EVERY", 0.02)
+    monkeypatch.setattr(worker, "SILENCE", 0.5)
+    monkeypatch.setattr(queue, "renew", lambda *_: renewed.append(time.monotonic()))
+    analysis = waiting.analyses.select_related("slide").get()
+    with worker.Keeper(uuid.uuid4()) as keeper:
+        started = time.monotonic()
+        keeper.hold(analysis)
+        time.sleep(1.5)
+        assert renewed and max(renewed) - started < 1
+        count = len(renewed)
+        keeper.report(Job(analysis.pk, lambda: None), 1, 12)  # type: ignore[arg-type, return-value]
+        time.sleep(0.3)
+        assert len(renewed) > count
