@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.live.conftest import Stack
 
@@ -153,6 +153,29 @@ def test_a_reload_loses_nothing_that_was_sent(window: Callable[..., Page], signe
     page.wait_for_url(re.compile(r"/cases/[0-9a-f-]{36}/"))
     page.reload()
     expect(page.locator(".slide")).to_have_count(1)
+
+
+def test_an_image_that_the_server_has_no_turn_for_is_sent_again(
+    window: Callable[..., Page], signed_in: object, images: Path
+) -> None:
+    page = window(state=signed_in)
+    turned_away: list[str] = []
+
+    def busy_at_first(route: Route) -> None:
+        if turned_away:
+            return route.continue_()
+        turned_away.append(route.request.url)
+        problem = {"filename": "", "code": "busy", "reason": "Other images are being read."}
+        return route.fulfill(status=429, headers={"Retry-After": "1"}, json={"slides": [], "errors": [problem]})
+
+    page.route(re.compile(r"/cases/[0-9a-f-]+/slides/$"), busy_at_first)
+    page.goto("/cases/new/")
+    page.locator("input[type=file]").first.set_input_files([images / "synthetic-1.png", images / "synthetic-2.png"])
+    page.get_by_role("button", name="Analyse").click()
+    expect(page.get_by_text("waits until other images have been read")).to_be_visible()
+    expect(page.get_by_role("heading", name="Aggregated diagnosis")).to_be_visible(timeout=90_000)
+    expect(page.locator(".slide")).to_have_count(2)
+    assert len(turned_away) == 1
 
 
 def test_going_offline_is_said(window: Callable[..., Page], signed_in: object) -> None:
@@ -307,7 +330,7 @@ def test_a_session_that_ends_costs_neither_words_nor_images(
     window: Callable[..., Page], stack: Stack, images: Path
 ) -> None:
     """Signed out while writing a reading, and while images wait to be sent."""
-    page = window()
+    page = window(state=signed_in)
     page.goto("/accounts/login/")
 
     def sign_in(at: Page) -> None:
