@@ -160,7 +160,7 @@ def test_gunicorn_killed_in_the_middle_of_a_folder_call(start: Start) -> None:
         stack.wait_ready()
         others = [field(seed) for seed in range(100, 103)]
         again = requests.post(f"{stack.url}/predict/folder", files=others, headers=stack.headers, timeout=120)
-        assert again.status_code == 200, "others are not held up"
+        assert again.status_code in (200, 202), again.text  # what was cut off may still be worked on
         stored = "answer = [Case.objects.count(), Submission.objects.filter(key='one').count()]"
         assert stack.ask(stored) == [3, 1]
         late = "from datetime import timedelta; from django.utils import timezone\n"
