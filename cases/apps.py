@@ -14,7 +14,7 @@ class CasesConfig(AppConfig):
 
         analysis_ended.connect(services.on_analysis_ended, dispatch_uid="cases.refresh")
         kept_up.connect(audit.upkeep, dispatch_uid="cases.upkeep")
-        kept_up.connect(receiving.sweep, dispatch_uid="cases.submissions")
+        kept_up.connect(receiving.upkeep, dispatch_uid="cases.submissions")
         kept_up.connect(datarights.upkeep, dispatch_uid="cases.purge")
         reads.connect()
         post_migrate.connect(create_reviewers, sender=self)

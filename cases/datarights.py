@@ -36,8 +36,8 @@ log = logging.getLogger(__name__)
 NOBODY = settings.ACCOUNT_USERNAME_BLACKLIST[0]
 #: Seconds after which a file of the store that no row knows, or an upload half received, counts as left behind.
 ABANDONED = 24 * 3600
-#: As many files without a slide for each that has one are taken for what crashes left, and deleted.
-FEW = 0.05
+#: So many files without a slide, or such a part of those with one, are taken for what crashes left, and deleted.
+FEW, FEW_OF = 20, 0.05
 FOLDERS = ("slides", "thumbnails", "previews")
 
 
@@ -200,7 +200,7 @@ def purge(all_files: bool = False) -> dict[str, int]:
     if settings.ADDRESS_DAYS:
         counted["addresses"] = audit.erase_addresses(now - timedelta(days=settings.ADDRESS_DAYS))
     left, belonging = orphans(older_than=ABANDONED)
-    if len(left) > belonging * FEW and not all_files:
+    if left and (not belonging or len(left) > max(FEW, belonging * FEW_OF)) and not all_files:
         log.error(
             "%d files of the store belong to no slide, %d do: none was deleted. If the database is the right one and "
             "whole, `manage.py purge --all-files` deletes them.", len(left), belonging,

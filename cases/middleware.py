@@ -90,5 +90,5 @@ class BusyMiddleware:
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
         if isinstance(error, decoding.Occupied):
-            error = pressure.Busy("Other images are being read. Try again in a moment.", 1)
+            error = pressure.Busy("Other images are being read. Try again in a moment.")
         return pressure.answer(request, error) if isinstance(error, pressure.Busy) else None

@@ -8,19 +8,20 @@ from django.shortcuts import render
 
 from inference.models import Analysis, State
 
-from .models import User
+from .models import Case, User
 
 #: Seconds that one waiting analysis is reckoned with in ``Retry-After``, and the bounds of that.
 SECONDS_EACH = 2
 SOONEST, LATEST = 10, 600
+A_MOMENT = 2
 
 
 class Busy(Exception):
-    """Too much waits already; ``retry_after`` is in seconds."""
+    """Too much waits already; ``retry_after`` is in seconds, few where nothing waits but a moment is asked for."""
 
-    def __init__(self, message: str, too_many: int) -> None:
+    def __init__(self, message: str, too_many: int = 0) -> None:
         super().__init__(message)
-        self.retry_after = min(max(SECONDS_EACH * too_many, SOONEST), LATEST)
+        self.retry_after = min(max(SECONDS_EACH * too_many, SOONEST), LATEST) if too_many else A_MOMENT
 
 
 def require_room(owner: User, wanted: int, besides: int = 0) -> None:
@@ -45,6 +46,12 @@ def require_room(owner: User, wanted: int, besides: int = 0) -> None:
             "Try again when some are done.",
             own + wanted - settings.USER_OPEN_MAX,
         )
+
+
+def require_received(case: Case) -> None:
+    """Raise :class:`Busy` while a program's call still stores images of the case: it may yet be cut off, and go."""
+    if case.submissions.filter(receiving_until__isnull=False).exists():
+        raise Busy("The images of this case are still being received. Try again in a moment.")
 
 
 def answer(request: HttpRequest, error: Busy) -> HttpResponse:

@@ -56,7 +56,7 @@ def ensure(slide: Slide) -> str:
     if storage.exists(wanted):
         return wanted
     if not _making.acquire(timeout=PATIENCE):
-        raise Busy("Another large image is being prepared. Try again in a moment.", 1)
+        raise Busy("Another large image is being prepared. Try again in a moment.")
     try:
         if storage.exists(wanted):
             return wanted

@@ -127,7 +127,7 @@ def _did(request: HttpRequest, match: ResolverMatch) -> tuple[Event.Kind, str] |
         table, chosen = name[len("admin:") : -len("_changelist")], request.POST.getlist("_selected_action")
         if not chosen:
             return None
-        count = "all" if request.POST.get("select_across") == "1" else str(len(chosen))
+        count = "all" if request.POST.get("select_across", "0").lower() not in ("", "0", "false") else str(len(chosen))
         return Event.Kind.ADMIN, f"Action {action}: {count} of {table}"
     return None
 

@@ -5,23 +5,32 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from django.core.cache import cache
 from django.utils import timezone
+from django_q.tasks import async_task
 
 from . import services
+from .models import User
 from .submissions import LEASE, Submission
 
 log = logging.getLogger(__name__)
 
 
-def abandon(submission: Submission) -> None:
+def abandon(submission: Submission, actor: User | None = None) -> None:
     """Take back what was stored of a call that nobody was answered."""
     if submission.case:
-        services.remove_case(submission.case, None)
+        services.remove_case(submission.case, actor)
     Submission.objects.filter(pk=submission.pk).delete()
 
 
-def sweep(sender: Any = None, **kwargs: Any) -> int:
-    """Abandon calls whose process died. Returns how many; called by every running cluster every few seconds."""
+def upkeep(sender: Any, **kwargs: Any) -> None:
+    """Have a worker sweep where something is to be swept; called by every running cluster every few seconds."""
+    if Submission.objects.filter(receiving_until__lt=timezone.now()).exists() and cache.add("swept", True, 20):
+        async_task("cases.receiving.sweep", task_name="sweep", save=False)
+
+
+def sweep() -> int:
+    """Abandon calls whose process died. Returns how many."""
     swept = 0
     for submission in Submission.objects.select_related("case").filter(receiving_until__lt=timezone.now()):
         # Of several clusters one does it.

@@ -25,7 +25,7 @@ from inference.models import ModelVersion, PatchTable, Verdict
 
 from . import export, modelcard, services, wording
 from .models import Case, Event, Report, Slide, User
-from .pressure import Busy
+from .pressure import Busy, require_received
 from .turns import Kind, Turn
 
 PAPERS = {"a4": "A4", "letter": "letter"}
@@ -68,7 +68,7 @@ def make(case: Case, author: User, verify_address: str, paper: str = "a4") -> tu
     """
     with Turn(author, Kind.REPORT, PATIENCE) as turn:
         if not turn.taken:
-            raise Busy("Other reports are being drawn. Try again in a moment.", 1)
+            raise Busy("Other reports are being drawn. Try again in a moment.")
         return _make(case, author, verify_address, paper)
 
 
@@ -78,7 +78,7 @@ def _make(case: Case, author: User, verify_address: str, paper: str) -> tuple[Re
 
     with transaction.atomic():
         # Of two at once the second finds what the first made.
-        get_object_or_404(Case.objects.for_change(), pk=case.pk)
+        require_received(get_object_or_404(Case.objects.for_change(), pk=case.pk))
         found = export.with_everything(Case.objects.filter(pk=case.pk)).get()
         checksum = _checksum(found, author, FORM)
         report = Report.objects.filter(case=case, author=author, sha256=checksum).last()

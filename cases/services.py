@@ -25,11 +25,15 @@ from inference.registry import active_model
 
 from . import accounts, audit, uploads
 from .models import Case, Event, Review, Slide, Tag, User
-from .pressure import Busy, require_room
+from .pressure import Busy, require_received, require_room
 from .turns import Kind, Turn
 
 #: Seconds that an upload waits for others' to be read.
 PATIENCE = 2.0
+
+
+def nothing() -> None:
+    """Where nothing need be done."""
 
 
 def record(
@@ -50,7 +54,7 @@ def set_tags(case: Case, names: Iterable[str]) -> None:
 
 
 def add_slides(
-    case: Case, files: Iterable[UploadedFile], before_each: Callable[[], None] = lambda: None
+    case: Case, files: Iterable[UploadedFile], before_each: Callable[[], None] = nothing
 ) -> tuple[list[Slide], list[uploads.Rejected]]:
     """Store uploads as slides of the case and queue their analyses. Bad files don't stop good ones.
 
@@ -58,7 +62,9 @@ def add_slides(
     """
     with Turn(case.owner, Kind.UPLOAD, PATIENCE) as turn:
         if not turn.taken:
-            raise Busy("Other images are being read. Send yours again in a moment.", 1)
+            raise Busy("Other images are being read. Send yours again in a moment.")
+        if before_each is nothing:
+            require_received(case)
         return _add_slides(case, list(files), before_each)
 
 
@@ -157,6 +163,8 @@ def remove_case(case: Case, actor: User | None) -> None:
     pk = case.pk
     with transaction.atomic():
         hold_whole(pk)
+        if not Case.objects.filter(pk=pk).exists():
+            return
         slides = list(case.slides.all())
         record(case, Event.Kind.DELETED, actor)
         audit.erase_log_entries([pk, *(slide.pk for slide in slides)])
@@ -213,6 +221,7 @@ def sign_review(case: Case, author: User, reading: str, subtype: str = "", comme
         held = Case.objects.visible_to(author).for_change().filter(pk=case.pk).first()
         if held is None:
             raise PermissionDenied("The case is not yours to read any more.")
+        require_received(held)
         record(held, Event.Kind.REVIEWED, author)
         # While images are open there is no verdict of the model yet that a reading could be compared with.
         verdict = "" if held.open_count else held.verdict

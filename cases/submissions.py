@@ -34,6 +34,9 @@ class Submission(models.Model):
 
     class Meta:
         ordering = ["-created_at"]
+        indexes = [
+            models.Index(fields=["receiving_until"], condition=Q(receiving_until__isnull=False), name="receiving"),
+        ]
         constraints = [
             models.UniqueConstraint(fields=["user", "key"], condition=~Q(key=""), name="one_idempotency_key"),
         ]

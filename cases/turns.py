@@ -1,4 +1,4 @@
-"""How many threads of a web process long work may hold, so that pages are always answered."""
+"""How many threads of a web process long work may hold, so that one person leaves some for others' pages."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 import threading
 from collections import Counter
 from enum import Enum
+from typing import Any
 
 from django.conf import settings
 
@@ -41,43 +42,47 @@ def _own(eighths: int) -> int:
 
 
 _changed = threading.Condition()
-#: Who works or waits for that, by kind and primary key of the person; and who works.
-_asked: Counter[tuple[Kind, int]] = Counter()
-_taken: Counter[Kind] = Counter()
+#: How many threads each person works on or waits with, by primary key; and how many of each kind are worked on.
+_asked: Counter[int] = Counter()
+_taken: Counter[tuple[Kind, int]] = Counter()
+
+
+def _less(counter: Counter[Any], key: Any) -> None:
+    counter[key] -= 1
+    if not counter[key]:
+        del counter[key]
 
 
 class Turn:
     """Permission to keep a thread for long work; ``taken`` is false where none came within ``patience`` seconds.
 
-    Nobody is waited for by whoever has as much already as one person may: see :class:`Kind` and :data:`OWN`.
+    Nobody waits who holds as many threads already, working or waiting, as one person may: see :data:`OWN`.
     """
 
     def __init__(self, user: User, kind: Kind, patience: float = 0.0) -> None:
-        self._kind, self._key = kind, (kind, user.pk)
+        self._kind, self._person = kind, user.pk
         self.taken = False
         with _changed:
-            everything = sum(count for (_, person), count in _asked.items() if person == user.pk)
-            if _asked[self._key] >= kind.own or everything >= _own(OWN):
+            if _asked[self._person] >= _own(OWN):
                 return
-            _asked[self._key] += 1
-            self.taken = _changed.wait_for(lambda: _taken[kind] < kind.most, patience)
+            _asked[self._person] += 1
+            self.taken = _changed.wait_for(self._is_free, patience)
             if self.taken:
-                _taken[kind] += 1
+                _taken[kind, self._person] += 1
             else:
-                self._leave()
+                _less(_asked, self._person)
 
-    def _leave(self) -> None:
-        _asked[self._key] -= 1
-        if not _asked[self._key]:
-            del _asked[self._key]
+    def _is_free(self) -> bool:
+        everybody = sum(count for (kind, _), count in _taken.items() if kind is self._kind)
+        return everybody < self._kind.most and _taken[self._kind, self._person] < self._kind.own
 
     def release(self) -> None:
         """Give it back; any number of times."""
         with _changed:
             if self.taken:
                 self.taken = False
-                _taken[self._kind] -= 1
-                self._leave()
+                _less(_taken, (self._kind, self._person))
+                _less(_asked, self._person)
                 _changed.notify_all()
 
     def __enter__(self) -> Turn:

@@ -187,7 +187,7 @@ def store_all(
             rejected.append(Rejected(clean_name(upload.name), "busy", f"was not taken: {error}"))
         except decoding.Occupied as error:
             if not slides:
-                raise Busy("Other images are being read. Send yours again in a moment.", 1) from error
+                raise Busy("Other images are being read. Send yours again in a moment.") from error
             reason = "was not read: other images keep the server busy; send it again in a moment"
             rejected.append(Rejected(clean_name(upload.name), "busy", reason))
         except OSError as error:

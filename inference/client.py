@@ -156,6 +156,10 @@ class Event(TypedDict):
     result: NotRequired[Single]
 
 
+#: How often a call is made while the server has no turn for it, and the longest pause in seconds it may ask for.
+BUSY_TRIES, BUSY_SECONDS = 10, 5.0
+
+
 class ApiError(Exception):
     """The server refused or failed. ``code`` is stable; ``problem`` is the whole answer."""
 
@@ -310,6 +314,19 @@ class Client:
     # Transport
 
     def _call(
+        self, method: str, path: str, body: _Form | dict[str, Any] | None = None, headers: Mapping[str, str] = {}
+    ) -> tuple[int, Any]:
+        for left in reversed(range(BUSY_TRIES)):
+            try:
+                return self._call_once(method, path, body, headers)
+            except ApiError as error:
+                # Nothing was taken. A full queue asks for longer, and is for the caller to decide.
+                if error.status != 429 or not left or not 0 < (error.retry_after or 0) <= BUSY_SECONDS:
+                    raise
+                time.sleep(error.retry_after or 0)
+        raise AssertionError("unreachable")
+
+    def _call_once(
         self, method: str, path: str, body: _Form | dict[str, Any] | None = None, headers: Mapping[str, str] = {}
     ) -> tuple[int, Any]:
         safe = method == "GET" or "Idempotency-Key" in headers

@@ -65,6 +65,7 @@ CODES: dict[str, tuple[int, str]] = {
     "model_unusable": (503, "The model's file is missing, damaged or not the registered one"),
     "storage_failed": (503, "The file store is full or away"),
     "database_unavailable": (503, "The database does not answer"),
+    "unavailable": (503, "The application does not answer; said by the server before it"),
 }
 _TITLES = {
     400: "Bad request",

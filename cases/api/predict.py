@@ -138,11 +138,12 @@ class SingleStream(Upload):
     )
     def post(self, request: Request) -> HttpResponseBase:
         submitted = self.submit(request)
+        pk = submitted.analyses[0].pk
+        body = answers.pending_body(request, submitted, is_folder=False)
+        # Taken when nothing can fail any more before the answer has it.
         turn = Turn(person(request), Kind.WAIT)
         if not turn.taken:
             return answers.pending(request, submitted, is_folder=False)
-        pk = submitted.analyses[0].pk
-        body = answers.pending_body(request, submitted, is_folder=False)
         start = {"type": "start", "message": "The image was stored.", **body}
         events = streams.follow(
             lambda: answers.load(pk),

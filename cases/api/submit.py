@@ -80,7 +80,7 @@ def submit(user: User, files: Sequence[UploadedFile], options: Options, *, is_fo
     try:
         return _store(user, submission, named, options, is_folder)
     except BaseException:
-        abandon(submission)
+        abandon(submission, user)
         raise
 
 
@@ -147,10 +147,11 @@ def _store(user: User, submission: Submission, named: Sequence[_Named], options:
     if not slides:
         raise _nothing_usable(rejected, is_folder)
     analyses = analyses_of(case)
-    submission.receiving_until = None
-    submission.analysis = None if is_folder else analyses[0]
     submission.rejected = [vars(problem) for problem in rejected]
-    submission.save(update_fields=["receiving_until", "analysis", "rejected"])
+    mine = Submission.objects.filter(pk=submission.pk, receiving_until=submission.receiving_until)
+    analysis = None if is_folder else analyses[0]
+    if not mine.update(receiving_until=None, analysis=analysis, rejected=submission.rejected):
+        raise errors.Problem("conflict", "It took so long that the call was given up. Send it again.")
     case.refresh_from_db()
     return Submitted(case, analyses, submission.rejected)
 

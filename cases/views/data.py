@@ -67,7 +67,7 @@ def export(request: SignedInRequest) -> FileResponse:
     """Everything that is kept of this person, as ZIP."""
     with Turn(request.user, Kind.EXPORT) as turn:
         if not turn.taken:
-            raise Busy("Your data is being put together already. Try again in a moment.", 1)
+            raise Busy("Your data is being put together already. Try again in a moment.")
         require_space(datarights.export_size(request.user))
         audit.record(Event.Kind.EXPORTED, actor=request.user, detail="All of one's own data")
         out = tempfile.TemporaryFile(dir=settings.FILE_UPLOAD_TEMP_DIR)  # noqa: SIM115  the answer closes it

@@ -5,7 +5,7 @@ const TYPES = /\.(png|jpe?g|bmp|tiff?)$/i;
 const AT_ONCE = 3;
 // How often one image is sent while the server is busy, and the longest pause in seconds it may ask for.
 const MOST_TRIES = 6;
-const SOON = 15;
+const SOON = 5;
 const SIGNED_OUT = "you are signed out; sign in again in another window, then send once more from here";
 const size = (bytes) => bytes < 1e6 ? `${Math.max(1, Math.round(bytes / 1e3))} kB` : `${(bytes / 1e6).toFixed(1)} MB`;
 
@@ -176,8 +176,8 @@ function upload(form) {
       let answer;
       for (let tries = 0; tries < MOST_TRIES; tries += 1) {
         answer = await post(address, body, (share) => { bar.value = share; });
-        // A full queue says so with a longer time, and is for a person to decide.
-        if (answer.status !== 429 || answer.after > SOON) break;
+        // A full queue asks for a longer pause, and is for a person to decide.
+        if (answer.status !== 429 || answer.after > SOON || tries + 1 === MOST_TRIES) break;
         entry.facts.textContent = "waits until other images have been read";
         await new Promise((resume) => { setTimeout(resume, 1000 * (answer.after || SOON)); });
       }

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from cases import receiving
+from cases import receiving, services
 from cases.models import Case, Slide, Submission, User
+from cases.pressure import Busy
 from inference.engine import runtime
 from inference.engine.image import decode
 from inference.engine.predictor import Predictor
@@ -315,6 +316,32 @@ def test_a_call_that_was_cut_off_leaves_nothing_behind(who: str, api: Api, works
     again = single(api, headers=headers)
     assert again.status_code == 200 and again.json()["case"] != first["case"]
     assert Case.objects.count() == 1
+
+
+def test_each_image_of_a_call_puts_off_its_end(api: Api, works: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    until = []
+    renew = Submission.renew
+
+    def seen(submission: Submission) -> None:
+        renew(submission)
+        until.append(Submission.objects.get(pk=submission.pk).receiving_until)
+
+    monkeypatch.setattr(Submission, "renew", seen)
+    files = [file(f"{seed}.png", seed) for seed in range(3)]
+    assert api.post("/predict/folder", {"files": files}).status_code == 200
+    assert len(until) == 3 and until == sorted(until)
+    assert Submission.objects.get().receiving_until is None
+
+
+def test_nobody_adds_to_what_is_still_being_received(api: Api, works: None, alice: User, media: Path) -> None:
+    single(api)
+    case = Case.objects.get()
+    Submission.objects.update(receiving_until=timezone.now() + timedelta(minutes=1))
+    with pytest.raises(Busy):
+        services.add_slides(case, [file(seed=3)])
+    with pytest.raises(Busy):
+        services.sign_review(case, alice, "benign")
+    assert api.get(f"/api/v1/cases/{case.pk}/report").status_code == 429
 
 
 def test_a_refused_upload_does_not_use_up_its_key(api: Api, works: None) -> None:

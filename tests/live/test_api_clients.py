@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -208,6 +209,17 @@ def test_a_mixed_folder_and_a_folder_of_bad_files(stack: Stack, headers: dict[st
     bad = requests.post(url, files=mixed[1:], headers=headers, timeout=60)
     assert bad.status_code == 400
     assert [one["filename"] for one in problem(bad)["errors"]] == ["notes.png", "cut.png"]
+
+
+def test_one_client_in_many_threads(stack: Stack, token: str, tmp_path: Path) -> None:
+    """More calls at once than one person has turns: each gets its own in a while."""
+    paths = []
+    for seed in range(32):
+        paths.append(tmp_path / f"{seed}.png")
+        paths[-1].write_bytes(noise(500 + seed))
+    client = Client(stack.url, token)
+    with ThreadPoolExecutor(16) as pool:
+        assert len({result["id"] for result in pool.map(client.predict, paths)}) == len(paths)
 
 
 def test_wrong_and_expired_tokens(stack: Stack) -> None:

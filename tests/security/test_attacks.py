@@ -336,7 +336,7 @@ def test_one_person_may_not_hold_all_threads(
 ) -> None:
     settings.WEB_THREADS = 16
     with ExitStack() as held:
-        kinds = [Kind.WAIT] * 7 + [Kind.REPORT] * 5 + [Kind.UPLOAD] * 3
+        kinds = [Kind.WAIT] * 7 + [Kind.REPORT] * 5 + [Kind.UPLOAD] * 3  # of each what fits in the 12
         taken = [held.enter_context(Turn(alice, kind)).taken for kind in kinds]
         assert taken == [True] * 6 + [False] + [True] * 4 + [False] + [True] * 2 + [False]
         with pytest.raises(Busy):

@@ -126,10 +126,7 @@ def test_a_store_of_another_database_is_left_alone(slide: Slide, media: Path, ca
     assert not stored(media)
 
 
-def test_what_was_left_behind_goes(
-    slide: Slide, media: Path, settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(datarights, "FEW", 0.5)  # one of three
+def test_what_was_left_behind_goes(slide: Slide, media: Path, settings: Any, tmp_path: Path) -> None:
     settings.FILE_UPLOAD_TEMP_DIR = tmp_path
     old = tmp_path / "tmpold.upload"
     old.write_bytes(b"x")
