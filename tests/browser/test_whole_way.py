@@ -377,7 +377,7 @@ def test_a_session_that_ends_costs_neither_words_nor_images(
 def test_what_one_person_was_writing_is_not_there_for_the_next(
     window: Callable[..., Page], stack: Stack, signed_in: object
 ) -> None:
-    page = window()
+    page = window(state=signed_in)
     page.goto("/cases/new/")
     page.fill("input[name=title]", "Shared desk")
     page.get_by_role("button", name="Open without images").click()
