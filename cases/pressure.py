@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
@@ -9,6 +12,7 @@ from django.shortcuts import render
 from inference.models import Analysis, State
 
 from .models import Case, User
+from .turns import Kind, Turn
 
 #: Seconds that one waiting analysis is reckoned with in ``Retry-After``, and the bounds of that.
 SECONDS_EACH = 2
@@ -52,6 +56,15 @@ def require_received(case: Case) -> None:
     """Raise :class:`Busy` while a program's call still stores images of the case: it may yet be cut off, and go."""
     if case.submissions.filter(receiving_until__isnull=False).exists():
         raise Busy("The images of this case are still being received. Try again in a moment.")
+
+
+@contextmanager
+def require_turn(user: User, kind: Kind, busy: str, patience: float = 0.0) -> Iterator[None]:
+    """A :class:`cases.turns.Turn` for as long as the block runs; raise :class:`Busy` with these words without one."""
+    with Turn(user, kind, patience) as turn:
+        if not turn.taken:
+            raise Busy(busy)
+        yield
 
 
 def answer(request: HttpRequest, error: Busy) -> HttpResponse:

@@ -25,8 +25,8 @@ from inference.models import ModelVersion, PatchTable, Verdict
 
 from . import export, modelcard, services, wording
 from .models import Case, Event, Report, Slide, User
-from .pressure import Busy, require_received
-from .turns import Kind, Turn
+from .pressure import require_received, require_turn
+from .turns import Kind
 
 PAPERS = {"a4": "A4", "letter": "letter"}
 #: Share of the map's colour in the picture with the map.
@@ -66,9 +66,7 @@ def make(case: Case, author: User, verify_address: str, paper: str = "a4") -> tu
     ``verify_address`` is the site's own address, without a slash at its end; ``paper`` a key of
     :data:`PAPERS`. Raises :class:`cases.pressure.Busy` where too many are being drawn.
     """
-    with Turn(author, Kind.REPORT, PATIENCE) as turn:
-        if not turn.taken:
-            raise Busy("Other reports are being drawn. Try again in a moment.")
+    with require_turn(author, Kind.REPORT, "Other reports are being drawn. Try again in a moment.", PATIENCE):
         return _make(case, author, verify_address, paper)
 
 

@@ -6,7 +6,7 @@ import math
 import re
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -24,16 +24,12 @@ from inference.queue import request_analyses
 from inference.registry import active_model
 
 from . import accounts, audit, uploads
-from .models import Case, Event, Review, Slide, Tag, User
-from .pressure import Busy, require_received, require_room
-from .turns import Kind, Turn
+from .models import Case, Event, Review, Slide, Submission, Tag, User
+from .pressure import require_received, require_room, require_turn
+from .turns import Kind
 
 #: Seconds that an upload waits for others' to be read.
 PATIENCE = 2.0
-
-
-def nothing() -> None:
-    """Where nothing need be done."""
 
 
 def record(
@@ -54,25 +50,19 @@ def set_tags(case: Case, names: Iterable[str]) -> None:
 
 
 def add_slides(
-    case: Case, files: Iterable[UploadedFile], before_each: Callable[[], None] = nothing
+    case: Case, files: Sequence[UploadedFile], call: Submission | None = None
 ) -> tuple[list[Slide], list[uploads.Rejected]]:
     """Store uploads as slides of the case and queue their analyses. Bad files don't stop good ones.
 
-    Raises :class:`inference.registry.NoModel` or :class:`cases.pressure.Busy` before anything is stored.
+    ``call`` is the program's call that the case is made by, renewed with each file. Raises
+    :class:`inference.registry.NoModel` or :class:`cases.pressure.Busy` before anything is stored.
     """
-    with Turn(case.owner, Kind.UPLOAD, PATIENCE) as turn:
-        if not turn.taken:
-            raise Busy("Other images are being read. Send yours again in a moment.")
-        if before_each is nothing:
-            require_received(case)
-        return _add_slides(case, list(files), before_each)
 
-
-def _add_slides(
-    case: Case, files: Sequence[UploadedFile], before_each: Callable[[], None]
-) -> tuple[list[Slide], list[uploads.Rejected]]:
-    active_model()
-    require_room(case.owner, len(files))
+    def arriving() -> Iterator[UploadedFile]:
+        for file in files:
+            if call:
+                call.renew()
+            yield file
 
     def keep(slide: Slide) -> None:
         # Row and analysis together: what was accepted is queued, whatever becomes of this process.
@@ -81,7 +71,12 @@ def _add_slides(
             analyse(case, [slide])
             record(case, Event.Kind.ADDED, case.owner, slide.original_name, slide.pk)
 
-    return uploads.store_all(case, files, keep, before_each)
+    with require_turn(case.owner, Kind.UPLOAD, "Other images are being read. Send yours again in a moment.", PATIENCE):
+        if call is None:
+            require_received(case)
+        active_model()
+        require_room(case.owner, len(files))
+        return uploads.store_all(case, arriving(), keep)
 
 
 def analyse(

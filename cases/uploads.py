@@ -168,13 +168,12 @@ def _on_disk(upload: UploadedFile, folder: str) -> BufferedReader:
 
 
 def store_all(
-    case: Case, uploads: Iterable[UploadedFile], keep: Callable[[Slide], None], before_each: Callable[[], None]
+    case: Case, uploads: Iterable[UploadedFile], keep: Callable[[Slide], None]
 ) -> tuple[list[Slide], list[Rejected]]:
     """Keep what can be read and say of the rest why not."""
     slides: list[Slide] = []
     rejected: list[Rejected] = []
     for upload in uploads:
-        before_each()
         try:
             # Others of theirs may have come meanwhile, each with room when it began.
             require_room(case.owner, 1, besides=len(slides))

@@ -143,7 +143,7 @@ def _store(user: User, submission: Submission, named: Sequence[_Named], options:
         services.record(case, Event.Kind.CREATED, user, "by API")
         submission.case = case
         submission.save(update_fields=["case"])
-    slides, rejected = services.add_slides(case, [one.upload for one in named], submission.renew)
+    slides, rejected = services.add_slides(case, [one.upload for one in named], submission)
     if not slides:
         raise _nothing_usable(rejected, is_folder)
     analyses = analyses_of(case)

@@ -55,11 +55,7 @@ def new(request: SignedInRequest) -> HttpResponse:
         require_room(request.user, len(form.cleaned_data["images"]))
         created = services.save_case(form, request.user)
         if form.cleaned_data["images"]:
-            try:
-                added = _add(request, created, form.cleaned_data["images"])["slides"]
-            except Busy:
-                services.remove_case(created, request.user)
-                raise
+            added = _add_first(request, created, form.cleaned_data["images"])["slides"]
             if single and added and not wants_json(request):
                 return redirect("cases:slide", added[0]["id"])
         if wants_json(request):
@@ -213,6 +209,15 @@ def add_slides(request: SignedInRequest, pk: uuid.UUID) -> HttpResponse:
     return JsonResponse(result) if as_json else redirect(found)
 
 
+def _add_first(request: SignedInRequest, made: Case, files: Sequence[UploadedFile]) -> dict[str, list[dict[str, str]]]:
+    """Add the files that a case was made for; where they are refused for want of room, none stays empty."""
+    try:
+        return _add(request, made, files)
+    except Busy:
+        services.remove_case(made, request.user)
+        raise
+
+
 def _add(
     request: HttpRequest, found: Case, files: Sequence[UploadedFile], quiet: bool = False
 ) -> dict[str, list[dict[str, str]]]:
@@ -285,9 +290,5 @@ def try_it(request: SignedInRequest) -> HttpResponse:
             is_synthetic=True,
         )
         services.record(found, Event.Kind.CREATED, request.user)
-    try:
-        _add(request, found, synthetic.uploads())
-    except Busy:
-        services.remove_case(found, request.user)
-        raise
+    _add_first(request, found, synthetic.uploads())
     return redirect(found)

@@ -17,9 +17,9 @@ from django.views.decorators.http import require_GET
 
 from cases import audit, datarights
 from cases.models import Event, User
-from cases.pressure import Busy
+from cases.pressure import require_turn
 from cases.space import require_space
-from cases.turns import Kind, Turn
+from cases.turns import Kind
 
 from .access import SignedInRequest, login_required
 
@@ -65,9 +65,7 @@ def data(request: SignedInRequest) -> HttpResponse:
 @cache_control(private=True, no_store=True)
 def export(request: SignedInRequest) -> FileResponse:
     """Everything that is kept of this person, as ZIP."""
-    with Turn(request.user, Kind.EXPORT) as turn:
-        if not turn.taken:
-            raise Busy("Your data is being put together already. Try again in a moment.")
+    with require_turn(request.user, Kind.EXPORT, "Your data is being put together already. Try again in a moment."):
         require_space(datarights.export_size(request.user))
         audit.record(Event.Kind.EXPORTED, actor=request.user, detail="All of one's own data")
         out = tempfile.TemporaryFile(dir=settings.FILE_UPLOAD_TEMP_DIR)  # noqa: SIM115  the answer closes it

@@ -157,6 +157,13 @@ class Stack:
         if pid is None:
             self.processes[name].wait(10)
 
+    def kill_whole(self, name: str) -> None:
+        """SIGKILL the main process and all below it."""
+        below = children(self.processes[name].pid)
+        self.kill(name)
+        for pid in below:
+            self.kill(name, pid)
+
     def kill_one_of(self, chance: random.Random) -> str:
         name = chance.choice(["web", "worker", "worker"])
         process = self.processes[name]

@@ -117,12 +117,7 @@ def test_gunicorn_killed_in_the_middle_of_an_upload(start: Start, images: list[b
         with socket.create_connection(("127.0.0.1", stack.port)) as connection:
             connection.sendall(head + body)
             time.sleep(0.5)
-            web = stack.processes["web"]
-            below = children(web.pid)
-            stack.kill("web")
-            for pid in below:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+            stack.kill_whole("web")
         stack.start("web")
         stack.wait_ready()
         assert stack.rows() == []
@@ -148,12 +143,7 @@ def test_gunicorn_killed_in_the_middle_of_a_folder_call(start: Start) -> None:
         sender = threading.Thread(target=send)
         sender.start()
         until(60, lambda: len(stack.rows()) >= 2, "some are stored")
-        web = stack.processes["web"]
-        below = children(web.pid)
-        stack.kill("web")
-        for pid in below:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        stack.kill_whole("web")
         sender.join()
         assert not answers
         stack.start("web")

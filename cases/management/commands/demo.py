@@ -83,7 +83,7 @@ class Command(BaseCommand):
         case, created = Case.objects.get_or_create(owner=owner, title=title)
         if created:
             files = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in SUFFIXES]
-            uploads = (SimpleUploadedFile(path.name, path.read_bytes()) for path in files)
+            uploads = [SimpleUploadedFile(path.name, path.read_bytes()) for path in files]
             _, rejected = services.add_slides(case, uploads)
             for problem in rejected:
                 self.stderr.write(f"{problem}. It was not added.")
