@@ -13,9 +13,10 @@ from inference.engine.grid import PATCH, Grid
 
 from . import decoding
 from .files import Made
-from .models import Slide
-from .pressure import Busy
+from .models import Slide, User
+from .pressure import Busy, require_turn
 from .space import require_space
+from .turns import Kind
 
 #: Slides beyond so many pixels are shown in tiles: a browser would need 4 bytes for each.
 LARGE = 24_000_000
@@ -26,6 +27,7 @@ OVERLAP = 1
 OVERVIEW = 4096
 #: Seconds to wait for another slide's tiles to be made before this one's viewer is asked to come again.
 PATIENCE = 10
+BUSY = "Other large images are being prepared. Try again in a moment."
 
 #: Of the decoders one at most makes tiles; the rest are for uploads.
 _making = threading.Lock()
@@ -46,7 +48,7 @@ def levels(slide: Slide) -> tuple[int, int]:
     return min(highest, TILE.bit_length() - 1), highest
 
 
-def ensure(slide: Slide) -> str:
+def ensure(slide: Slide, user: User) -> str:
     """The name of the zip of tiles (see :func:`cases.decoder.pyramid`), made on first use.
 
     Raises :class:`inference.engine.image.ImageError`, ``FileNotFoundError``, ``OSError`` where the disk is full, or
@@ -55,8 +57,14 @@ def ensure(slide: Slide) -> str:
     storage, wanted = slide.file.storage, name(slide)
     if storage.exists(wanted):
         return wanted
+    with require_turn(user, Kind.PICTURE, BUSY, PATIENCE):
+        return _make(slide, wanted)
+
+
+def _make(slide: Slide, wanted: str) -> str:
+    storage = slide.file.storage
     if not _making.acquire(timeout=PATIENCE):
-        raise Busy("Another large image is being prepared. Try again in a moment.")
+        raise Busy(BUSY)
     try:
         if storage.exists(wanted):
             return wanted
@@ -79,28 +87,32 @@ def ensure(slide: Slide) -> str:
     return wanted
 
 
-def read(slide: Slide, member: str) -> bytes | None:
+def read(slide: Slide, member: str, user: User) -> bytes | None:
     """One JPEG of the zip of tiles; None where it has no such member. Raises as :func:`ensure` does."""
     try:
-        return _read(slide, member)
+        return _read(slide, member, user)
     except zipfile.BadZipFile:
         # Its making was cut short where it could not be moved into place whole: a full disk, a killed process.
         slide.file.storage.delete(name(slide))
-        return _read(slide, member)
+        return _read(slide, member, user)
 
 
-def _read(slide: Slide, member: str) -> bytes | None:
+def _read(slide: Slide, member: str, user: User) -> bytes | None:
     storage = slide.file.storage
     opener = getattr(storage, "open_in_pieces", storage.open)
-    with opener(ensure(slide)) as opened, zipfile.ZipFile(opened) as archive:
+    with opener(ensure(slide, user)) as opened, zipfile.ZipFile(opened) as archive:
         return archive.read(member) if member in archive.NameToInfo else None
 
 
-def patch(slide: Slide, grid: Grid, index: int) -> bytes:
-    """Patch ``index`` as PNG, 224x224 unless the slide is smaller."""
+def patch(slide: Slide, grid: Grid, index: int, user: User) -> bytes:
+    """Patch ``index`` as PNG, 224x224 unless the slide is smaller. Raises as :func:`ensure` does."""
     x, y = (int(value) for value in grid.positions[index])
     box = [x, y, min(x + PATCH, slide.width), min(y + PATCH, slide.height)]
-    with slide.file.storage.open(str(slide.file.name)) as opened, tempfile.TemporaryFile() as png:
+    with (
+        require_turn(user, Kind.PICTURE, BUSY, PATIENCE),
+        slide.file.storage.open(str(slide.file.name)) as opened,
+        tempfile.TemporaryFile() as png,
+    ):
         decoding.run("crop", [opened, png], box)
         png.seek(0)
         return png.read()

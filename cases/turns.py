@@ -12,8 +12,8 @@ from django.conf import settings
 
 from .models import User
 
-#: Of this process's threads, in eighths: what one person's long work of all kinds may hold together.
-OWN = 6
+#: Of this process's threads, in eighths: what one person's long work of all kinds may hold together, and everybody's.
+OWN, ALL = 6, 7
 
 
 class Kind(Enum):
@@ -27,14 +27,20 @@ class Kind(Enum):
     EXPORT = ("export", 2, 1)
     #: Its images are decoded one after the other, while others' are.
     UPLOAD = ("upload", 4, 3)
+    #: One that is decoded, or reduced, for whoever looks at it.
+    PICTURE = ("picture", 4, 3)
 
     @property
     def most(self) -> int:
-        return max(1, settings.WEB_THREADS * self.value[1] // 8)
+        return _everybody(self.value[1])
 
     @property
     def own(self) -> int:
         return _own(self.value[2])
+
+
+def _everybody(eighths: int) -> int:
+    return max(1, settings.WEB_THREADS * eighths // 8)
 
 
 def _own(eighths: int) -> int:
@@ -56,14 +62,15 @@ def _less(counter: Counter[Any], key: Any) -> None:
 class Turn:
     """Permission to keep a thread for long work; ``taken`` is false where none came within ``patience`` seconds.
 
-    Nobody waits who holds as many threads already, working or waiting, as one person may: see :data:`OWN`.
+    Nobody waits who holds as many threads already, working or waiting, as one person may, nor where all together do:
+    see :data:`OWN` and :data:`ALL`.
     """
 
     def __init__(self, user: User, kind: Kind, patience: float = 0.0) -> None:
         self._kind, self._person = kind, user.pk
         self.taken = False
         with _changed:
-            if _asked[self._person] >= _own(OWN):
+            if _asked[self._person] >= _own(OWN) or _asked.total() >= _everybody(ALL):
                 return
             _asked[self._person] += 1
             self.taken = _changed.wait_for(self._is_free, patience)

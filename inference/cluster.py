@@ -79,9 +79,23 @@ class StoppableCluster(Cluster):  # type: ignore[misc]
     is_wanted = True
 
     def sig_handler(self, signum: int, frame: Any) -> None:
-        self.is_wanted = False
+        # Told, not waited for: the signal may have come in the middle of a transaction that the workers wait for.
+        if self.is_wanted:
+            self.is_wanted = False
+            self._tell()
+
+    def _tell(self) -> None:
         worker.stopping.set()
-        super().sig_handler(signum, frame)
+        if self.stop_event:
+            self.stop_event.set()
+
+    def start(self) -> int:
+        try:
+            return int(super().start())
+        finally:
+            if not self.is_wanted:
+                # Asked to stop when there was nothing to be told of it yet.
+                self._tell()
 
     def look_after(self) -> None:
         """Start anew what gave up, ended or hangs. Where that fails, as without a broker, the next call tries again."""
@@ -102,7 +116,3 @@ class StoppableCluster(Cluster):  # type: ignore[misc]
         except RuntimeError as error:
             log.error("The cluster could not be started; trying again. %s", error)
             time.sleep(RETRY)
-        if not self.is_wanted:
-            # Asked to stop just now, when there was nothing to be told of it yet.
-            worker.stopping.set()
-            self.stop()

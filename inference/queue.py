@@ -47,8 +47,7 @@ def request_analyses(
     result = []
     with transaction.atomic():
         # Whoever asks for the same slide at the same time waits here, and then finds this one's analysis.
-        current = Analysis.objects.filter(slide__in=slide_ids, is_current=True).order_by("pk")
-        list(current.select_for_update().values_list("pk"))
+        _lock(Analysis.objects.filter(slide__in=slide_ids, is_current=True))
         turn = _next_turn(owner_slides)
         still_open = {
             analysis.slide_id: analysis
@@ -66,6 +65,18 @@ def request_analyses(
             result.append(analysis)
         transaction.on_commit(wake)
     return result
+
+
+def _lock(rows: Any) -> None:
+    """Lock rows in the order that everybody does, so that no two wait for each other."""
+    list(rows.order_by("pk").select_for_update().values_list("pk"))
+
+
+def _update(rows: Any, **values: Any) -> int:
+    """Change many rows at once."""
+    with transaction.atomic():
+        _lock(rows)
+        return int(rows.update(**values))
 
 
 def _next_turn(owner_slides: Any) -> int:
@@ -132,7 +143,7 @@ def _held(pk: uuid.UUID, claim: uuid.UUID) -> Any:
 def renew(claim: uuid.UUID, pks: Iterable[uuid.UUID]) -> None:
     """Extend the leases of a worker that is alive."""
     until = timezone.now() + timedelta(seconds=settings.ANALYSIS_LEASE)
-    Analysis.objects.filter(pk__in=list(pks), claim=claim, state=State.RUNNING).update(lease_until=until)
+    _update(Analysis.objects.filter(pk__in=list(pks), claim=claim, state=State.RUNNING), lease_until=until)
 
 
 def progress(pk: uuid.UUID, claim: uuid.UUID, done: int, total: int) -> None:
@@ -197,14 +208,13 @@ def fail(pk: uuid.UUID, claim: uuid.UUID, code: str, message: str) -> bool:
 
 def hand_back(claim: uuid.UUID) -> int:
     """Put back what a worker holds, when it has to stop; the attempt does not count."""
-    return Analysis.objects.filter(claim=claim, state=State.RUNNING).update(
-        state=State.QUEUED, claim=None, lease_until=None, attempts=F("attempts") - 1, patches_done=0
-    )
+    held = Analysis.objects.filter(claim=claim, state=State.RUNNING)
+    return _update(held, state=State.QUEUED, claim=None, lease_until=None, attempts=F("attempts") - 1, patches_done=0)
 
 
 def abandon(claim: uuid.UUID) -> None:
     """End the leases of a worker that failed. The attempt counts; the sweep decides what becomes of the rows."""
-    Analysis.objects.filter(claim=claim, state=State.RUNNING).update(lease_until=None)
+    _update(Analysis.objects.filter(claim=claim, state=State.RUNNING), lease_until=None)
 
 
 def sweep() -> int:
@@ -228,7 +238,7 @@ def sweep() -> int:
             )
             if changed:
                 _announce(pk)
-    moved = lost.update(state=State.QUEUED, claim=None, lease_until=None, patches_done=0)
+    moved = _update(lost, state=State.QUEUED, claim=None, lease_until=None, patches_done=0)
     if moved:
         log.warning("Put %d interrupted analyses back into the queue.", moved)
     if Analysis.objects.filter(state=State.QUEUED).exists():

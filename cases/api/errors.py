@@ -171,8 +171,9 @@ def _problem_of(exc: Exception) -> Problem | None:
         case exceptions.NotAuthenticated() | exceptions.AuthenticationFailed():
             code = str(exc.detail.code)  # type: ignore[union-attr]
             code = code if code in CODES else "token_invalid"
-            headers = {"WWW-Authenticate": getattr(exc, "auth_header", None) or "Token"}
-            return Problem(code, str(exc.detail), headers=headers)
+            scheme = getattr(exc, "auth_header", None) or "Token"
+            # The code for servers before this one, which pass on nothing else of the answer.
+            return Problem(code, str(exc.detail), headers={"WWW-Authenticate": f'{scheme} error="{code}"'})
         case exceptions.PermissionDenied():
             detail = str(exc.detail)
             return Problem("csrf_failed" if detail.startswith("CSRF") else "permission_denied", detail)

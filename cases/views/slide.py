@@ -13,7 +13,7 @@ from django.views.decorators.http import require_GET, require_POST
 
 from cases import charts, previews, services, wording
 from cases.files import send as send_file
-from cases.models import Slide
+from cases.models import Slide, User
 from cases.progress import slide_progress
 from inference import queue
 from inference.engine import activationmap, patchmap
@@ -123,7 +123,7 @@ def view(request: SignedInRequest, pk: uuid.UUID) -> HttpResponseBase:
     found = get_slide(request.user, pk)
     if not previews.is_large(found):
         return send_file(found.file.storage, found.file.name, "image/png")
-    return HttpResponse(_from_tiles(found, "overview.jpg"), content_type="image/jpeg")
+    return HttpResponse(_from_tiles(request.user, found, "overview.jpg"), content_type="image/jpeg")
 
 
 @login_required
@@ -133,7 +133,7 @@ def tiles(request: SignedInRequest, pk: uuid.UUID) -> JsonResponse:
     """What the viewer must know of a slide's tiles; makes them if nobody has yet."""
     found = get_slide(request.user, pk)
     lowest, highest = previews.levels(found)
-    _from_tiles(found, f"{highest}/0_0.jpg")
+    _from_tiles(request.user, found, f"{highest}/0_0.jpg")
     return JsonResponse(
         {
             "width": found.width,
@@ -153,12 +153,12 @@ def tile(request: SignedInRequest, pk: uuid.UUID, level: int, column: int, row: 
     """One tile, JPEG. Kept by no browser beyond the page, like every picture of a slide: OpenSeadragon remembers
     the tiles it showed."""
     found = get_slide(request.user, pk)
-    return HttpResponse(_from_tiles(found, f"{level}/{column}_{row}.jpg"), content_type="image/jpeg")
+    return HttpResponse(_from_tiles(request.user, found, f"{level}/{column}_{row}.jpg"), content_type="image/jpeg")
 
 
-def _from_tiles(slide: Slide, member: str) -> bytes:
+def _from_tiles(user: User, slide: Slide, member: str) -> bytes:
     try:
-        content = previews.read(slide, member)
+        content = previews.read(slide, member, user)
     except (ImageError, FileNotFoundError) as error:
         raise Http404("The image can’t be read from the store.") from error
     if content is None:
@@ -176,7 +176,7 @@ def patch(request: SignedInRequest, pk: uuid.UUID, index: int) -> HttpResponse:
         raise Http404("There is no such patch.")
     found = get_slide(request.user, pk)
     try:
-        content = previews.patch(found, table.grid, index)
+        content = previews.patch(found, table.grid, index, request.user)
     except (ImageError, FileNotFoundError) as error:
         raise Http404("The image can’t be read from the store.") from error
     return HttpResponse(content, content_type="image/png")

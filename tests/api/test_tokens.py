@@ -58,7 +58,7 @@ def test_wrong_tokens_are_401(db: None, header: str, code: str) -> None:
     response = client.get("/api/v1/me")
     assert problem_of(response)["code"] == code
     assert response.status_code == 401
-    assert response["WWW-Authenticate"] == "Token"
+    assert response["WWW-Authenticate"] == f'Token error="{code}"'
 
 
 def test_an_expired_token_says_so_and_stays_listed(api: Api) -> None:

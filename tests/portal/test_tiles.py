@@ -89,7 +89,7 @@ def test_tiles_are_nobody_elses(
 
 def test_they_are_made_once_and_are_the_same_file_again(client: Client, wide: Slide) -> None:
     storage, name = wide.file.storage, previews.name(wide)
-    assert previews.ensure(wide) == name
+    assert previews.ensure(wide, wide.case.owner) == name
     made = storage.get_modified_time(name)
     with storage.open(name) as file:
         first = file.read()
@@ -123,7 +123,7 @@ def test_a_slide_that_is_deleted_meanwhile_leaves_none(wide: Slide, monkeypatch:
         return found
 
     monkeypatch.setattr(decoding, "run", slow)
-    previews.ensure(wide)
+    previews.ensure(wide, wide.case.owner)
     assert not wide.file.storage.exists(previews.name(wide))
 
 

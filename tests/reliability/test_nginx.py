@@ -134,9 +134,10 @@ def test_nothing_of_strangers_is_kept_on_its_way(nginx: Nginx) -> None:
     assert status == 401 and held == 0
 
     address = f"{nginx.url}/api/v1/cases/{nginx.stack.case}/slides"
-    for headers in ({}, {"Authorization": "Token " + "0" * 64}):
+    unknown = {"Authorization": "Token " + "0" * 64}
+    for headers, code in (({}, "not_authenticated"), (unknown, "token_invalid")):
         refused = requests.post(address, files=[field(1)], headers=headers, timeout=60)
-        assert (refused.status_code, refused.json()["code"]) == (401, "not_authenticated")
+        assert (refused.status_code, refused.json()["code"]) == (401, code)
     page = requests.get(f"{nginx.url}/cases/new/", timeout=30, allow_redirects=False)
     assert page.status_code == 302 and page.headers["Location"].startswith("/accounts/login/")
     assert requests.post(f"{nginx.url}/cases/new/", files=[field(1)], timeout=30).status_code == 401

@@ -25,7 +25,7 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from cases import audit, backups, datarights, decoding, export, report, services, tokens, uploads
+from cases import audit, backups, datarights, decoding, export, previews, report, services, tokens, uploads
 from cases.models import Case, Event, Identity, Review, Slide, User
 from cases.pressure import Busy
 from cases.turns import Kind, Turn
@@ -348,6 +348,39 @@ def test_one_person_may_not_hold_all_threads(
         assert services.add_slides(CaseFactory(owner=charlie), [upload()])[0]
     assert b"".join(client.get(reverse("cases:data_export")))
     assert services.add_slides(case, [upload()])[0]
+
+
+def test_long_work_of_many_leaves_threads_for_pages(alice: User, charlie: User, settings: Any) -> None:
+    settings.WEB_THREADS = 16
+    kinds = [Kind.WAIT, Kind.UPLOAD, Kind.PICTURE]
+    with ExitStack() as held:
+        taken = [
+            held.enter_context(Turn(person, kind)).taken
+            for kind in kinds
+            for person in (alice, charlie)
+            for _ in range(kind.own)
+        ]
+        assert sum(taken) == 14
+        assert not Turn(UserFactory(), Kind.REPORT).taken
+    with Turn(UserFactory(), Kind.REPORT) as turn:
+        assert turn.taken
+
+
+def test_pictures_that_are_made_leave_threads_for_pages(
+    as_user: As, alice: User, charlie: User, finished: Slide, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.WEB_THREADS = 4
+    monkeypatch.setattr(previews, "PATIENCE", 0.05)
+    client = as_user(alice)
+    paths = [reverse("cases:tiles", args=[finished.pk]), reverse("cases:patch", args=[finished.pk, 0])]
+    with Turn(charlie, Kind.PICTURE), Turn(charlie, Kind.PICTURE):
+        for path in paths:
+            answer = client.get(path)
+            assert answer.status_code == 429 and answer["Retry-After"], path
+    for path in paths:
+        assert client.get(path).status_code == 200
+    with Turn(charlie, Kind.PICTURE), Turn(charlie, Kind.PICTURE):
+        assert client.get(paths[0]).status_code == 200, "what is made already needs no turn"
 
 
 def test_uploads_of_many_leave_threads_for_pages(
