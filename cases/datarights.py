@@ -29,6 +29,7 @@ from inference.models import Analysis
 from . import audit, export, services, tokens, uploads
 from .models import Case, Event, Report, Review, Slide, Submission, User
 from .space import require_space
+from .upkeep import queue_once
 
 log = logging.getLogger(__name__)
 
@@ -224,8 +225,4 @@ def purge(all_files: bool = False) -> dict[str, int]:
 
 def upkeep(sender: Any, **kwargs: Any) -> None:
     """Have a worker purge once a day; called by every running cluster every few seconds."""
-    from django.core.cache import cache
-    from django_q.tasks import async_task
-
-    if cache.add("purged", True, 24 * 3600):
-        async_task("cases.datarights.purge", task_name="purge", save=False)
+    queue_once("cases.datarights.purge", 24 * 3600)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from django.core.cache import cache
 from django.utils import timezone
-from django_q.tasks import async_task
 
 from . import services
 from .models import User
 from .submissions import LEASE, Submission
+from .upkeep import queue_once
 
 log = logging.getLogger(__name__)
 
@@ -25,8 +24,8 @@ def abandon(submission: Submission, actor: User | None = None) -> None:
 
 def upkeep(sender: Any, **kwargs: Any) -> None:
     """Have a worker sweep where something is to be swept; called by every running cluster every few seconds."""
-    if Submission.objects.filter(receiving_until__lt=timezone.now()).exists() and cache.add("swept", True, 20):
-        async_task("cases.receiving.sweep", task_name="sweep", save=False)
+    if Submission.objects.filter(receiving_until__lt=timezone.now()).exists():
+        queue_once("cases.receiving.sweep", 20)
 
 
 def sweep() -> int:

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 from django.contrib.sessions.models import Session
+from django.core.cache import cache
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 from django.core.management import CommandError, call_command
@@ -26,7 +27,7 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from cases import audit, backups, datarights, services, tokens, uploads
+from cases import audit, backups, datarights, services, tokens, upkeep, uploads
 from cases.models import Case, Event, Review, Slide, User
 from inference import registry
 from inference.models import Analysis, ModelVersion
@@ -419,3 +420,21 @@ def test_a_backup_that_fails_leaves_no_file(slide: Slide, tmp_path: Path, monkey
     with pytest.raises(sqlite3.OperationalError):
         backups.make(tmp_path / "backup.tar")
     assert not list(tmp_path.glob("backup*"))
+
+
+def test_a_purge_that_could_not_be_asked_for_is_asked_for_again(db: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[Any, ...]] = []
+
+    def ask(*task: Any, **options: Any) -> None:
+        asked.append(task)
+        if len(asked) == 1:
+            raise ConnectionError("the broker is away")
+
+    cache.clear()
+    monkeypatch.setattr(upkeep, "async_task", ask)
+    with pytest.raises(ConnectionError):
+        datarights.upkeep(None)
+    datarights.upkeep(None)
+    datarights.upkeep(None)
+    assert asked == [("cases.datarights.purge",)] * 2
+    cache.clear()
