@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from . import services
 from .models import User
-from .submissions import LEASE, Submission
+from .submissions import Submission
 from .upkeep import queue_once
 
 log = logging.getLogger(__name__)
@@ -33,8 +33,7 @@ def sweep() -> int:
     swept = 0
     for submission in Submission.objects.select_related("case").filter(receiving_until__lt=timezone.now()):
         # Of several clusters one does it.
-        same = Submission.objects.filter(pk=submission.pk, receiving_until=submission.receiving_until)
-        if same.update(receiving_until=timezone.now() + LEASE):
+        if submission.give_up():
             log.warning("A call was cut off while its images were stored (case %s).", submission.case_id)
             abandon(submission)
             swept += 1

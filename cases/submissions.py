@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from datetime import timedelta
+from typing import Any
 
 from django.conf import settings
 from django.db import models
@@ -12,6 +13,13 @@ from django.utils import timezone
 
 #: Longer than one image may take: to wait for a decoder, be decoded, and be stored.
 LEASE = timedelta(minutes=4)
+
+
+class GivenUp(Exception):
+    """A call that was taken for dead before all its files were stored."""
+
+    def __init__(self) -> None:
+        super().__init__("It took so long that the call was given up. Send it again.")
 
 
 class Submission(models.Model):
@@ -57,6 +65,27 @@ class Submission(models.Model):
         return not self.is_received and until < timezone.now()
 
     def renew(self) -> None:
-        """Still being received."""
-        self.receiving_until = timezone.now() + LEASE
-        type(self).objects.filter(pk=self.pk).update(receiving_until=self.receiving_until)
+        """Still being received. Raises :class:`GivenUp`."""
+        until = timezone.now() + LEASE
+        self._change(receiving_until=until)
+        self.receiving_until = until
+
+    def complete(self, analysis: Any, rejected: list[dict[str, str]]) -> None:
+        """All its files were dealt with. Raises :class:`GivenUp`."""
+        self._change(receiving_until=None, analysis=analysis, rejected=rejected)
+        self.receiving_until, self.analysis, self.rejected = None, analysis, rejected
+
+    def give_up(self) -> bool:
+        """Keep the process that receives it, should it live after all, from going on. False where it did, or another
+        has given it up."""
+        try:
+            # Of an earlier version's dead there is no moment to put off.
+            self._change(receiving_until=timezone.now() + LEASE)
+        except GivenUp:
+            return False
+        return True
+
+    def _change(self, **values: Any) -> None:
+        same = type(self).objects.filter(pk=self.pk, receiving_until=self.receiving_until)
+        if not same.update(**values):
+            raise GivenUp

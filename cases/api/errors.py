@@ -24,6 +24,7 @@ from rest_framework import exceptions
 from rest_framework.views import set_rollback
 
 from cases.pressure import Busy
+from cases.submissions import GivenUp
 from cases.uploads import Rejected
 from histopath.errors import STORAGE, is_outdated
 from inference.registry import NoModel
@@ -196,6 +197,8 @@ def _problem_of(exc: Exception) -> Problem | None:
             return Problem("malformed", "The request is nested too deeply.")
         case Busy():
             return Problem("busy", str(exc), headers={"Retry-After": str(exc.retry_after)})
+        case GivenUp():
+            return Problem("conflict", str(exc))
         case NoModel():
             return unavailable("no_model", str(exc))
         case DataError():

@@ -101,7 +101,7 @@ def _replay(user: User, key: str, fingerprint: str) -> Submitted | None:
     earlier = Submission.objects.select_related("case").filter(user=user, key=key).first()
     if earlier is None:
         return None
-    if earlier.is_dead:
+    if earlier.is_dead and earlier.give_up():
         abandon(earlier)
         return None
     if earlier.fingerprint != fingerprint:
@@ -147,11 +147,7 @@ def _store(user: User, submission: Submission, named: Sequence[_Named], options:
     if not slides:
         raise _nothing_usable(rejected, is_folder)
     analyses = analyses_of(case)
-    submission.rejected = [vars(problem) for problem in rejected]
-    mine = Submission.objects.filter(pk=submission.pk, receiving_until=submission.receiving_until)
-    analysis = None if is_folder else analyses[0]
-    if not mine.update(receiving_until=None, analysis=analysis, rejected=submission.rejected):
-        raise errors.Problem("conflict", "It took so long that the call was given up. Send it again.")
+    submission.complete(None if is_folder else analyses[0], [vars(problem) for problem in rejected])
     case.refresh_from_db()
     return Submitted(case, analyses, submission.rejected)
 

@@ -333,6 +333,44 @@ def test_each_image_of_a_call_puts_off_its_end(api: Api, works: None, monkeypatc
     assert Submission.objects.get().receiving_until is None
 
 
+@pytest.mark.parametrize("stored", [0, 1, 2, 3])
+def test_a_call_that_was_given_up_while_it_lives_leaves_nothing(
+    stored: int, api: Api, works: None, media: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its machine slept, say: a worker has claimed what it stored, and removes it in this very moment."""
+    names = []
+    keep = Slide.save
+
+    def give_up() -> None:
+        submission = Submission.objects.get()
+        submission.receiving_until = timezone.now() - timedelta(seconds=1)
+        submission.save()
+        assert submission.give_up()
+
+    def seen(slide: Slide, *args: Any, **kwargs: Any) -> None:
+        keep(slide, *args, **kwargs)
+        names.append(slide.pk)
+        if len(names) == stored:
+            give_up()
+
+    monkeypatch.setattr(Slide, "save", seen)
+    if not stored:
+        made = services.add_slides
+        monkeypatch.setattr(services, "add_slides", lambda *args: (give_up(), made(*args))[1])
+    problem = problem_of(api.post("/predict/folder", {"files": [file(f"{seed}.png", seed) for seed in range(3)]}))
+    assert (problem["status"], problem["code"]) == (409, "conflict")
+    assert len(names) == stored
+    assert not Case.objects.exists() and not Submission.objects.exists()
+
+
+def test_a_call_that_ended_in_the_last_moment_is_not_given_up(api: Api, works: None) -> None:
+    single(api)
+    late = Submission.objects.get()
+    late.receiving_until = timezone.now() - timedelta(seconds=1)
+    assert not late.give_up()
+    assert Submission.objects.get().is_received
+
+
 def test_nobody_adds_to_what_is_still_being_received(api: Api, works: None, alice: User, media: Path) -> None:
     single(api)
     case = Case.objects.get()
