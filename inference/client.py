@@ -320,8 +320,9 @@ class Client:
             try:
                 return self._call_once(method, path, body, headers)
             except ApiError as error:
-                # Nothing was taken. A full queue asks for longer, and is for the caller to decide.
-                if error.status != 429 or not left or not 0 < (error.retry_after or 0) <= BUSY_SECONDS:
+                # Nothing was taken, or what was is still being stored, where the connection broke and it is sent again.
+                # A full queue asks for longer, and is for the caller to decide.
+                if error.status not in (409, 429) or not left or not 0 < (error.retry_after or 0) <= BUSY_SECONDS:
                     raise
                 time.sleep(error.retry_after or 0)
         raise AssertionError("unreachable")

@@ -222,6 +222,17 @@ def test_one_client_in_many_threads(stack: Stack, token: str, tmp_path: Path) ->
         assert len({result["id"] for result in pool.map(client.predict, paths)}) == len(paths)
 
 
+def test_one_call_made_twice_at_once(stack: Stack, token: str, tmp_path: Path) -> None:
+    """As where the connection broke and the first is still at work: what comes second waits for it."""
+    paths = [tmp_path / f"{seed}.png" for seed in range(6)]
+    for seed, path in enumerate(paths):
+        path.write_bytes(noise(600 + seed))
+    client = Client(stack.url, token)
+    with ThreadPoolExecutor(3) as pool:
+        cases = pool.map(lambda _: client.predict_folder(paths, key="sent-thrice")["case"], range(3))
+        assert len(set(cases)) == 1
+
+
 def test_wrong_and_expired_tokens(stack: Stack) -> None:
     url = f"{stack.url}/predict/single"
     answer = requests.post(url, files={"file": noise(1)}, headers={"Authorization": "Token " + "0" * 64}, timeout=30)
