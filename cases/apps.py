@@ -9,12 +9,13 @@ class CasesConfig(AppConfig):
     def ready(self) -> None:
         from inference.signals import analysis_ended, kept_up
 
-        from . import audit, datarights, reads, receiving, services
+        from . import audit, datarights, reads, receiving, removal, services
         from .accounts import create_reviewers
 
         analysis_ended.connect(services.on_analysis_ended, dispatch_uid="cases.refresh")
         kept_up.connect(audit.upkeep, dispatch_uid="cases.upkeep")
         kept_up.connect(receiving.upkeep, dispatch_uid="cases.submissions")
         kept_up.connect(datarights.upkeep, dispatch_uid="cases.purge")
+        kept_up.connect(removal.upkeep, dispatch_uid="cases.removal")
         reads.connect()
         post_migrate.connect(create_reviewers, sender=self)

@@ -26,7 +26,7 @@ from django.utils import timezone
 
 from inference.models import Analysis
 
-from . import audit, export, services, tokens, uploads
+from . import audit, export, removal, services, tokens, uploads
 from .models import Case, Event, Report, Review, Slide, Submission, User
 from .space import require_space
 from .upkeep import queue_once
@@ -155,14 +155,20 @@ def erase(user: User) -> None:
 
 
 def orphans(storage: Storage = default_storage, older_than: float = 0) -> tuple[list[str], int]:
-    """Files of the store that belong to no slide and are older than so many seconds; and how many do belong to one."""
+    """Files of the store that belong to no slide and are older than so many seconds; and how many do belong to one.
+
+    Those that are to go anyway (:mod:`cases.removal`) are neither.
+    """
     known = {name for slide in Slide.objects.iterator() for name in uploads.files_of(slide)}
+    going = set(removal.names())
     before = timezone.now() - timedelta(seconds=older_than)
     found, belonging = [], 0
     for folder in FOLDERS:
         for name in _walk(storage, folder):
             if name in known:
                 belonging += 1
+                continue
+            if name in going:
                 continue
             # Others delete files, too.
             with contextlib.suppress(FileNotFoundError):
@@ -200,6 +206,7 @@ def purge(all_files: bool = False) -> dict[str, int]:
                     counted["cases"] += 1
     if settings.ADDRESS_DAYS:
         counted["addresses"] = audit.erase_addresses(now - timedelta(days=settings.ADDRESS_DAYS))
+    counted["files"] = removal.again()
     left, belonging = orphans(older_than=ABANDONED)
     if left and (not belonging or len(left) > max(FEW, belonging * FEW_OF)) and not all_files:
         log.error(

@@ -10,7 +10,7 @@ from inference import registry
 from inference.engine.checkpoint import CheckpointError
 from inference.models import ModelVersion
 
-from . import datarights, services
+from . import datarights, removal, services
 from .models import Case, Slide
 
 
@@ -41,5 +41,7 @@ def problems() -> Iterator[str]:
             registry.verify(model)
         except CheckpointError as error:
             yield f"Model {model}: {error}"
+    if waiting := removal.left().count():
+        yield f"{waiting} files are still to be deleted: the store failed, and is asked again every minute."
     for name in datarights.orphans(older_than=datarights.ABANDONED)[0]:
         yield f"{name} belongs to no slide."

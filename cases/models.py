@@ -375,6 +375,7 @@ class Report(models.Model):
 
 
 # Kept in modules of their own; Django finds models here.
+from .removal import Removal as Removal  # noqa: E402
 from .submissions import Submission as Submission  # noqa: E402
 from .tokens import ApiToken as ApiToken  # noqa: E402
 from .trail import Event as Event  # noqa: E402

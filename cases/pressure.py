@@ -52,9 +52,14 @@ def require_room(owner: User, wanted: int, besides: int = 0) -> None:
         )
 
 
+def is_received(case: Case) -> bool:
+    """False while a program's call still stores images of the case: it may yet be cut off, and go."""
+    return not case.submissions.filter(receiving_until__isnull=False).exists()
+
+
 def require_received(case: Case) -> None:
-    """Raise :class:`Busy` while a program's call still stores images of the case: it may yet be cut off, and go."""
-    if case.submissions.filter(receiving_until__isnull=False).exists():
+    """Raise :class:`Busy` where the case is not received yet."""
+    if not is_received(case):
         raise Busy("The images of this case are still being received. Try again in a moment.")
 
 

@@ -7,7 +7,6 @@ import re
 import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from functools import partial
 from typing import Any
 
 from django.conf import settings
@@ -23,7 +22,7 @@ from inference.models import Analysis, ModelVersion, State, Verdict
 from inference.queue import request_analyses
 from inference.registry import active_model
 
-from . import accounts, audit, uploads
+from . import accounts, audit, removal, uploads
 from .models import Case, Event, Review, Slide, Submission, Tag, User
 from .pressure import require_received, require_room, require_turn
 from .turns import Kind
@@ -150,7 +149,7 @@ def remove_slide(slide: Slide, actor: User | None) -> None:
         audit.erase_log_entries([pk])
         audit.erase_name(pk, case.pk, slide.original_name)
         refresh(case)
-        transaction.on_commit(lambda: uploads.delete_files(slide))
+        removal.remove(uploads.files_of(slide))
 
 
 def remove_case(case: Case, actor: User | None) -> None:
@@ -165,8 +164,7 @@ def remove_case(case: Case, actor: User | None) -> None:
         audit.erase_log_entries([pk, *(slide.pk for slide in slides)])
         case.delete()
         audit.erase_words(pk)
-        for slide in slides:
-            transaction.on_commit(partial(uploads.delete_files, slide))
+        removal.remove(name for slide in slides for name in uploads.files_of(slide))
 
 
 def save_case(form: ModelForm[Case], owner: User | None = None) -> Case:

@@ -158,6 +158,11 @@ class Event(TypedDict):
 
 #: How often a call is made while the server has no turn for it, and the longest pause in seconds it may ask for.
 BUSY_TRIES, BUSY_SECONDS = 10, 5.0
+#: Seconds that a call is made again for while its first try is still at work there, and the longest pause between two:
+#: a call that died is given up by the server after four minutes.
+HELD_SECONDS, HELD_PAUSE = 360.0, 30.0
+#: Seconds that an upload may take until it is answered: all its images are read first.
+UPLOAD_SECONDS = 900.0
 
 
 class ApiError(Exception):
@@ -316,16 +321,23 @@ class Client:
     def _call(
         self, method: str, path: str, body: _Form | dict[str, Any] | None = None, headers: Mapping[str, str] = {}
     ) -> tuple[int, Any]:
-        for left in reversed(range(BUSY_TRIES)):
+        started, tries = time.monotonic(), 0
+        while True:
+            tries += 1
             try:
                 return self._call_once(method, path, body, headers)
             except ApiError as error:
-                # Nothing was taken, or what was is still being stored, where the connection broke and it is sent again.
-                # A full queue asks for longer, and is for the caller to decide.
-                if error.status not in (409, 429) or not left or not 0 < (error.retry_after or 0) <= BUSY_SECONDS:
+                pause = error.retry_after or 0.0
+                if error.status == 409:
+                    # The connection broke, and what was sent then is still being stored.
+                    worth_it = time.monotonic() - started < HELD_SECONDS
+                    wait = min(pause * 2 ** (tries - 1), HELD_PAUSE)
+                else:
+                    # Nothing was taken. A full queue asks for longer, and is for the caller to decide.
+                    worth_it, wait = error.status == 429 and tries < BUSY_TRIES, pause
+                if not worth_it or not 0 < pause <= BUSY_SECONDS:
                     raise
-                time.sleep(error.retry_after or 0)
-        raise AssertionError("unreachable")
+                time.sleep(wait)
 
     def _call_once(
         self, method: str, path: str, body: _Form | dict[str, Any] | None = None, headers: Mapping[str, str] = {}
@@ -367,6 +379,8 @@ class Client:
             # The server may answer before it has read the whole upload.
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                 connection.request(method, self._parts.path.rstrip("/") + path, content, sent)
+            if isinstance(body, _Form) and connection.sock:
+                connection.sock.settimeout(max(self._timeout, UPLOAD_SECONDS))
             return connection, connection.getresponse()
         except BaseException:
             connection.close()

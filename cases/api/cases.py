@@ -22,6 +22,7 @@ from cases import reads, services
 from cases import report as reports
 from cases.files import send as send_file
 from cases.models import Case, Review, Slide
+from cases.pressure import is_received
 
 from . import answers, errors
 from .authentication import person
@@ -106,7 +107,7 @@ class CaseResult(APIView):
         case = readable_case(request, pk)
         if not case.slide_count:
             raise errors.Problem("not_finished", "The case has no slides yet.")
-        if case.open_count:
+        if case.open_count or not is_received(case):
             rejected = [problem for sent in case.submissions.all() for problem in sent.rejected]
             return answers.pending(request, Submitted(case, analyses_of(case), rejected), is_folder=True)
         return Response(answers.folder_result(request, case.pk))

@@ -380,6 +380,7 @@ def test_nobody_adds_to_what_is_still_being_received(api: Api, works: None, alic
     with pytest.raises(Busy):
         services.sign_review(case, alice, "benign")
     assert api.get(f"/api/v1/cases/{case.pk}/report").status_code == 429
+    assert api.get(f"/api/v1/cases/{case.pk}/result").status_code == 202, "more may come"
 
 
 def test_a_refused_upload_does_not_use_up_its_key(api: Api, works: None) -> None:

@@ -24,6 +24,7 @@ from cases import synthetic
 from inference.client import Client
 from tests.conftest import ROOT
 from tests.live.conftest import Stack, start, stop
+from tests.reliability.stack import field
 
 pytestmark = pytest.mark.live
 
@@ -220,6 +221,12 @@ def test_one_client_in_many_threads(stack: Stack, token: str, tmp_path: Path) ->
     client = Client(stack.url, token)
     with ThreadPoolExecutor(16) as pool:
         assert len({result["id"] for result in pool.map(client.predict, paths)}) == len(paths)
+
+
+def test_a_folder_may_be_read_for_longer_than_anything_else(stack: Stack, token: str) -> None:
+    client = Client(stack.url, token, timeout=2, retries=0)
+    files = [field(700 + seed, 18 * 224)[1][:2] for seed in range(6)]
+    assert client.predict_folder(files)["num_images"] == len(files)
 
 
 def test_one_call_made_twice_at_once(stack: Stack, token: str, tmp_path: Path) -> None:

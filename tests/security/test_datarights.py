@@ -20,15 +20,15 @@ import pytest
 from django.contrib.sessions.models import Session
 from django.core.cache import cache
 from django.core.files.base import ContentFile
-from django.core.files.storage import default_storage
+from django.core.files.storage import FileSystemStorage, default_storage
 from django.core.management import CommandError, call_command
 from django.db import OperationalError, transaction
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from cases import audit, backups, datarights, services, tokens, upkeep, uploads
-from cases.models import Case, Event, Review, Slide, User
+from cases import audit, backups, datarights, removal, services, tokens, upkeep, uploads
+from cases.models import Case, Event, Removal, Review, Slide, User
 from inference import registry
 from inference.models import Analysis, ModelVersion
 from tests.factories import PASSWORD, CaseFactory, add_slide, upload
@@ -139,6 +139,42 @@ def test_what_was_left_behind_goes(slide: Slide, media: Path, settings: Any, tmp
     counted = datarights.purge()
     assert (counted["files"], counted["uploads"]) == (1, 1)
     assert len(stored(media)) == 2 and not old.exists() and (tmp_path / "young").exists()
+
+
+@pytest.mark.parametrize("failing", ["a moment", "long"])
+def test_files_that_a_failing_store_kept_go_later(
+    failing: str, alice: User, case: Case, media: Path, model: ModelVersion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = add_slide(CaseFactory(owner=alice))
+    for _ in range(12):
+        add_slide(case)
+    delete, asked = FileSystemStorage.delete, []
+
+    def fail(storage: FileSystemStorage, name: str) -> None:
+        asked.append(name)
+        if failing == "long" or len(asked) == 5:
+            raise OSError(errno.EIO, "Input/output error")
+        delete(storage, name)
+
+    monkeypatch.setattr(FileSystemStorage, "delete", fail)
+    services.remove_case(case, alice)
+    assert not Case.objects.filter(pk=case.pk).exists()
+    left = len(stored(media)) - 2
+    assert left == (24 if failing == "long" else 21)
+    assert removal.again() == 0, "just asked for"
+    Removal.objects.update(asked_at=timezone.now() - timedelta(minutes=6))
+    if failing == "long":
+        assert removal.again() == 0
+        said = StringIO()
+        with pytest.raises(CommandError):
+            call_command("verify", stderr=said)
+        assert "36 files are still to be deleted" in said.getvalue()
+    monkeypatch.undo()
+    removal.again()
+    assert sorted(path.name for path in stored(media)) == sorted(
+        Path(name).name for name in (other.file.name, other.thumbnail.name)
+    )
+    assert not Removal.objects.exists()
 
 
 def test_ended_sessions_are_cleared(client: Client, alice: User) -> None:
