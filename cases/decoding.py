@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from typing import IO, Any
 
@@ -35,7 +36,9 @@ class Occupied(OSError):
 
 _lock = threading.Lock()
 _helper: _Helper | None = None
-_slots = threading.BoundedSemaphore(settings.DECODERS)
+_changed = threading.Condition()
+#: How many decoders work for each person, by primary key.
+_taken: Counter[int | None] = Counter()
 
 
 class _Helper:
@@ -102,8 +105,10 @@ def _send(message: bytes, descriptors: list[int]) -> None:
                 helper.process.wait(1)
 
 
-def run(work: str, files: list[IO[bytes]], *arguments: Any) -> dict[str, Any]:
+def run(work: str, files: list[IO[bytes]], *arguments: Any, person: int | None = None) -> dict[str, Any]:
     """Have one of :data:`cases.decoder.WORK` done on open files, which stay this caller's to close.
+
+    ``person`` is the primary key of whoever has it done: they hold all decoders but one at most.
 
     Raises :class:`ImageError` for a file that can't be read within the limits, :class:`Occupied` where others keep
     all decoders busy, and ``OSError`` where the store fails (a full disk, for example).
@@ -119,7 +124,7 @@ def run(work: str, files: list[IO[bytes]], *arguments: Any) -> dict[str, Any]:
         },
         "arguments": arguments,
     }
-    with _turn(PATIENCE if work == "ingest" else VIEWER_PATIENCE):
+    with _turn(person, PATIENCE if work == "ingest" else VIEWER_PATIENCE):
         answer, theirs = os.pipe()
         try:
             try:
@@ -138,14 +143,24 @@ def run(work: str, files: list[IO[bytes]], *arguments: Any) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _turn(patience: float) -> Iterator[None]:
+def _turn(person: int | None, patience: float) -> Iterator[None]:
     """One of the decoders, for as long as the block runs."""
-    if not _slots.acquire(timeout=patience):
-        raise Occupied
+
+    def is_free() -> bool:
+        return _taken.total() < settings.DECODERS and _taken[person] < max(1, settings.DECODERS - 1)
+
+    with _changed:
+        if not _changed.wait_for(is_free, patience):
+            raise Occupied
+        _taken[person] += 1
     try:
         yield
     finally:
-        _slots.release()
+        with _changed:
+            _taken[person] -= 1
+            if not _taken[person]:
+                del _taken[person]
+            _changed.notify_all()
 
 
 def _wait(answer: int, seconds: float) -> bytes:

@@ -58,10 +58,10 @@ def ensure(slide: Slide, user: User) -> str:
     if storage.exists(wanted):
         return wanted
     with require_turn(user, Kind.PICTURE, BUSY, PATIENCE):
-        return _make(slide, wanted)
+        return _make(slide, wanted, user)
 
 
-def _make(slide: Slide, wanted: str) -> str:
+def _make(slide: Slide, wanted: str, user: User) -> str:
     storage = slide.file.storage
     if not _making.acquire(timeout=PATIENCE):
         raise Busy(BUSY)
@@ -76,7 +76,7 @@ def _make(slide: Slide, wanted: str) -> str:
         ):
             path = Path(folder, "tiles.zip")
             with path.open("w+b") as archive:
-                decoding.run("pyramid", [opened, archive], TILE, OVERLAP, OVERVIEW)
+                decoding.run("pyramid", [opened, archive], TILE, OVERLAP, OVERVIEW, person=user.pk)
             with Made(path) as whole:
                 made = str(storage.save(wanted, whole))
     finally:
@@ -113,6 +113,6 @@ def patch(slide: Slide, grid: Grid, index: int, user: User) -> bytes:
         slide.file.storage.open(str(slide.file.name)) as opened,
         tempfile.TemporaryFile() as png,
     ):
-        decoding.run("crop", [opened, png], box)
+        decoding.run("crop", [opened, png], box, person=user.pk)
         png.seek(0)
         return png.read()

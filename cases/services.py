@@ -105,13 +105,19 @@ def request_again(
 ) -> list[Analysis]:
     """Analyse slides once more, with the active model unless told otherwise, and note who asked.
 
-    Raises :class:`cases.pressure.Busy`.
+    Of more than one person may have open those whose results are oldest, so that asking once more takes the others.
+    Returns the analyses that are open now. Raises :class:`cases.pressure.Busy`.
     """
-    still_open = Analysis.objects.filter(slide__in=slides, is_current=True, state__in=(State.QUEUED, State.RUNNING))
-    require_room(case.owner, len(slides) - still_open.count())
-    analyses = analyse(case, slides, overlap, model_version)
+    current = Analysis.objects.filter(slide__in=slides, is_current=True)
+    still_open = set(current.filter(state__in=(State.QUEUED, State.RUNNING)).values_list("slide_id", flat=True))
+    age = dict(current.values_list("slide_id", "queued_at"))
+    oldest = sorted(slides, key=lambda slide: age.get(slide.pk, slide.added_at))
+    chosen = {slide.pk for slide in [one for one in oldest if one.pk not in still_open][: settings.USER_OPEN_MAX]}
+    require_room(case.owner, len(chosen))
+    taken = [slide for slide in slides if slide.pk in chosen | still_open]
+    analyses = analyse(case, taken, overlap, model_version)
     if analyses:
-        detail = slides[0].original_name if len(slides) == 1 else f"{len(slides)} images"
+        detail = taken[0].original_name if len(taken) == 1 else f"{len(taken)} images"
         record(case, Event.Kind.REQUESTED, actor, detail)
     return analyses
 

@@ -101,12 +101,13 @@ def latest_reviews(user: User) -> list[Review]:
     reviews = (
         Review.objects.filter(case__in=Case.objects.visible_to(user))
         .exclude(~Q(author=user) & Q(case__in=Case.objects.still_blind().values("pk")))
-        .exclude(verdict="")
         .order_by("was_blind", "created_at")
         .values_list(*names)
     )
     last = {(row[0], row[1]): row for row in reviews}
-    return [Review(**dict(zip(names, row, strict=True))) for row in last.values()]
+    found = (Review(**dict(zip(names, row, strict=True))) for row in last.values())
+    # Signed while images were open it says nothing of a verdict, nor does what was signed when blinding was over.
+    return [review for review in found if review.verdict]
 
 
 def compute(reviews: Iterable[Review]) -> Statistics:

@@ -22,7 +22,7 @@ class Kind(Enum):
     #: For a result or news of it.
     WAIT = ("wait", 4, 3)
     #: Drawing one takes seconds of a processor.
-    REPORT = ("report", 2, 2)
+    REPORT = ("report", 2, 1)
     #: All that is kept of a person, written into a file first.
     EXPORT = ("export", 2, 1)
     #: Its images are decoded one after the other, while others' are.
@@ -36,15 +36,16 @@ class Kind(Enum):
 
     @property
     def own(self) -> int:
-        return _own(self.value[2])
+        return _own(self.value[2], self.most)
 
 
 def _everybody(eighths: int) -> int:
     return max(1, settings.WEB_THREADS * eighths // 8)
 
 
-def _own(eighths: int) -> int:
-    return math.ceil(settings.WEB_THREADS * eighths / 8)
+def _own(eighths: int, most: int) -> int:
+    # Rounded up, but for where nothing would be left for others.
+    return max(1, min(math.ceil(settings.WEB_THREADS * eighths / 8), most - 1))
 
 
 _changed = threading.Condition()
@@ -70,7 +71,7 @@ class Turn:
         self._kind, self._person = kind, user.pk
         self.taken = False
         with _changed:
-            if _asked[self._person] >= _own(OWN) or _asked.total() >= _everybody(ALL):
+            if _asked.total() >= _everybody(ALL) or _asked[self._person] >= _own(OWN, _everybody(ALL)):
                 return
             _asked[self._person] += 1
             self.taken = _changed.wait_for(self._is_free, patience)

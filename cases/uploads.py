@@ -100,7 +100,7 @@ def store(case: Case, upload: UploadedFile, keep: Callable[[Slide], None]) -> Sl
             sha256 = hashlib.file_digest(source, "sha256").hexdigest()
             source.seek(0)
             with _lane(case):
-                made = decoding.run("ingest", [source, png_file, small_file])
+                made = decoding.run("ingest", [source, png_file, small_file], person=case.owner_id)
             size = os.fstat(source.fileno()).st_size
         slide = Slide(
             case=case,

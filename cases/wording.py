@@ -12,6 +12,14 @@ DISCLAIMER = (
 )
 
 
+def partly(taken: int, asked: int) -> str:
+    """What to say where only some images could be queued again."""
+    return (
+        f"{taken} of {asked} images are queued, as many as one person may have at a time. "
+        "Analyse again once they are done, and the others are taken."
+    )
+
+
 def cut_points(model: ModelVersion) -> str:
     """How a probability becomes a verdict, in one sentence."""
     if model.cut_low == model.cut_high:

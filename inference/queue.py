@@ -7,6 +7,7 @@ worker may write to a row only while the row carries its claim.
 from __future__ import annotations
 
 import logging
+import math
 import time
 import uuid
 from collections.abc import Iterable, Sequence
@@ -15,17 +16,21 @@ from typing import Any
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import F, Max, Min, Q
+from django.db.models import F, Min, Q
 from django.utils import timezone
 from django_q.brokers import get_broker
 from django_q.tasks import async_task
 
+from .engine.grid import Grid
 from .engine.predictor import Prediction
 from .models import Analysis, Cluster, ModelVersion, PatchTable, State
 from .registry import active_model
 from .signals import analysis_ended
 
 log = logging.getLogger(__name__)
+
+#: Patches of a single field of 700x460 pixels, none of which overlaps another more than it must.
+FIELD = 12
 
 
 def request_analyses(
@@ -48,6 +53,7 @@ def request_analyses(
     with transaction.atomic():
         # Whoever asks for the same slide at the same time waits here, and then finds this one's analysis.
         _lock(Analysis.objects.filter(slide__in=slide_ids, is_current=True))
+        sizes = dict(_sizes(owner_slides.filter(pk__in=slide_ids)))
         turn = _next_turn(owner_slides)
         still_open = {
             analysis.slide_id: analysis
@@ -61,7 +67,8 @@ def request_analyses(
                 continue
             Analysis.objects.filter(slide=slide_id, is_current=True).update(is_current=False)
             analysis = Analysis.objects.create(slide_id=slide_id, model_version=model, overlap=overlap, turn=turn)
-            turn += 1
+            # One that is gone meanwhile ends with this transaction.
+            turn += _work(*sizes.get(slide_id, (1, 1)), overlap)
             result.append(analysis)
         transaction.on_commit(wake)
     return result
@@ -79,15 +86,24 @@ def _update(rows: Any, **values: Any) -> int:
         return int(rows.update(**values))
 
 
+def _sizes(slides: Any) -> Iterable[tuple[uuid.UUID, tuple[int, int]]]:
+    return ((pk, (width, height)) for pk, width, height in slides.values_list("pk", "width", "height"))
+
+
+def _work(width: int, height: int, overlap: float) -> int:
+    """How much an image takes, counted in single fields, at least one."""
+    return math.ceil(len(Grid(width, height, overlap)) / FIELD)
+
+
 def _next_turn(owner_slides: Any) -> int:
     """The turn after the person's own last, or, where they have none, the one that is being served.
 
-    Start-time fair queueing (Goyal, Vin & Cheng, SIGCOMM 1996), every slide counted as one unit of work.
+    Start-time fair queueing (Goyal, Vin & Cheng, SIGCOMM 1996); a unit of work is a single field.
     """
     waiting = Analysis.objects.filter(state__in=(State.QUEUED, State.RUNNING))
-    last = waiting.filter(slide__in=owner_slides).aggregate(Max("turn"))["turn__max"]
-    if last is not None:
-        return int(last) + 1
+    own = waiting.filter(slide__in=owner_slides).order_by("-turn")
+    if last := own.values_list("turn", "slide__width", "slide__height", "overlap").first():
+        return int(last[0]) + _work(*last[1:])
     return int(waiting.aggregate(Min("turn"))["turn__min"] or 0)
 
 

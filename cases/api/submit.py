@@ -147,6 +147,8 @@ def _store(user: User, submission: Submission, named: Sequence[_Named], options:
     if not slides:
         raise _nothing_usable(rejected, is_folder)
     analyses = analyses_of(case)
+    if not analyses:
+        raise errors.Problem("changed", "The images were deleted while they were being received.")
     submission.complete(None if is_folder else analyses[0], [vars(problem) for problem in rejected])
     case.refresh_from_db()
     return Submitted(case, analyses, submission.rejected)

@@ -247,7 +247,10 @@ def rerun(request: SignedInRequest, pk: uuid.UUID) -> HttpResponse:
     """Analyse the whole case again with the active model."""
     found = get_own_case(request.user, pk)
     try:
-        services.request_again(found, list(found.slides.all()), request.user)
+        slides = list(found.slides.all())
+        taken = len(services.request_again(found, slides, request.user))
+        if taken < len(slides):
+            messages.warning(request, wording.partly(taken, len(slides)))
     except NoModel as error:
         messages.error(request, str(error))
     return redirect(found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from contextlib import ExitStack
 
 from allauth.account.adapter import get_adapter
 from django import forms
@@ -22,6 +23,18 @@ from cases.space import require_space
 from cases.turns import Kind
 
 from .access import SignedInRequest, login_required
+
+BUSY = "Your data is being put together or downloaded already. Try again in a moment."
+
+
+class HeldResponse(FileResponse):
+    """A file, and what is held until it is sent."""
+
+    held: ExitStack
+
+    def close(self) -> None:
+        super().close()
+        self.held.close()
 
 
 class EraseForm(forms.Form):
@@ -65,10 +78,14 @@ def data(request: SignedInRequest) -> HttpResponse:
 @cache_control(private=True, no_store=True)
 def export(request: SignedInRequest) -> FileResponse:
     """Everything that is kept of this person, as ZIP."""
-    with require_turn(request.user, Kind.EXPORT, "Your data is being put together already. Try again in a moment."):
+    with ExitStack() as held:
+        held.enter_context(require_turn(request.user, Kind.EXPORT, BUSY))
         require_space(datarights.export_size(request.user))
         audit.record(Event.Kind.EXPORTED, actor=request.user, detail="All of one's own data")
-        out = tempfile.TemporaryFile(dir=settings.FILE_UPLOAD_TEMP_DIR)  # noqa: SIM115  the answer closes it
+        out = held.enter_context(tempfile.TemporaryFile(dir=settings.FILE_UPLOAD_TEMP_DIR))
         datarights.write_export(request.user, out)
-    out.seek(0)
-    return FileResponse(out, as_attachment=True, filename="my-data.zip", content_type="application/zip")
+        out.seek(0)
+        answer = HeldResponse(out, as_attachment=True, filename="my-data.zip", content_type="application/zip")
+        # It may be read slowly.
+        answer.held = held.pop_all()
+        return answer

@@ -16,6 +16,7 @@ from django.views.decorators.http import require_GET, require_http_methods
 from cases import export, services, wording
 from cases.filters import HistoryFilter, for_list
 from cases.models import Case, Review, User
+from cases.pressure import Busy
 from cases.tokens import ApiToken
 from inference.models import ModelVersion, Verdict
 from inference.registry import NoModel
@@ -115,10 +116,19 @@ def bulk(request: SignedInRequest) -> HttpResponse:
 
 
 def _rerun(request: SignedInRequest, cases: list[Case]) -> None:
+    queued = 0
     try:
         for case in cases:
-            services.request_again(case, list(case.slides.all()), request.user)
+            slides = list(case.slides.all())
+            taken = len(services.request_again(case, slides, request.user))
+            queued += 1
+            if taken < len(slides):
+                messages.warning(request, f"{case.title}: {wording.partly(taken, len(slides))}")
     except NoModel as error:
         messages.error(request, str(error))
         return
-    messages.success(request, f"{len(cases)} {'case is' if len(cases) == 1 else 'cases are'} queued again.")
+    except Busy as error:
+        if not queued:
+            raise
+        messages.warning(request, f"{len(cases) - queued} of {len(cases)} cases are not queued: {error}")
+    messages.success(request, f"{queued} {'case is' if queued == 1 else 'cases are'} queued again.")

@@ -19,6 +19,7 @@ from inference.engine import runtime
 from inference.engine.image import decode
 from inference.engine.predictor import Predictor
 from inference.models import Analysis, Cluster, ModelVersion, State
+from tests.factories import UserFactory
 
 from .conftest import Api, file, png, problem_of
 
@@ -207,16 +208,20 @@ def test_when_the_wait_is_over_the_answer_is_202(api: Api, queued: Callable[[], 
     assert single(api, seed=1, headers={"Prefer": "wait=0"}).status_code == 202
 
 
-def test_at_most_half_the_threads_wait(api: Api, alice: User, queued: Callable[[], int], settings: Any) -> None:
+def test_at_most_half_the_threads_wait(api: Api, charlie: User, queued: Callable[[], int], settings: Any) -> None:
     from cases.turns import Kind, Turn
 
     settings.WEB_THREADS = 4
-    with Turn(alice, Kind.WAIT) as first, Turn(alice, Kind.WAIT) as second, Turn(alice, Kind.WAIT) as third:
+    with (
+        Turn(charlie, Kind.WAIT) as first,
+        Turn(UserFactory(), Kind.WAIT) as second,
+        Turn(UserFactory(), Kind.WAIT) as third,
+    ):
         assert (first.taken, second.taken, third.taken) == (True, True, False)
         assert single(api).status_code == 202
         response = api.post("/predict/single/stream", {"file": file(seed=1)})
         assert (response.status_code, response["Content-Type"]) == (202, "application/json")
-    with Turn(alice, Kind.WAIT) as again:
+    with Turn(charlie, Kind.WAIT) as again:
         assert again.taken
 
 

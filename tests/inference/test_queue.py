@@ -246,3 +246,20 @@ def test_health_blames_the_database_for_what_is_the_databases(
     monkeypatch.setattr("inference.registry.is_usable", broken)
     answer = client.get("/health").json()
     assert answer["checks"]["database"] and "database_unavailable" not in {p["code"] for p in answer["problems"]}
+
+
+def test_large_images_take_turns_by_their_size(case: Case, charlie: User, media: Path, model: ModelVersion) -> None:
+    """One of twelve times the patches of a single field is followed by twelve of somebody else's fields."""
+    for number in range(2):
+        large = Slide.objects.get(pk=add_slide(case, f"large-{number}.png").pk)
+        Analysis.objects.filter(slide=large).delete()
+        Slide.objects.filter(pk=large.pk).update(width=224 * 12, height=224 * 12)
+        queue.request_analyses([large.pk], Slide.objects.filter(case__owner=case.owner))
+    other = CaseFactory(owner=charlie)
+    for number in range(14):
+        add_slide(other, f"field-{number}.png")
+    order = []
+    while analysis := queue.claim_next(uuid.uuid4()):
+        order.append(analysis.slide.original_name)
+    assert [name for name in order if name.startswith("large")] == ["large-0.png", "large-1.png"]
+    assert order.index("large-1.png") in (12, 13)

@@ -117,8 +117,8 @@ def test_they_go_with_the_slide(
 def test_a_slide_that_is_deleted_meanwhile_leaves_none(wide: Slide, monkeypatch: pytest.MonkeyPatch) -> None:
     made = decoding.run
 
-    def slow(*arguments: Any) -> dict[str, Any]:
-        found = made(*arguments)
+    def slow(*arguments: Any, **options: Any) -> dict[str, Any]:
+        found = made(*arguments, **options)
         Slide.objects.filter(pk=wide.pk).delete()
         return found
 

@@ -282,10 +282,10 @@ def test_an_export_of_ones_data_leaves_the_reserve_alone(as_user: As, alice: Use
 def test_a_busy_decoder_is_said_and_not_waited_for_without_end(
     as_user: As, alice: User, finished: Slide, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(decoding, "_slots", threading.BoundedSemaphore(1))
+    settings.DECODERS = 1
     monkeypatch.setattr(decoding, "PATIENCE", 0.05)
     monkeypatch.setattr(decoding, "VIEWER_PATIENCE", 0.05)
-    with decoding._slots:
+    with decoding._turn(None, 1):
         answer = as_user(alice).get(reverse("cases:patch", args=[finished.pk, 0]))
         assert answer.status_code == 429 and answer["Retry-After"]
         for address, files in (("cases:add_slides", "images"), ("api:case-slides", "files")):
@@ -318,6 +318,30 @@ def test_who_sends_images_that_hang_the_decoder_leaves_one_to_others(
     cache.clear()
 
 
+def test_nobody_takes_all_decoders(alice: User, charlie: User, settings: Any) -> None:
+    settings.DECODERS = 2
+    with decoding._turn(alice.pk, 0.05):
+        with pytest.raises(decoding.Occupied), decoding._turn(alice.pk, 0.05):
+            pass
+        with decoding._turn(charlie.pk, 0.05), pytest.raises(decoding.Occupied), decoding._turn(None, 0.05):
+            pass
+    with decoding._turn(alice.pk, 0.05):
+        pass
+
+
+@pytest.mark.parametrize("threads", [4, 8, 16])
+@pytest.mark.parametrize("kind", Kind)
+def test_nobody_takes_all_there_is_of_a_kind(
+    kind: Kind, threads: int, alice: User, charlie: User, settings: Any
+) -> None:
+    settings.WEB_THREADS = threads
+    with ExitStack() as held:
+        own = sum(held.enter_context(Turn(alice, kind)).taken for _ in range(threads))
+        assert own >= 1
+        with Turn(charlie, kind) as turn:
+            assert turn.taken or kind.most == 1
+
+
 def test_reports_take_a_quarter_of_the_threads_at_most(
     as_user: As, alice: User, charlie: User, case: Case, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -336,9 +360,9 @@ def test_one_person_may_not_hold_all_threads(
 ) -> None:
     settings.WEB_THREADS = 16
     with ExitStack() as held:
-        kinds = [Kind.WAIT] * 7 + [Kind.REPORT] * 5 + [Kind.UPLOAD] * 3  # of each what fits in the 12
+        kinds = [Kind.WAIT] * 7 + [Kind.REPORT] * 3 + [Kind.UPLOAD] * 5  # of each what fits in the 12
         taken = [held.enter_context(Turn(alice, kind)).taken for kind in kinds]
-        assert taken == [True] * 6 + [False] + [True] * 4 + [False] + [True] * 2 + [False]
+        assert taken == [True] * 6 + [False] + [True] * 2 + [False] + [True] * 4 + [False]
         with pytest.raises(Busy):
             services.add_slides(case, [upload()])
         client = as_user(alice)
@@ -346,8 +370,19 @@ def test_one_person_may_not_hold_all_threads(
             assert answer.status_code == 429 and answer["Retry-After"]
         assert not Case.objects.filter(is_synthetic=True).exists()
         assert services.add_slides(CaseFactory(owner=charlie), [upload()])[0]
-    assert b"".join(client.get(reverse("cases:data_export")))
     assert services.add_slides(case, [upload()])[0]
+
+
+def test_a_download_of_ones_data_holds_its_turn_until_it_is_read(
+    as_user: As, alice: User, slide: Slide, settings: Any
+) -> None:
+    settings.WEB_THREADS = 16
+    client = as_user(alice)
+    first, second = (client.get(reverse("cases:data_export")) for _ in range(2))
+    assert (first.status_code, second.status_code) == (200, 200)
+    assert client.get(reverse("cases:data_export")).status_code == 429
+    assert b"".join(first) and b"".join(second)
+    assert b"".join(client.get(reverse("cases:data_export")))
 
 
 def test_long_work_of_many_leaves_threads_for_pages(alice: User, charlie: User, settings: Any) -> None:
@@ -361,7 +396,8 @@ def test_long_work_of_many_leaves_threads_for_pages(alice: User, charlie: User, 
             for _ in range(kind.own)
         ]
         assert sum(taken) == 14
-        assert not Turn(UserFactory(), Kind.REPORT).taken
+        with Turn(UserFactory(), Kind.REPORT) as none:
+            assert not none.taken
     with Turn(UserFactory(), Kind.REPORT) as turn:
         assert turn.taken
 
@@ -373,13 +409,13 @@ def test_pictures_that_are_made_leave_threads_for_pages(
     monkeypatch.setattr(previews, "PATIENCE", 0.05)
     client = as_user(alice)
     paths = [reverse("cases:tiles", args=[finished.pk]), reverse("cases:patch", args=[finished.pk, 0])]
-    with Turn(charlie, Kind.PICTURE), Turn(charlie, Kind.PICTURE):
+    with Turn(charlie, Kind.PICTURE), Turn(UserFactory(), Kind.PICTURE):
         for path in paths:
             answer = client.get(path)
             assert answer.status_code == 429 and answer["Retry-After"], path
     for path in paths:
         assert client.get(path).status_code == 200
-    with Turn(charlie, Kind.PICTURE), Turn(charlie, Kind.PICTURE):
+    with Turn(charlie, Kind.PICTURE), Turn(UserFactory(), Kind.PICTURE):
         assert client.get(paths[0]).status_code == 200, "what is made already needs no turn"
 
 

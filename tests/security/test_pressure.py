@@ -35,6 +35,25 @@ def test_a_person_may_not_fill_the_queue(case: Case, media: Path, model: ModelVe
         services.request_again(case, [done], case.owner)
 
 
+def test_a_large_case_is_analysed_again_in_parts(
+    case: Case, media: Path, model: ModelVersion, settings: Any, as_user: As
+) -> None:
+    services.add_slides(case, [upload(f"{number}.png") for number in range(5)])
+    analyses = Analysis.objects.filter(slide__case=case)
+    result = {"state": State.DONE, "verdict": "benign", "probability": 0.1}
+    analyses.update(**result)
+    settings.USER_OPEN_MAX = 2
+    client = as_user(case.owner)
+    taken = set[Any]()
+    for so_far in (2, 4, 5):
+        page = client.post(reverse("cases:rerun", args=[case.pk]), follow=True)
+        assert "2 of 5 images are queued" in page.content.decode()
+        fresh = Analysis.objects.filter(slide__case=case, is_current=True, state=State.QUEUED)
+        taken |= set(fresh.values_list("slide", flat=True))
+        assert len(taken) == so_far, "the oldest first"
+        fresh.update(**result)
+
+
 def test_others_are_let_in(case: Case, charlie: User, media: Path, model: ModelVersion, settings: Any) -> None:
     settings.USER_OPEN_MAX = 1
     add_slide(case)
