@@ -33,7 +33,9 @@ def patches(table: PatchTable | None, slide: Slide) -> dict[str, Any]:
         return {"viewer": data}
     rows = table.rows()
     data |= {
-        "activation": reverse("cases:activation", args=[slide.pk]),
+        # Of this analysis, whichever is current when they are asked for.
+        "analysis": str(table.analysis_id),
+        "activation": f"{reverse('cases:activation', args=[slide.pk])}?analysis={table.analysis_id}",
         "patches": [[row["x"], row["y"], round(row["malignant"], 6)] for row in rows],
         "patch_url": reverse("cases:patch", args=[slide.pk, 0]).removesuffix("0.png"),
         "colours": colour_table()[::4].tolist(),

@@ -6,13 +6,18 @@ from datetime import date, datetime, time, timedelta
 from typing import Any
 
 from django import forms
-from django.db.models import Count, F, Max, OuterRef, Q, QuerySet, Subquery
+from django.db.models import Case as Cases
+from django.db.models import Count, F, Max, OuterRef, Q, QuerySet, Subquery, When
 from django.utils import timezone
 
 from inference.models import Analysis, ModelVersion, Verdict
 
 from .models import Case, Reading, Review, Slide, Tag, User
 
+#: Tags in the drop-down.
+LISTED = 200
+#: None out of domain, where the figure means nothing.
+PROBABILITY = Cases(When(~Q(verdict=Verdict.OUT_OF_DOMAIN), then=F("probability")))
 STATES = {
     "running": Q(open_count__gt=0),
     "done": Q(slide_count__gt=0, open_count=0, failed_count=0),
@@ -31,8 +36,8 @@ ORDER: dict[str, list[Any]] = {
     "-created": ["-created_at"],
     "created": ["created_at"],
     "-updated": ["-updated_at"],
-    "-probability": [F("probability").desc(nulls_last=True), "-created_at"],
-    "probability": [F("probability").asc(nulls_last=True), "-created_at"],
+    "-probability": [PROBABILITY.desc(nulls_last=True), "-created_at"],
+    "probability": [PROBABILITY.asc(nulls_last=True), "-created_at"],
     "title": ["title", "-created_at"],
 }
 
@@ -77,7 +82,11 @@ class HistoryFilter(forms.Form):
         models: forms.ModelChoiceField[ModelVersion] = self.fields["model"]  # type: ignore[assignment]
         models.queryset = ModelVersion.objects.all()
         tags = Tag.objects.all() if user.is_reviewer else Tag.objects.filter(owner=user)
-        names = tags.values_list("name", flat=True).distinct()[:200]
+        names = list(tags.values_list("name", flat=True).distinct()[:LISTED])
+        # One that is asked for by its own link may be beyond those.
+        asked = str((data or {}).get("tag") or "")
+        if asked and asked not in names and "\0" not in asked and tags.filter(name=asked).exists():
+            names.append(asked)
         self.fields["tag"].choices = [("", "Any tag"), *((n, n) for n in names)]  # type: ignore[attr-defined]
         if not user.is_reviewer:
             del self.fields["whose"]

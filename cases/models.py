@@ -44,7 +44,9 @@ class User(AbstractUser):
 
     theme = models.CharField(max_length=5, choices=Theme.choices, default=Theme.AUTO)
     default_magnification = models.CharField(max_length=7, choices=Magnification.choices, default=Magnification.UNKNOWN)
-    time_zone = models.CharField(max_length=50, default="UTC", validators=[validate_time_zone])
+    time_zone = models.CharField(
+        max_length=50, blank=True, validators=[validate_time_zone], help_text="The server’s own where it is empty."
+    )
     show_hints = models.BooleanField("show the first steps above the cases", default=True)
 
     #: Whether the password that was saved last ended API tokens.

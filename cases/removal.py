@@ -21,6 +21,8 @@ PATIENCE = timedelta(minutes=5)
 EVERY = 60
 #: Rows at a time: databases allow no query of any length.
 BATCH = 1000
+#: Failures after which the store is left alone until the next attempt.
+GIVE_UP = 5
 
 
 class Removal(models.Model):
@@ -41,16 +43,22 @@ def remove(names: Iterable[str]) -> None:
 
 
 def _delete(names: list[str]) -> int:
-    gone = []
+    gone, failed = [], []
     try:
         for name in names:
-            # One that is gone already is no error.
-            default_storage.delete(name)
-            gone.append(name)
-    except OSError as error:
-        # The others would fail as well, and each may take long.
-        log.warning("%d files could not be deleted yet: %s", len(names) - len(gone), error)
+            try:
+                # One that is gone already is no error.
+                default_storage.delete(name)
+                gone.append(name)
+            except OSError as error:
+                failed.append(name)
+                log.warning("A file could not be deleted yet: %s", error)
+                if len(failed) == GIVE_UP:
+                    # The others would fail as well, and each may take long.
+                    break
     finally:
+        # Those that failed go to the end of the row.
+        Removal.objects.filter(name__in=failed).update(asked_at=timezone.now())
         for first in range(0, len(gone), BATCH):
             Removal.objects.filter(name__in=gone[first : first + BATCH]).delete()
     return len(gone)
@@ -68,7 +76,7 @@ def names() -> Iterable[str]:
 
 def left() -> models.QuerySet[Removal]:
     """What could not be deleted by whoever asked for it, the oldest first."""
-    return Removal.objects.filter(asked_at__lt=timezone.now() - PATIENCE).order_by("pk")
+    return Removal.objects.filter(asked_at__lt=timezone.now() - PATIENCE).order_by("asked_at", "pk")
 
 
 def upkeep(sender: Any, **kwargs: Any) -> None:

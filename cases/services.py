@@ -144,6 +144,11 @@ def hold_whole(pk: uuid.UUID) -> None:
         transaction.savepoint_rollback(mark)
 
 
+def is_mixed(slides: Iterable[Slide]) -> bool:
+    """Whether several model versions judged them."""
+    return len({slide.analysis.model_version_id for slide in slides if slide.analysis and slide.analysis.verdict}) > 1
+
+
 def remove_slide(slide: Slide, actor: User | None) -> None:
     """Delete a slide, its analyses and its files."""
     case, pk = slide.case, slide.pk
@@ -184,8 +189,15 @@ def save_case(form: ModelForm[Case], owner: User | None = None) -> Case:
         form.save()
         set_tags(case, form.cleaned_data["tags"])
         record(case, Event.Kind.CREATED if is_new else Event.Kind.EDITED, case.owner)
+        pass_on(case, before)
         note_reading(case, before, case.owner)
     return case
+
+
+def pass_on(case: Case, before: Case) -> None:
+    """A magnification that was corrected is that of the images there, too."""
+    if case.magnification != before.magnification and not before._state.adding:
+        case.slides.update(magnification=case.magnification)
 
 
 def note_reading(case: Case, before: Case, actor: User) -> None:

@@ -14,6 +14,8 @@ from .models import User
 
 #: Of this process's threads, in eighths: what one person's long work of all kinds may hold together, and everybody's.
 OWN, ALL = 6, 7
+#: Below so many threads none is left for waiting: pages and programs ask again instead.
+FEW = 4
 
 
 class Kind(Enum):
@@ -71,6 +73,8 @@ class Turn:
         self._kind, self._person = kind, user.pk
         self.taken = False
         with _changed:
+            if self._kind is Kind.WAIT and settings.WEB_THREADS < FEW:
+                return
             if _asked.total() >= _everybody(ALL) or _asked[self._person] >= _own(OWN, _everybody(ALL)):
                 return
             _asked[self._person] += 1

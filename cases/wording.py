@@ -12,6 +12,10 @@ DISCLAIMER = (
 )
 
 
+#: The mean of such a case is of figures that are not alike.
+MIXED_MODELS = "The images were analysed by different model versions. Analyse all again for one answer."
+
+
 def partly(taken: int, asked: int) -> str:
     """What to say where only some images could be queued again."""
     return (
@@ -54,7 +58,7 @@ def statement(verdict: str, probability: float | None, model: ModelVersion | Non
         else "The figure is the network’s own score; it is not calibrated and must not be read as a chance."
     )
     if subject == "case" and model.calibrated:
-        chance = f"The mean probability of malignancy over its images is {_percent(probability)}."
+        chance = f"The mean probability of malignancy over its images is {_mean(probability)}."
     return " ".join(filter(None, (f"The model reads this {subject} as {verdict}. {chance}", caution(verdict, model))))
 
 
@@ -80,6 +84,13 @@ def _about(share: float) -> str:
     if share > 0.99:
         return f"more than {_percent(0.99)}"
     return f"fewer than {_percent(0.01)}" if share < 0.01 else f"about {_percent(share, 0)}"
+
+
+def _mean(share: float) -> str:
+    """As the figures beside it: to a tenth of a per cent, and never a certainty."""
+    if share > 0.999:
+        return f"more than {_percent(0.999)}"
+    return f"less than {_percent(0.001)}" if share < 0.001 else _percent(share)
 
 
 def _percent(share: float, digits: int = 1) -> str:

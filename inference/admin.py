@@ -13,7 +13,7 @@ from django.utils.safestring import SafeString
 
 from . import registry
 from .engine.checkpoint import CheckpointError
-from .models import Analysis, Cluster, ModelVersion
+from .models import Analysis, Cluster, ModelVersion, Verdict
 
 
 class ReadOnlyAdmin(admin.ModelAdmin):
@@ -43,6 +43,11 @@ class ErrorCodeFilter(admin.SimpleListFilter):
         return queryset.filter(error_code=self.value()) if self.value() else queryset
 
 
+def _figure(analysis: Analysis, share: float | None) -> str:
+    """None out of domain, where it means nothing."""
+    return "–" if share is None or analysis.verdict == Verdict.OUT_OF_DOMAIN else f"{share:.3f}"
+
+
 @admin.register(Analysis)
 class AnalysisAdmin(ReadOnlyAdmin):
     list_display = [
@@ -68,11 +73,11 @@ class AnalysisAdmin(ReadOnlyAdmin):
 
     @admin.display(description="P(malignant)", ordering="probability")
     def p_malignant(self, analysis: Analysis) -> str:
-        return "–" if analysis.probability is None else f"{analysis.probability:.3f}"
+        return _figure(analysis, analysis.probability)
 
     @admin.display(description="confidence", ordering="confidence")
     def sure(self, analysis: Analysis) -> str:
-        return "–" if analysis.confidence is None else f"{analysis.confidence:.3f}"
+        return _figure(analysis, analysis.confidence)
 
 
 @admin.register(ModelVersion)

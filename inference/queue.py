@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 
 #: Patches of a single field of 700x460 pixels, none of which overlaps another more than it must.
 FIELD = 12
+#: How long what somebody had done counts where they ask for more.
+OF_LATE = timedelta(minutes=1)
 
 
 def request_analyses(
@@ -96,15 +98,20 @@ def _work(width: int, height: int, overlap: float) -> int:
 
 
 def _next_turn(owner_slides: Any) -> int:
-    """The turn after the person's own last, or, where they have none, the one that is being served.
+    """The turn after the person's own last, but none that is over; for who has none of late, the one that is being
+    served.
 
     Start-time fair queueing (Goyal, Vin & Cheng, SIGCOMM 1996); a unit of work is a single field.
     """
     waiting = Analysis.objects.filter(state__in=(State.QUEUED, State.RUNNING))
-    own = waiting.filter(slide__in=owner_slides).order_by("-turn")
-    if last := own.values_list("turn", "slide__width", "slide__height", "overlap").first():
-        return int(last[0]) + _work(*last[1:])
-    return int(waiting.aggregate(Min("turn"))["turn__min"] or 0)
+    # What has just ended counts too: who sends one after the other gets no further than others with a folder.
+    ended = Analysis.objects.filter(finished_at__gte=timezone.now() - OF_LATE)
+    served = int(waiting.aggregate(Min("turn"))["turn__min"] or 0)
+    for rows in (waiting, ended):
+        own = rows.filter(slide__in=owner_slides).order_by("-turn")
+        if last := own.values_list("turn", "slide__width", "slide__height", "overlap").first():
+            return max(served, int(last[0]) + _work(*last[1:]))
+    return served
 
 
 #: Seconds for which a broker that failed is not asked again; and when that time is over, of this process.

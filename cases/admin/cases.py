@@ -19,9 +19,10 @@ from cases.accounts import reviewers
 from cases.filters import STATES
 from cases.models import Case, Event, Review, Slide
 from cases.templatetags.portal import percent
+from inference.models import Verdict
 from inference.registry import NoModel
 
-from .parts import Erasing, ReadOnlyInline, is_form_of, verdict_mark
+from .parts import Erasing, ReadOnlyInline, chance, is_form_of, verdict_mark
 
 
 class SlideInline(ReadOnlyInline):
@@ -42,7 +43,7 @@ class SlideInline(ReadOnlyInline):
 
     @admin.display(description="patch map")
     def patch_map(self, slide: Slide) -> SafeString | str:
-        if not slide.analysis or not slide.analysis.verdict:
+        if not slide.analysis or slide.analysis.verdict in ("", Verdict.OUT_OF_DOMAIN):
             return "–"
         address = reverse("cases:map", args=[slide.pk])
         return format_html('<img class="hp-thumb" src="{}" alt="Patch map" loading="lazy">', address)
@@ -58,11 +59,11 @@ class SlideInline(ReadOnlyInline):
 
     @admin.display(description="P(malignant)")
     def probability(self, slide: Slide) -> str:
-        return percent(slide.analysis.probability) if slide.analysis else "–"
+        return chance(slide.analysis, "probability")
 
     @admin.display
     def confidence(self, slide: Slide) -> str:
-        return percent(slide.analysis.confidence) if slide.analysis else "–"
+        return chance(slide.analysis, "confidence")
 
 
 class ReviewInline(ReadOnlyInline):
@@ -191,11 +192,11 @@ class CaseAdmin(Erasing):
 
     @admin.display(description="P(malignant)", ordering="probability")
     def p_malignant(self, case: Case) -> str:
-        return percent(case.probability)
+        return "–" if case.verdict == Verdict.OUT_OF_DOMAIN else percent(case.probability)
 
     @admin.display(description="confidence")
     def sure(self, case: Case) -> str:
-        return percent(case.confidence)
+        return "–" if case.verdict == Verdict.OUT_OF_DOMAIN else percent(case.confidence)
 
     @admin.display(description="readings", ordering="reading_count")
     def readings(self, case: Any) -> int:

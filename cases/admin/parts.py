@@ -11,12 +11,19 @@ from django.http import HttpRequest
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from cases.templatetags.portal import icon
+from cases.templatetags.portal import icon, percent
+from inference.models import Analysis, Verdict
 
 
 def verdict_mark(verdict: str, label: str) -> SafeString | str:
     """A verdict as shape and word."""
     return format_html('<span class="hp-verdict hp-{}">{} {}</span>', verdict, icon(verdict), label) if verdict else "–"
+
+
+def chance(analysis: Analysis | None, name: str) -> str:
+    """``probability`` or ``confidence`` of an analysis in per cent; none out of domain, where it means nothing."""
+    is_none = analysis is None or analysis.verdict == Verdict.OUT_OF_DOMAIN
+    return "–" if is_none else percent(getattr(analysis, name))
 
 
 class Erasing(admin.ModelAdmin):

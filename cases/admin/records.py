@@ -11,11 +11,10 @@ from django.utils.safestring import SafeString
 
 from cases import services
 from cases.models import Case, Report, Review, Slide
-from cases.templatetags.portal import percent
 from inference.admin import ReadOnlyAdmin
 from inference.models import Analysis
 
-from .parts import Erasing, ReadOnlyInline, verdict_mark
+from .parts import Erasing, ReadOnlyInline, chance, verdict_mark
 
 
 class AnalysisInline(ReadOnlyInline):
@@ -71,7 +70,7 @@ class SlideAdmin(Erasing):
 
     @admin.display(description="P(malignant)")
     def p_malignant(self, slide: Slide) -> str:
-        return percent(slide.analysis.probability) if slide.analysis else "–"
+        return chance(slide.analysis, "probability")
 
     @admin.display(description="pixels")
     def size_text(self, slide: Slide) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import uuid
 from typing import Any
 
@@ -98,6 +99,7 @@ class CaseOut(Linked, ModelSerializer[Case]):
 
     def update(self, case: Case, validated_data: dict[str, Any]) -> Case:
         names = validated_data.pop("tags", None)
+        before = copy.copy(case)
         with transaction.atomic():
             for field, value in validated_data.items():
                 setattr(case, field, value)
@@ -105,6 +107,7 @@ class CaseOut(Linked, ModelSerializer[Case]):
             case.save(update_fields=[*validated_data, "updated_at"])
             if names is not None:
                 services.set_tags(case, names)
+            services.pass_on(case, before)
             services.record(case, Event.Kind.EDITED, case.owner, "by API")
         return case
 

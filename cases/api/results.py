@@ -9,7 +9,7 @@ from django.db.models import Max, Min
 from django.urls import reverse
 from rest_framework.request import Request
 
-from cases import services
+from cases import services, wording
 from cases.models import Case, Slide
 from inference import queue, results
 from inference.engine.grid import Grid
@@ -111,8 +111,12 @@ def folder(request: Request, case: Case, cached: bool = False) -> dict[str, Any]
         "case": str(case.pk),
         **answer,
         "verdict": case.verdict,
-        "warnings": [f"{image['filename']}: {text}" for image in images for text in image["warnings"]],
-        "model": images[0]["model"],
+        "warnings": [
+            *([wording.MIXED_MODELS] if len({image["model"]["sha256"] for image in images}) > 1 else []),
+            *(f"{image['filename']}: {text}" for image in images for text in image["warnings"]),
+        ],
+        # Whose cut points judged.
+        "model": next(image["model"] for image in images if image["model"]["sha256"] == version.sha256),
         "cached": cached,
         "report_url": report_url(request, case.pk),
     }

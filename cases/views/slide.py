@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from typing import Any
 
 import numpy as np
 from django.contrib import messages
@@ -90,7 +91,7 @@ def thumbnail(request: SignedInRequest, pk: uuid.UUID) -> HttpResponseBase:
 @private
 @require_GET
 def patch_map(request: SignedInRequest, pk: uuid.UUID) -> HttpResponse:
-    """The current analysis's patch probabilities as an opaque PNG, to lay over the slide."""
+    """An analysis's patch probabilities as an opaque PNG, to lay over the slide."""
     table = _table(request, pk)
     values = patchmap.surface(table.grid, np.asarray(table.malignant))
     return HttpResponse(patchmap.render(values), content_type="image/png")
@@ -107,9 +108,16 @@ def activation_map(request: SignedInRequest, pk: uuid.UUID) -> HttpResponse:
 
 
 def _table(request: SignedInRequest, pk: uuid.UUID) -> PatchTable:
+    """Of the analysis that is asked for, as a page may be older than the current one; else of that."""
     found = get_slide(request.user, pk)
-    current = PatchTable.objects.select_related("analysis")
-    table = current.filter(analysis__slide=found, analysis__is_current=True).first()
+    tables = PatchTable.objects.select_related("analysis").filter(analysis__slide=found)
+    # Out of domain no patch has a probability that means anything.
+    tables = tables.exclude(analysis__verdict=Verdict.OUT_OF_DOMAIN)
+    try:
+        asked: dict[str, Any] = {"analysis": uuid.UUID(request.GET["analysis"])} if "analysis" in request.GET else {}
+    except ValueError as error:
+        raise Http404("There is no such analysis.") from error
+    table = tables.filter(**asked or {"analysis__is_current": True}).first()
     if table is None:
         raise Http404("This slide has no finished analysis.")
     return table

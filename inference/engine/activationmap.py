@@ -28,19 +28,18 @@ def surface(grid: Grid, activation: NDArray[np.float16]) -> NDArray[np.float32]:
     value per 32 pixels of the slide or fewer (longest side at most 1024).
     """
     scale = min(1.0 / STEP, MAX_SIDE / max(grid.width, grid.height))
-    size = max(1, round(PATCH * scale))
-    height = max(1, round(grid.height * scale))
-    width = max(1, round(grid.width * scale))
-    total = np.zeros((height + size, width + size), dtype=np.float32)
+    height, width = max(1, round(grid.height * scale)), max(1, round(grid.width * scale))
+    # Patches of small images end beyond the map.
+    total = np.zeros((height + 8, width + 8), dtype=np.float32)
     count = np.zeros_like(total)
-    for (x, y), values in zip(grid.positions, activation, strict=True):
+    for (top, left, bottom, right), values in zip(grid.boxes(scale), activation, strict=True):
         patch = np.asarray(values, dtype=np.float32)
-        if size != 7:
-            patch = np.asarray(Image.fromarray(patch).resize((size, size), Image.Resampling.BOX))
-        top, left = min(round(y * scale), height - 1), min(round(x * scale), width - 1)
-        total[top : top + size, left : left + size] += patch
-        count[top : top + size, left : left + size] += 1
-    logits = total[:height, :width] / np.maximum(count[:height, :width], 1)
+        # The ends of a patch are rounded, as those of its neighbours: 7 places now and then share 6 or 8.
+        if (bottom - top, right - left) != patch.shape:
+            patch = np.asarray(Image.fromarray(patch).resize((right - left, bottom - top), Image.Resampling.BOX))
+        total[top:bottom, left:right] += patch
+        count[top:bottom, left:right] += 1
+    logits = total[:height, :width] / count[:height, :width]
     return (1.0 / (1.0 + np.exp(-logits))).astype(np.float32)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -59,6 +60,16 @@ class Grid:
     def positions(self) -> NDArray[np.int32]:
         """Top-left corners, int32 (N, 2) as x, y, row by row."""
         return np.array([(x, y) for y in self.rows for x in self.columns], dtype=np.int32)
+
+    def boxes(self, scale: float) -> Iterator[tuple[int, int, int, int]]:
+        """Where the patches lie on a picture of the image at this scale (above 0, at most 1): top, left, bottom, right
+        in its pixels, in the grid's order. Each is a pixel at least and begins within the picture; together they cover
+        it, and those of an image smaller than a patch end beyond it."""
+        height, width = max(1, round(self.height * scale)), max(1, round(self.width * scale))
+        for x, y in self.positions:
+            top, left = min(round(y * scale), height - 1), min(round(x * scale), width - 1)
+            bottom, right = max(top + 1, round((y + PATCH) * scale)), max(left + 1, round((x + PATCH) * scale))
+            yield top, left, bottom, right
 
     def __len__(self) -> int:
         return len(self.columns) * len(self.rows)

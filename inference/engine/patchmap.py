@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from .grid import PATCH, Grid
+from .grid import Grid
 
 #: Control points of the colour map *cividis* (Nunez, Anderton & Renslow, PLoS ONE 2018): even in
 #: lightness and the same to colour-blind eyes. RGB at 0, 1/8, ... 1.
@@ -49,10 +49,7 @@ def surface(grid: Grid, malignant: NDArray[np.float32]) -> NDArray[np.float32]:
     height, width = max(1, round(grid.height * scale)), max(1, round(grid.width * scale))
     total = np.zeros((height, width), dtype=np.float32)
     count = np.zeros((height, width), dtype=np.float32)
-    for (x, y), value in zip(grid.positions, malignant, strict=True):
-        # At least a pixel each, inside the map, also where it is smaller than that.
-        top, left = min(round(y * scale), height - 1), min(round(x * scale), width - 1)
-        bottom, right = max(top + 1, round((y + PATCH) * scale)), max(left + 1, round((x + PATCH) * scale))
+    for (top, left, bottom, right), value in zip(grid.boxes(scale), malignant, strict=True):
         total[top:bottom, left:right] += value
         count[top:bottom, left:right] += 1
     return (total / np.maximum(count, 1)).astype(np.float32)

@@ -27,7 +27,7 @@ function note(progress) {
 // Takes the finished parts from a fresh copy of the page, so that nothing is drawn twice in two languages.
 async function redraw() {
   const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
-  if (!answer.ok || answer.redirected) return;
+  if (!answer.ok || answer.redirected) return false;
   const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
   for (const old of document.querySelectorAll("[data-live]")) {
     const part = fresh.querySelector(`[data-live="${old.dataset.live}"]`);
@@ -36,6 +36,7 @@ async function redraw() {
     old.replaceWith(document.importNode(part, true));
     if (layout) document.querySelector("[data-slides]")?.setAttribute("class", layout);
   }
+  return true;
 }
 
 async function apply(progress) {
@@ -49,8 +50,10 @@ async function apply(progress) {
     return;
   }
   const changed = progress.slides.some((slide) => states.get(slide.id) !== slide.state);
-  states = new Map(progress.slides.map((slide) => [slide.id, slide.state]));
-  if (changed) await redraw();
+  if (changed && !await redraw().catch(() => false)) {
+    // Not remembered, so that the next news try again; the last ones are followed by none.
+    if (!progress.open) setTimeout(() => apply(progress), 5000);
+  } else states = new Map(progress.slides.map((slide) => [slide.id, slide.state]));
   for (const slide of progress.slides) {
     const item = document.querySelector(`[data-slide="${slide.id}"]`);
     const bar = item?.querySelector("[data-slide-bar]");

@@ -177,7 +177,8 @@ function pick(x, y) {
 }
 
 // A patch drawn from the whole picture; where that is reduced, the server's own copy follows for a large one.
-async function drawPatch(target, index, withActivation = false) {
+// Nothing is drawn any more once ``isWanted`` says no: another patch may be asked for meanwhile.
+async function drawPatch(target, index, withActivation = false, isWanted = () => true) {
   const [x, y, width, height] = bounds(patches[index]);
   const context = target.getContext("2d");
   const share = picture.naturalWidth / data.width;
@@ -187,7 +188,9 @@ async function drawPatch(target, index, withActivation = false) {
   context.drawImage(picture, x * share, y * share, width * share, height * share, ...to);
   if (data.tiles && target.width > 200) {
     try {
-      context.drawImage(await load(`${data.patch_url}${index}.png`), ...to);
+      const whole = await load(`${data.patch_url}${index}.png?analysis=${data.analysis}`);
+      if (!isWanted()) return;
+      context.drawImage(whole, ...to);
     } catch { /* the reduced one stays */ }
   }
   if (withActivation && activation) {
@@ -211,10 +214,13 @@ async function open(index) {
   find("dialog-prev").disabled = rank === patches.length - 1;
   find("dialog-next").disabled = rank === 0;
   if (!dialog.open) dialog.showModal();
-  drawPatch(find("dialog-canvas"), index);
+  const isShown = () => shown === index;
+  drawPatch(find("dialog-canvas"), index, false, isShown);
   light(index);
+  const second = find("dialog-activation");
+  second.getContext("2d").clearRect(0, 0, second.width, second.height);
   if (!activation) activation = await greySurface(data.activation).catch(() => null);
-  if (shown === index) drawPatch(find("dialog-activation"), index, true);
+  if (isShown()) drawPatch(second, index, true, isShown);
 }
 
 if (surface) {

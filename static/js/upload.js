@@ -9,6 +9,11 @@ const SOON = 5;
 const SIGNED_OUT = "you are signed out; sign in again in another window, then send once more from here";
 const size = (bytes) => bytes < 1e6 ? `${Math.max(1, Math.round(bytes / 1e3))} kB` : `${(bytes / 1e6).toFixed(1)} MB`;
 
+// Where a file lay in the folder that it came with; folders of one camera hold files of the same name and size.
+const places = new WeakMap();
+const place = (file) => places.get(file) ?? file.webkitRelativePath;
+const isSame = (one, other) => one.name === other.name && one.size === other.size && one.lastModified === other.lastModified && place(one) === place(other);
+
 for (const form of document.querySelectorAll("[data-upload]")) upload(form);
 
 function upload(form) {
@@ -51,6 +56,7 @@ function upload(form) {
 
   function add(files, fromFolder) {
     let rest = 0;
+    let twice = 0;
     if (single && files.length) {
       // Here a new image takes the place of the last; of several the first that can be taken.
       for (const entry of entries) entry.item.remove();
@@ -60,11 +66,15 @@ function upload(form) {
     }
     for (const file of files) {
       if (fromFolder && (!TYPES.test(file.name) || file.name.startsWith("."))) continue;
-      if (entries.some((entry) => entry.file.name === file.name && entry.file.size === file.size && entry.file.lastModified === file.lastModified)) continue;
+      if (entries.some((entry) => isSame(entry.file, file))) {
+        twice += 1;
+        continue;
+      }
       const why = entries.length >= maxFiles ? `is one too many: ${maxFiles} at once` : problem(file);
       entries.push(draw({ file, state: why ? "bad" : "ready", why }));
     }
     show();
+    if (twice) summary.textContent += `${summary.textContent ? "; " : ""}${twice} chosen before, left out`;
     if (rest) summary.textContent += `; one image at a time here, so ${rest} ${rest === 1 ? "was" : "were"} left out`;
   }
 
@@ -241,6 +251,10 @@ function upload(form) {
     try {
       const opened = await openCase();
       if (!opened) return;
+      if (!form.dataset.uploadTo) {
+        // What is written there from now on would not be sent any more; the case's own page changes it.
+        for (const control of form.elements) if (!["file", "hidden", "submit", "button"].includes(control.type)) control.disabled = true;
+      }
       form.dataset.uploadTo = opened.add_slides;
       form.dataset.caseUrl = opened.url;
       let done = 0;
@@ -263,7 +277,7 @@ function upload(form) {
       }
       text.textContent = `${arrived()} of ${entries.length} images arrived${left ? " and stay. Send once more for the others" : ""}; the reasons stand beside them.`;
       onward.href = opened.url;
-      if (arrived()) send.after(onward);
+      send.after(onward);
       show();
       if (!left) onward.focus();
     } catch (error) {
@@ -302,8 +316,11 @@ function upload(form) {
 async function walk(items) {
   const files = [];
   for (const item of items) {
-    if (item.isFile) files.push(await new Promise((resolve, reject) => item.file(resolve, reject)));
-    else {
+    if (item.isFile) {
+      const file = await new Promise((resolve, reject) => item.file(resolve, reject));
+      places.set(file, item.fullPath.replace(/^\//, ""));
+      files.push(file);
+    } else {
       const reader = item.createReader();
       for (;;) {
         const part = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));

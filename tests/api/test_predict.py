@@ -241,7 +241,7 @@ def test_a_stream_that_is_never_read_gives_its_slot_back(
 ) -> None:
     from cases.turns import Kind, Turn
 
-    settings.WEB_THREADS = 2
+    settings.WEB_THREADS = 4
     response = api.post("/predict/single/stream", {"file": file()})
     assert not Turn(alice, Kind.WAIT).taken
     response.close()

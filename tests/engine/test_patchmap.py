@@ -41,3 +41,18 @@ def test_a_strip_longer_than_the_map_can_show_keeps_its_colour():
     assert patchmap.surface(grid, np.ones(len(grid), dtype=np.float32)).min() == 1
     grid = Grid(900_000, 160)
     assert patchmap.surface(grid, np.ones(len(grid), dtype=np.float32)).min() == 1
+
+
+@pytest.mark.parametrize("overlap", [0.0, 0.25, 0.5])
+@pytest.mark.parametrize(
+    "size", [(700, 460), (1600, 1200), (1920, 1200), (4208, 3120), (240, 240), (100, 300), (50000, 260), (9000, 1500)]
+)
+def test_the_activation_map_has_a_figure_of_the_network_everywhere(size: tuple[int, int], overlap: float) -> None:
+    grid = Grid(*size, overlap)
+    evidence = np.full((len(grid), 7, 7), 6.0, dtype=np.float16)
+    values = activationmap.surface(grid, evidence)
+    assert values.min() > 0.99, "0.5 is where no patch lies"
+    edge = evidence.copy()
+    edge[:, 6, :] = -6.0
+    if size[1] > 300:
+        assert activationmap.surface(grid, edge)[-1].mean() < 0.6, "the lowest places are those of the lowest patches"

@@ -17,7 +17,7 @@ from cases.models import Case, Event, Slide, User
 from inference import queue
 from inference.models import Analysis, Cluster, ModelVersion, State
 from inference.registry import NoModel
-from tests.factories import CaseFactory, add_slide
+from tests.factories import CaseFactory, UserFactory, add_slide
 
 pytestmark = pytest.mark.usefixtures("model", "media")
 
@@ -263,3 +263,23 @@ def test_large_images_take_turns_by_their_size(case: Case, charlie: User, media:
         order.append(analysis.slide.original_name)
     assert [name for name in order if name.startswith("large")] == ["large-0.png", "large-1.png"]
     assert order.index("large-1.png") in (12, 13)
+
+
+def test_a_folder_is_done_beside_people_who_send_one_after_the_other(
+    case: Case, media: Path, model: ModelVersion
+) -> None:
+    """Six who send the next image when they have the result of their last: the folder gets its seventh."""
+    mine = {add_slide(case, f"{number}.png").pk for number in range(10)}
+    others = {add_slide(other).pk: other for other in (CaseFactory(owner=UserFactory()) for _ in range(6))}
+    claim, done = uuid.uuid4(), 0
+    for _ in range(70):
+        analysis = queue.claim_next(claim)
+        assert analysis is not None
+        ended = {"state": State.DONE, "claim": None, "finished_at": timezone.now()}
+        Analysis.objects.filter(pk=analysis.pk).update(**ended)
+        if analysis.slide_id in mine:
+            done += 1
+        else:
+            sender = others[analysis.slide_id]
+            others[add_slide(sender).pk] = sender
+    assert done >= 9

@@ -149,8 +149,8 @@ def test_streams_take_half_the_threads_at_most(
 ) -> None:
     from cases.turns import Kind, Turn
 
-    settings.WEB_THREADS = 2  # type: ignore[attr-defined]
-    with Turn(alice, Kind.WAIT):
+    settings.WEB_THREADS = 4  # type: ignore[attr-defined]
+    with Turn(UserFactory(), Kind.WAIT), Turn(UserFactory(), Kind.WAIT):
         assert client.get(reverse("cases:progress_stream", args=[case.pk])).status_code == 204
     answer = client.get(reverse("cases:progress_stream", args=[case.pk]))
     assert answer.status_code == 200

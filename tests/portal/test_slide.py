@@ -137,3 +137,35 @@ def test_remove_takes_the_files_along(client: Client, done: Slide) -> None:
     assert done.case.verdict == ""
     # Files go when the transaction commits; a test's never does.
     assert all(storage.exists(name) for name in names)
+
+
+def test_an_open_page_gets_the_maps_of_its_own_analysis(client: Client, done: Slide, case: Case) -> None:
+    """Analysed again meanwhile, with another overlap, the patches are others."""
+    data = client.get(reverse("cases:slide", args=[done.pk])).context["viewer"]
+    patch = f"{data['patch_url']}0.png?analysis={data['analysis']}"
+    before = [client.get(address).content for address in (data["activation"], patch)]
+    services.request_again(case, [done], case.owner, overlap=0.5)
+    assert [client.get(address).content for address in (data["activation"], patch)] == before
+    assert client.get(reverse("cases:activation", args=[done.pk])).status_code == 404
+    for wrong in ("nonsense", "00000000-0000-0000-0000-000000000000", ""):
+        assert client.get(f"{reverse('cases:activation', args=[done.pk])}?analysis={wrong}").status_code == 404
+
+
+def test_there_are_no_maps_out_of_domain(client: Client, done: Slide) -> None:
+    Analysis.objects.filter(slide=done).update(verdict="out_of_domain")
+    for name in ("cases:map", "cases:activation"):
+        assert client.get(reverse(name, args=[done.pk])).status_code == 404
+
+
+def test_a_corrected_magnification_is_that_of_the_images_too(client: Client, done: Slide, case: Case) -> None:
+    form = {"title": case.title, "magnification": "400X", "overlap": "0.0", "tags": ""}
+    assert client.post(reverse("cases:edit", args=[case.pk]), form).status_code == 302
+    done.refresh_from_db()
+    assert done.magnification == "400X"
+
+
+def test_a_tag_beyond_those_of_the_list_is_a_filter(client: Client, case: Case, alice: User) -> None:
+    for number in range(205):
+        services.set_tags(CaseFactory(owner=alice), [f"t{number:03}"])
+    for tag in ("t003", "t204"):
+        assert client.get(reverse("cases:history"), {"tag": tag}).context["page"].paginator.count == 1
