@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from inference.engine import patchmap
+from inference.engine import activationmap, patchmap
 from inference.engine.grid import Grid
 
 

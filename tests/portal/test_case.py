@@ -11,6 +11,7 @@ from cases import services
 from cases.models import Case, Event, User
 from inference import queue
 from inference.models import Analysis, ModelVersion
+from tests.factories import UserFactory
 
 from .conftest import Finish
 

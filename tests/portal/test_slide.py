@@ -11,9 +11,11 @@ from django.test import Client
 from django.urls import reverse
 from PIL import Image
 
-from cases.models import Slide, User
+from cases import services
+from cases.models import Case, Slide, User
 from inference import queue
 from inference.models import Analysis
+from tests.factories import CaseFactory
 
 from .conftest import Finish
 
