@@ -52,6 +52,13 @@ def require_room(owner: User, wanted: int, besides: int = 0) -> None:
         )
 
 
+def room(owner: User) -> int:
+    """How many more analyses this person may have open now; none where it is less than one."""
+    waiting = Analysis.objects.filter(state__in=(State.QUEUED, State.RUNNING))
+    own = waiting.filter(slide__case__owner=owner).count()
+    return min(settings.QUEUE_MAX - waiting.count(), settings.USER_OPEN_MAX - own)
+
+
 def is_received(case: Case) -> bool:
     """False while a program's call still stores images of the case: it may yet be cut off, and go."""
     return not case.submissions.filter(receiving_until__isnull=False).exists()

@@ -24,7 +24,7 @@ from inference.registry import active_model
 
 from . import accounts, audit, removal, uploads
 from .models import Case, Event, Review, Slide, Submission, Tag, User
-from .pressure import require_received, require_room, require_turn
+from .pressure import require_received, require_room, require_turn, room
 from .turns import Kind
 
 #: Seconds that an upload waits for others' to be read.
@@ -105,14 +105,15 @@ def request_again(
 ) -> list[Analysis]:
     """Analyse slides once more, with the active model unless told otherwise, and note who asked.
 
-    Of more than one person may have open those whose results are oldest, so that asking once more takes the others.
+    Of more than may be open now those whose results are oldest, so that asking once more takes the others.
     Returns the analyses that are open now. Raises :class:`cases.pressure.Busy`.
     """
     current = Analysis.objects.filter(slide__in=slides, is_current=True)
     still_open = set(current.filter(state__in=(State.QUEUED, State.RUNNING)).values_list("slide_id", flat=True))
     age = dict(current.values_list("slide_id", "queued_at"))
     oldest = sorted(slides, key=lambda slide: age.get(slide.pk, slide.added_at))
-    chosen = {slide.pk for slide in [one for one in oldest if one.pk not in still_open][: settings.USER_OPEN_MAX]}
+    wanted = [slide.pk for slide in oldest if slide.pk not in still_open]
+    chosen = set(wanted[: max(1, room(case.owner))])
     require_room(case.owner, len(chosen))
     taken = [slide for slide in slides if slide.pk in chosen | still_open]
     analyses = analyse(case, taken, overlap, model_version)

@@ -24,6 +24,8 @@ def require_free(port: int) -> None:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
+        except OverflowError as error:
+            raise CommandError(f"{port} is no port: they go from 1 to 65535.") from error
         except OSError as error:
             raise CommandError(f"Port {port} is in use. Choose another: make run PORT=8001") from error
 

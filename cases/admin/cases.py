@@ -19,8 +19,8 @@ from cases.accounts import reviewers
 from cases.filters import STATES
 from cases.models import Case, Event, Review, Slide
 from cases.templatetags.portal import percent
+from cases.views.history import analyse_again
 from inference.models import Verdict
-from inference.registry import NoModel
 
 from .parts import Erasing, ReadOnlyInline, chance, is_form_of, verdict_mark
 
@@ -208,13 +208,7 @@ class CaseAdmin(Erasing):
 
     @admin.action(description="Analyse again with the active model", permissions=["change"])
     def rerun(self, request: HttpRequest, queryset: QuerySet[Case]) -> None:
-        try:
-            for case in queryset:
-                services.request_again(case, list(case.slides.all()), request.user)  # type: ignore[arg-type]
-        except NoModel as error:
-            self.message_user(request, str(error), messages.ERROR)
-            return
-        self.message_user(request, "Queued again.", messages.SUCCESS)
+        analyse_again(request, list(queryset))
 
     @admin.action(description="Assign a reviewer", permissions=["change"])
     def assign(self, request: HttpRequest, queryset: QuerySet[Case]) -> HttpResponse | None:

@@ -121,7 +121,7 @@ class CaseAnalyses(APIView):
         operation_id="cases_analyse",
         summary="Analyse all slides of a case again",
         description="With the active model or a chosen version. Slides that wait or run already stay as they are. "
-        "Of more than one person may have open (`USER_OPEN_MAX`) those whose results are oldest.",
+        "Of more than may be open (`USER_OPEN_MAX`, `QUEUE_MAX`) those whose results are oldest.",
         request=RunIn,
         responses={202: PENDING},
     )

@@ -7,6 +7,7 @@ import uuid
 from typing import Any
 
 from django.conf import settings
+from django.core.validators import RegexValidator
 from django.db import transaction
 from django.urls import reverse
 from drf_spectacular.utils import extend_schema_field
@@ -42,6 +43,14 @@ def overlap_field(**kwargs: Any) -> Number:
     )
 
 
+class TagName(Words):
+    """Without what stands between tags where a person writes several."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.validators.append(RegexValidator(r"^[^,]*$", "A tag has no comma: write it as two tags."))
+
+
 class TagsField(serializers.ListField):
     def to_representation(self, data: Any) -> list[str]:
         return [tag.name for tag in data.all()]
@@ -51,7 +60,7 @@ class CaseOut(Linked, ModelSerializer[Case]):
     title = Words(max_length=120)
     owner = serializers.CharField(source="owner.username", read_only=True)
     overlap = overlap_field(required=False)
-    tags = TagsField(child=Words(max_length=30), required=False, max_length=20, help_text="Your words for it.")
+    tags = TagsField(child=TagName(max_length=30), required=False, max_length=20, help_text="Your words for it.")
     state = serializers.ChoiceField(["empty", "running", "failed", "done"], read_only=True)
     verdict = serializers.SerializerMethodField()
     probabilities = serializers.SerializerMethodField()

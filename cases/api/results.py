@@ -116,7 +116,7 @@ def folder(request: Request, case: Case, cached: bool = False) -> dict[str, Any]
             *(f"{image['filename']}: {text}" for image in images for text in image["warnings"]),
         ],
         # Whose cut points judged.
-        "model": next(image["model"] for image in images if image["model"]["sha256"] == version.sha256),
+        "model": max((image["model"] for image in images), key=lambda model: model["sha256"] == version.sha256),
         "cached": cached,
         "report_url": report_url(request, case.pk),
     }

@@ -8,7 +8,7 @@ from typing import Any
 from django.contrib import messages
 from django.core.paginator import Paginator
 from django.db.models import Count, Exists, Q
-from django.http import HttpResponse
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_GET, require_http_methods
@@ -109,18 +109,19 @@ def bulk(request: SignedInRequest) -> HttpResponse:
             services.remove_case(case, request.user)
         messages.success(request, f"{count} {'case was' if count == 1 else 'cases were'} deleted.")
     elif action == "rerun":
-        _rerun(request, list(own))
+        analyse_again(request, list(own))
     else:
         messages.error(request, "Choose what to do with the ticked cases.")
     return redirect(back or "cases:history")
 
 
-def _rerun(request: SignedInRequest, cases: list[Case]) -> None:
+def analyse_again(request: HttpRequest, cases: list[Case]) -> None:
+    """Queue all images of the cases, and say what became of that. Raises Busy where nothing could be queued."""
     queued = 0
     try:
         for case in cases:
             slides = list(case.slides.all())
-            taken = len(services.request_again(case, slides, request.user))
+            taken = len(services.request_again(case, slides, request.user))  # type: ignore[arg-type]
             queued += 1
             if taken < len(slides):
                 messages.warning(request, f"{case.title}: {wording.partly(taken, len(slides))}")

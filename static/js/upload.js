@@ -9,10 +9,11 @@ const SOON = 5;
 const SIGNED_OUT = "you are signed out; sign in again in another window, then send once more from here";
 const size = (bytes) => bytes < 1e6 ? `${Math.max(1, Math.round(bytes / 1e3))} kB` : `${(bytes / 1e6).toFixed(1)} MB`;
 
-// Where a file lay in the folder that it came with; folders of one camera hold files of the same name and size.
+// Where a file lay in the folder that it came with, if in any; folders of one camera hold files of the same name and size.
 const places = new WeakMap();
 const place = (file) => places.get(file) ?? file.webkitRelativePath;
-const isSame = (one, other) => one.name === other.name && one.size === other.size && one.lastModified === other.lastModified && place(one) === place(other);
+const isElsewhere = (one, other) => place(one) && place(other) && place(one) !== place(other);
+const isSame = (one, other) => one.name === other.name && one.size === other.size && one.lastModified === other.lastModified && !isElsewhere(one, other);
 
 for (const form of document.querySelectorAll("[data-upload]")) upload(form);
 
@@ -318,7 +319,8 @@ async function walk(items) {
   for (const item of items) {
     if (item.isFile) {
       const file = await new Promise((resolve, reject) => item.file(resolve, reject));
-      places.set(file, item.fullPath.replace(/^\//, ""));
+      const path = item.fullPath.replace(/^\//, "");
+      if (path.includes("/")) places.set(file, path);
       files.push(file);
     } else {
       const reader = item.createReader();

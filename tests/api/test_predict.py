@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from cases import receiving, services
+from cases import receiving, services, wording
 from cases.models import Case, Slide, Submission, User
 from cases.pressure import Busy
 from inference.engine import runtime
@@ -447,3 +447,12 @@ def test_too_many_bytes_are_413_with_the_limit(api: Api, works: None, settings: 
 def test_two_files_of_one_name_are_both_read(api: Api, works: None) -> None:
     body = api.post("/predict/folder", {"files": [file("a.png", 1), file("a.png", 2)]}).json()
     assert body["num_images"] == 2
+
+
+def test_a_folder_that_two_models_judged_says_so(api: Api, works: None) -> None:
+    answer = api.post("/predict/folder", {"files": [file("a.png", seed=1), file("b.png", seed=2)]}).json()
+    newer = ModelVersion.objects.create(name="newer", version="2", file="n.safetensors", sha256="9" * 64, metadata={})
+    Analysis.objects.filter(slide__original_name="b.png").update(model_version=newer)
+    again = api.get(f"/api/v1/cases/{answer['case']}/result").json()
+    assert wording.MIXED_MODELS in again["warnings"]
+    assert again["model"]["name"] == "newer", "whose cut points judge the case"

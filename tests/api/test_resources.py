@@ -72,6 +72,8 @@ def test_changing_a_case_keeps_what_is_not_mentioned(api: Api) -> None:
     assert (body["title"], body["patient"], body["tags"]) == ("Other", "P-1", ["a"])
     kinds = list(Case.objects.get().events.values_list("kind", flat=True))
     assert kinds == [Event.Kind.EDITED, Event.Kind.CREATED]
+    response = api.patch(f"/api/v1/cases/{case['id']}", {"tags": ["a,b"]}, content_type="application/json")
+    assert response.status_code == 400, "the page would make two of it"
 
 
 def test_counts_and_verdicts_can_not_be_written(api: Api) -> None:

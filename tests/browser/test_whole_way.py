@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -223,7 +224,7 @@ def test_staff_review_in_the_admin(window: Callable[..., Page], signed_in: objec
     page.check(f"#result_list input[value='{pk}']")
     page.select_option("select[name=action]", "rerun")
     page.locator("button[name=index]").first.click()
-    expect(page.locator(".messagelist")).to_contain_text("Queued again")
+    expect(page.locator(".messagelist")).to_contain_text("1 case is queued again")
 
     page.goto(f"/admin/cases/case/{pk}/change/")
     expect(page.get_by_role("heading", name="slides with maps")).to_be_visible()
@@ -428,3 +429,40 @@ def test_the_way_back_to_the_cases_keeps_the_search(window: Callable[..., Page],
     page.get_by_role("link", name="Found by searching").click()
     page.locator(".crumbs").get_by_role("link", name="Cases").click()
     page.wait_for_url("**/cases/?q=searching")
+
+
+def test_a_refused_image_leads_to_the_case_all_the_same(
+    window: Callable[..., Page], signed_in: object, images: Path
+) -> None:
+    """What is written once the case is opened would not be sent any more, so nothing can be written there."""
+    page = window(state=signed_in)
+
+    def refuse(route: Route) -> None:
+        problem = {"filename": "synthetic-1.png", "code": "unreadable", "reason": "The file is damaged."}
+        route.fulfill(status=400, json={"slides": [], "errors": [problem]})
+
+    page.route(re.compile(r"/cases/[0-9a-f-]+/slides/$"), refuse)
+    page.goto("/cases/new/")
+    page.fill("input[name=title]", "Nothing arrives")
+    page.locator("input[type=file]").first.set_input_files([images / "synthetic-1.png"])
+    page.get_by_role("button", name="Analyse").click()
+    expect(page.get_by_text("The file is damaged.")).to_be_visible()
+    expect(page.locator("input[name=title]")).to_be_disabled()
+    page.get_by_role("link", name="Go to the case").click()
+    expect(page.get_by_role("heading", name="Nothing arrives")).to_be_visible()
+
+
+def test_a_folder_of_folders_with_the_same_names(
+    window: Callable[..., Page], signed_in: object, images: Path, tmp_path: Path
+) -> None:
+    for name in ("left", "right"):
+        (tmp_path / "both" / name).mkdir(parents=True)
+        shutil.copy2(images / "synthetic-1.png", tmp_path / "both" / name)
+    page = window(state=signed_in)
+    page.goto("/cases/new/")
+    for _ in range(2):
+        with page.expect_file_chooser() as chosen:
+            page.locator('[data-pick="folder"]').click()
+        chosen.value.set_files(tmp_path / "both")
+        expect(page.locator(".file")).to_have_count(2)
+    expect(page.get_by_text("2 chosen before, left out")).to_be_visible()

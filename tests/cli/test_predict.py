@@ -19,7 +19,7 @@ from PIL import Image
 from inference.engine import runtime
 from inference.engine.image import decode
 from inference.engine.predictor import Predictor
-from tests.conftest import ROOT
+from tests.conftest import BUNDLED, ROOT
 
 
 def draw(path: Path, seed: int, size: tuple[int, int] = (224, 224)) -> Path:
@@ -146,6 +146,12 @@ def test_overlap_and_map(predict: Any, tmp_path: Path) -> None:
     assert (done.json["num_patches"], done.json["overlap"]) == (3, 0.5)
     with Image.open(out) as opened:
         assert opened.size == (448, 224)
+    grey = tmp_path / "grey.png"
+    Image.new("RGB", (448, 224), (128, 128, 128)).save(grey)
+    done = predict("--image", grey, "--map", tmp_path / "none.png", "--json", "--model", BUNDLED[-1])
+    assert (done.code, done.json["verdict"]) == (0, "out_of_domain")
+    assert "none.png was not written" in done.err
+    assert not (tmp_path / "none.png").exists()
 
 
 @pytest.mark.parametrize(

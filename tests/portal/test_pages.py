@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from django.contrib.auth.models import Permission
@@ -10,6 +11,7 @@ from django.core import mail
 from django.template.loader import render_to_string
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 
 from cases.models import Case, User
 from inference.models import Analysis, ModelVersion
@@ -160,3 +162,36 @@ def test_the_model_tells_its_figures(client: Client, model: ModelVersion) -> Non
     assert "Out of fold, BreakHis" in page
     assert "AUC 0.840" in page
     assert "<dd>48</dd>" in page
+
+
+def test_the_admin_shows_no_probability_out_of_domain(reviewer: User, finish: Finish, client_of: Callable) -> None:
+    slide = finish(0.125, "photograph.png", outside="No H&E.")
+    Analysis.objects.update(probability=0.125, confidence=0.875)
+    Case.objects.update(probability=0.125)
+    rita = client_of(reviewer)
+    for name in ("cases_case_changelist", "cases_slide_changelist", "inference_analysis_changelist"):
+        page = rita.get(reverse(f"admin:{name}")).content.decode()
+        assert slide.original_name in page or slide.case.title in page
+        assert "12.5" not in page and "87.5" not in page
+    for name, pk in (
+        ("cases_case_change", slide.case_id),
+        ("cases_slide_change", slide.pk),
+        ("inference_analysis_change", slide.analyses.get().pk),
+    ):
+        page = rita.get(reverse(f"admin:{name}", args=[pk])).content.decode()
+        assert "Out of domain" in page and "12.5" not in page and "87.5" not in page
+
+
+def test_times_are_the_servers_until_somebody_chooses(client: Client, alice: User, settings: Any) -> None:
+    settings.TIME_ZONE = "Asia/Tokyo"
+    timezone.get_default_timezone.cache_clear()
+    try:
+        client.get("/cases/")
+        assert alice.time_zone == ""
+        assert timezone.get_current_timezone_name() == "Asia/Tokyo"
+        User.objects.update(time_zone="Europe/Berlin")
+        client.get("/cases/")
+        assert timezone.get_current_timezone_name() == "Europe/Berlin"
+    finally:
+        timezone.deactivate()
+        timezone.get_default_timezone.cache_clear()

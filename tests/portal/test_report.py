@@ -9,8 +9,9 @@ from django.test import Client
 from django.urls import reverse
 
 from cases import report as reports
-from cases import services
+from cases import services, wording
 from cases.models import Case, Report, User
+from inference.models import Analysis, ModelVersion
 from tests.factories import add_slide
 
 from .conftest import Finish
@@ -64,3 +65,16 @@ def test_it_says_what_is_not_finished_and_which_images_the_mean_hides(case: Case
     page = render_to_string("cases/report.html", context)
     assert "1 of 4 images was not analysed yet" in page
     assert "lesion.png (90.0\N{NO-BREAK SPACE}%)" in page and "malignant by itself" in page
+
+
+def test_a_case_that_several_models_judged_says_so(client: Client, case: Case, alice: User, finish: Finish) -> None:
+    finish(0.2, "a.png")
+    other = ModelVersion.objects.create(name="other", version="2", file="o.safetensors", sha256="1" * 64, metadata={})
+    assert wording.MIXED_MODELS not in client.get(case.get_absolute_url()).content.decode()
+    slide = finish(0.9, "b.png")
+    Analysis.objects.filter(slide=slide).update(model_version=other)
+    context = reports._context(
+        Case.objects.get(pk=case.pk), alice, Report(case=case, author=alice), services.case_model(case), "https://x"
+    )
+    for page in (render_to_string("cases/report.html", context), client.get(case.get_absolute_url()).content.decode()):
+        assert wording.MIXED_MODELS in page

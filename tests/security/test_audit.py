@@ -200,6 +200,8 @@ def test_the_commands(sealed: Seal, case: Case, alice: User) -> None:
     lines = StringIO()
     call_command("audit", "export", case=str(case.pk), stdout=lines)
     assert [json.loads(line)["kind"] for line in lines.getvalue().splitlines()] == ["viewed"] * 6
+    with pytest.raises(CommandError, match="invalid UUID"):
+        call_command("audit", "export", "--case=x")
     Event.objects.filter(seal=sealed).update(about=uuid.uuid4())
     with pytest.raises(CommandError):
         call_command("audit", "verify", stderr=StringIO())

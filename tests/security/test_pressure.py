@@ -52,6 +52,11 @@ def test_a_large_case_is_analysed_again_in_parts(
         taken |= set(fresh.values_list("slide", flat=True))
         assert len(taken) == so_far, "the oldest first"
         fresh.update(**result)
+    settings.USER_OPEN_MAX = 3
+    services.request_again(case, list(case.slides.all()[:1]), case.owner)
+    assert len(services.request_again(case, list(case.slides.all()), case.owner)) == 3, "as many as there is room for"
+    page = client.post(reverse("cases:rerun", args=[case.pk]))
+    assert page.status_code == 429
 
 
 def test_others_are_let_in(case: Case, charlie: User, media: Path, model: ModelVersion, settings: Any) -> None:

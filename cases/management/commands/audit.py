@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from argparse import ArgumentParser
 from typing import Any
 
@@ -18,9 +19,9 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("action", choices=["verify", "seal", "export"])
         parser.add_argument("--expect", default="", help="verify: a seal's hash noted earlier, which must be there")
-        parser.add_argument("--case", help="export: only the events of this case")
+        parser.add_argument("--case", type=uuid.UUID, help="export: only the events of this case")
 
-    def handle(self, *args: Any, action: str, expect: str, case: str | None, **options: Any) -> None:
+    def handle(self, *args: Any, action: str, expect: str, case: uuid.UUID | None, **options: Any) -> None:
         getattr(self, action)(expect=expect, case=case)
 
     def verify(self, expect: str, **_: Any) -> None:
@@ -40,7 +41,7 @@ class Command(BaseCommand):
         while made := audit.seal():
             self.stdout.write(f"{made.count} events: {made.hash}")
 
-    def export(self, case: str | None, **_: Any) -> None:
+    def export(self, case: uuid.UUID | None, **_: Any) -> None:
         events = Event.objects.filter(case_id=case) if case else Event.objects.all()
         for row in audit.rows(events):
             self.stdout.write(json.dumps(row))

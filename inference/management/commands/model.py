@@ -89,7 +89,7 @@ class Command(BaseCommand):
 
     def _named(self, sha256: str) -> ModelVersion:
         found = ModelVersion.objects.filter(sha256__startswith=sha256.lower())
-        if len(found) != 1:
+        if not sha256 or len(found) != 1:
             raise CommandError(f"{len(found)} versions begin with {sha256}; see manage.py model list.")
         return found[0]
 
