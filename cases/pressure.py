@@ -9,7 +9,7 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 
-from inference.models import Analysis, State
+from inference import queue
 
 from .models import Case, User
 from .turns import Kind, Turn
@@ -36,14 +36,13 @@ def require_room(owner: User, wanted: int, besides: int = 0) -> None:
     """
     if wanted <= 0:
         return
-    waiting = Analysis.objects.filter(state__in=(State.QUEUED, State.RUNNING))
-    everybody = waiting.count()
+    everybody = queue.open_count()
     if everybody + wanted > settings.QUEUE_MAX:
         raise Busy(
             f"{everybody} images are waiting to be analysed, as many as the server takes. Try again later.",
             everybody + wanted - settings.QUEUE_MAX,
         )
-    own = waiting.filter(slide__case__owner=owner).count()
+    own = queue.open_count(owner.pk)
     if own > besides and own + wanted > settings.USER_OPEN_MAX:
         raise Busy(
             f"{own} of your images are still waiting; at most {settings.USER_OPEN_MAX} may at a time. "
@@ -54,9 +53,7 @@ def require_room(owner: User, wanted: int, besides: int = 0) -> None:
 
 def room(owner: User) -> int:
     """How many more analyses this person may have open now; none where it is less than one."""
-    waiting = Analysis.objects.filter(state__in=(State.QUEUED, State.RUNNING))
-    own = waiting.filter(slide__case__owner=owner).count()
-    return min(settings.QUEUE_MAX - waiting.count(), settings.USER_OPEN_MAX - own)
+    return min(settings.QUEUE_MAX - queue.open_count(), settings.USER_OPEN_MAX - queue.open_count(owner.pk))
 
 
 def is_received(case: Case) -> bool:

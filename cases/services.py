@@ -87,8 +87,8 @@ def analyse(
     """Queue an analysis of each slide; ones already waiting or running are left alone."""
     with transaction.atomic():
         analyses = request_analyses(
-            [slide.pk for slide in slides],
-            Slide.objects.filter(case__owner=case.owner_id),
+            {slide.pk: (slide.width, slide.height) for slide in slides},
+            case.owner_id,
             overlap=case.overlap if overlap is None else overlap,
             model_version=model_version,
         )

@@ -94,6 +94,8 @@ class Analysis(models.Model):
     overlap = models.FloatField(default=0.0, validators=[MinValueValidator(0.0), MaxValueValidator(MAX_OVERLAP)])
 
     state = models.CharField(max_length=10, choices=State.choices, default=State.QUEUED)
+    #: The primary key of who owns the slide, whose turn it takes; none where an older version asked.
+    person = models.BigIntegerField(null=True, editable=False)
     turn = models.PositiveIntegerField(default=0)
     queued_at = models.DateTimeField(default=timezone.now)
     attempts = models.PositiveSmallIntegerField(default=0)
@@ -127,6 +129,8 @@ class Analysis(models.Model):
         indexes = [
             models.Index(fields=["turn", "queued_at"], condition=Q(state="queued"), name="analysis_queue"),
             models.Index(fields=["lease_until"], condition=Q(state="running"), name="analysis_leases"),
+            # Of somebody's very many those that are open, or ended of late.
+            models.Index(fields=["person", "finished_at"], name="analysis_of_person"),
         ]
 
     def __str__(self) -> str:

@@ -10,7 +10,7 @@ import logging
 import math
 import time
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -31,21 +31,23 @@ log = logging.getLogger(__name__)
 
 #: Patches of a single field of 700x460 pixels, none of which overlaps another more than it must.
 FIELD = 12
+OPEN = (State.QUEUED, State.RUNNING)
 #: How long what somebody had done counts where they ask for more.
 OF_LATE = timedelta(minutes=1)
 
 
 def request_analyses(
-    slide_ids: Sequence[uuid.UUID],
-    owner_slides: Any,
+    sizes: Mapping[uuid.UUID, tuple[int, int]],
+    person: int,
     overlap: float | None = None,
     model_version: ModelVersion | None = None,
 ) -> list[Analysis]:
     """Queue one analysis a slide and wake a worker once the transaction commits.
 
-    ``owner_slides`` selects all slides of the person who asks: theirs are taken in the order they were asked for, and
-    in turn with other people's, so that a folder of hundreds does not starve a single image. An analysis of a slide
-    that is still open stays as it is and is returned instead of a second one.
+    ``sizes`` are the slides' primary keys with width and height in pixels, ``person`` is the primary key of who owns
+    them: theirs are taken in the order they were asked for, and in turn with other people's, so that a folder of
+    hundreds does not starve a single image. An analysis of a slide that is still open stays as it is and is returned
+    instead of a second one.
 
     Raises :class:`inference.registry.NoModel` when no model version is active.
     """
@@ -54,24 +56,19 @@ def request_analyses(
     result = []
     with transaction.atomic():
         # Whoever asks for the same slide at the same time waits here, and then finds this one's analysis.
-        _lock(Analysis.objects.filter(slide__in=slide_ids, is_current=True))
-        sizes = dict(_sizes(owner_slides.filter(pk__in=slide_ids)))
-        turn = _next_turn(owner_slides)
-        still_open = {
-            analysis.slide_id: analysis
-            for analysis in Analysis.objects.filter(
-                slide__in=slide_ids, is_current=True, state__in=(State.QUEUED, State.RUNNING)
-            )
-        }
-        for slide_id in slide_ids:
+        _lock(Analysis.objects.filter(slide__in=sizes, is_current=True))
+        turn = _next_turn(person)
+        current = Analysis.objects.filter(slide__in=sizes, is_current=True, state__in=OPEN)
+        still_open = {analysis.slide_id: analysis for analysis in current}
+        for slide_id, (width, height) in sizes.items():
             if slide_id in still_open:
                 result.append(still_open[slide_id])
                 continue
             Analysis.objects.filter(slide=slide_id, is_current=True).update(is_current=False)
-            analysis = Analysis.objects.create(slide_id=slide_id, model_version=model, overlap=overlap, turn=turn)
             # One that is gone meanwhile ends with this transaction.
-            turn += _work(*sizes.get(slide_id, (1, 1)), overlap)
-            result.append(analysis)
+            asked = {"slide_id": slide_id, "model_version": model, "overlap": overlap}
+            result.append(Analysis.objects.create(**asked, person=person, turn=turn))
+            turn += _work(width, height, overlap)
         transaction.on_commit(wake)
     return result
 
@@ -88,28 +85,31 @@ def _update(rows: Any, **values: Any) -> int:
         return int(rows.update(**values))
 
 
-def _sizes(slides: Any) -> Iterable[tuple[uuid.UUID, tuple[int, int]]]:
-    return ((pk, (width, height)) for pk, width, height in slides.values_list("pk", "width", "height"))
-
-
 def _work(width: int, height: int, overlap: float) -> int:
     """How much an image takes, counted in single fields, at least one."""
     return math.ceil(len(Grid(width, height, overlap)) / FIELD)
 
 
-def _next_turn(owner_slides: Any) -> int:
+def open_count(person: int | None = None) -> int:
+    """How many analyses wait or run: this person's, or everybody's."""
+    if person is not None:
+        return Analysis.objects.filter(person=person, finished_at=None, state__in=OPEN).count()
+    # One by one: SQLite has an index for either state, and uses none for both.
+    return sum(Analysis.objects.filter(state=state).count() for state in OPEN)
+
+
+def _next_turn(person: int) -> int:
     """The turn after the person's own last, but none that is over; for who has none of late, the one that is being
     served.
 
     Start-time fair queueing (Goyal, Vin & Cheng, SIGCOMM 1996); a unit of work is a single field.
     """
-    waiting = Analysis.objects.filter(state__in=(State.QUEUED, State.RUNNING))
+    waiting = (Analysis.objects.filter(state=state).aggregate(least=Min("turn"))["least"] for state in OPEN)
+    served = min((turn for turn in waiting if turn is not None), default=0)
+    own = Analysis.objects.filter(person=person).order_by("-turn")
     # What has just ended counts too: who sends one after the other gets no further than others with a folder.
-    ended = Analysis.objects.filter(finished_at__gte=timezone.now() - OF_LATE)
-    served = int(waiting.aggregate(Min("turn"))["turn__min"] or 0)
-    for rows in (waiting, ended):
-        own = rows.filter(slide__in=owner_slides).order_by("-turn")
-        if last := own.values_list("turn", "slide__width", "slide__height", "overlap").first():
+    for rows in (own.filter(finished_at=None, state__in=OPEN), own.filter(finished_at__gte=timezone.now() - OF_LATE)):
+        if last := rows.values_list("turn", "slide__width", "slide__height", "overlap").first():
             return max(served, int(last[0]) + _work(*last[1:]))
     return served
 
@@ -246,7 +246,12 @@ def sweep() -> int:
     A row whose lease ran out goes back to the queue, or fails visibly after the last attempt.
     """
     now = timezone.now()
-    lost = Analysis.objects.filter(state=State.RUNNING).filter(Q(lease_until__lt=now) | Q(lease_until=None))
+    running = Analysis.objects.filter(state=State.RUNNING).values_list("pk", "lease_until")
+    # Named one by one: of an "or" SQLite makes a walk through the whole table, with everybody else locked out.
+    lapsed = [pk for pk, lease_until in running if lease_until is None or lease_until < now]
+    lost = Analysis.objects.filter(pk__in=lapsed, state=State.RUNNING).filter(
+        Q(lease_until__lt=now) | Q(lease_until=None)
+    )
     given_up = lost.filter(attempts__gte=settings.ANALYSIS_MAX_ATTEMPTS)
     for pk in list(given_up.values_list("pk", flat=True)):
         with transaction.atomic():

@@ -1,5 +1,6 @@
 """The Analysis table as a queue: nothing lost, nothing twice, nobody starved."""
 
+import re
 import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from django_q.models import OrmQ
 
@@ -46,7 +48,7 @@ def test_without_a_model_nothing_is_stored(case: Case, media: Path) -> None:
 
 
 def test_asking_twice_while_it_waits_is_one_analysis(slide: Slide) -> None:
-    again = queue.request_analyses([slide.pk], Slide.objects.all())
+    again = queue.request_analyses({slide.pk: (700, 460)}, slide.case.owner_id)
     assert again == [slide.analysis]
     assert Analysis.objects.count() == 1
 
@@ -54,7 +56,7 @@ def test_asking_twice_while_it_waits_is_one_analysis(slide: Slide) -> None:
 def test_a_rerun_keeps_the_earlier_result_beside_the_new(slide: Slide) -> None:
     first = Analysis.objects.get()
     Analysis.objects.update(state=State.DONE)
-    queue.request_analyses([slide.pk], Slide.objects.all())
+    queue.request_analyses({slide.pk: (700, 460)}, slide.case.owner_id)
     assert Analysis.objects.count() == 2
     first.refresh_from_db()
     assert not first.is_current
@@ -253,8 +255,9 @@ def test_large_images_take_turns_by_their_size(case: Case, charlie: User, media:
     for number in range(2):
         large = Slide.objects.get(pk=add_slide(case, f"large-{number}.png").pk)
         Analysis.objects.filter(slide=large).delete()
-        Slide.objects.filter(pk=large.pk).update(width=224 * 12, height=224 * 12)
-        queue.request_analyses([large.pk], Slide.objects.filter(case__owner=case.owner))
+        side = 224 * 12
+        Slide.objects.filter(pk=large.pk).update(width=side, height=side)
+        queue.request_analyses({large.pk: (side, side)}, case.owner_id)
     other = CaseFactory(owner=charlie)
     for number in range(14):
         add_slide(other, f"field-{number}.png")
@@ -283,3 +286,22 @@ def test_a_folder_is_done_beside_people_who_send_one_after_the_other(
             sender = others[analysis.slide_id]
             others[add_slide(sender).pk] = sender
     assert done >= 9
+
+
+def test_no_step_walks_through_what_was_analysed_before(case: Case, media: Path, model: ModelVersion) -> None:
+    """However much there is; on SQLite others would be locked out meanwhile."""
+    with CaptureQueriesContext(connection) as captured:
+        slide = add_slide(case)
+        services.request_again(case, [slide], case.owner)
+        queue.sweep()
+        claim = uuid.uuid4()
+        analysis = queue.claim_next(claim)
+        assert analysis is not None
+        queue.fail(analysis.pk, claim, "code", "Why.")
+    if connection.vendor != "sqlite":
+        return
+    with connection.cursor() as cursor:
+        for query in [query["sql"] for query in captured.captured_queries if query["sql"].startswith("SELECT")]:
+            plan = [str(row[3]) for row in cursor.execute(f"EXPLAIN QUERY PLAN {query}").fetchall()]
+            walks = [step for step in plan if re.match(r"SCAN (inference_analysis|cases_slide|cases_case)\b", step)]
+            assert all("USING" in step and "analysis_" in step for step in walks), (query, plan)

@@ -90,7 +90,7 @@ def test_a_missing_model_file_fails_with_its_reason_and_recovers(waiting: Slide,
         hidden.rename(random_checkpoint)
     analysis = Analysis.objects.get()
     assert (analysis.state, analysis.error_code) == (State.FAILED, "model_missing")
-    queue.request_analyses([waiting.pk], Slide.objects.all())
+    queue.request_analyses({waiting.pk: (700, 460)}, waiting.case.owner_id)
     worker.drain()
     assert Analysis.objects.get(is_current=True).state == State.DONE
 

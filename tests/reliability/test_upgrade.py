@@ -28,9 +28,9 @@ def test_on_postgresql(tmp_path: Path, postgres: Postgres) -> None:
     there_and_back(Stack(tmp_path, {"DATABASE_URL": postgres.database()}))
 
 
-def names(stack: Stack) -> list[str]:
-    """The migrations of ``cases``, oldest first; ``inference`` has one alone, and there is no step back from that."""
-    lines = stack.manage("showmigrations", "cases").splitlines()
+def names(stack: Stack, app: str) -> list[str]:
+    """The migrations of an app, oldest first."""
+    lines = stack.manage("showmigrations", app).splitlines()
     return [line.split()[-1] for line in lines if line.strip().startswith("[")]
 
 
@@ -48,12 +48,14 @@ def upgrade_while_it_works(stack: Stack, images: list[bytes]) -> None:
     """One step back and forward again, with slides waiting and web and worker running."""
     accepted = {slide["id"] for n in range(6) for slide in stack.upload(images[n]).json()["slides"]}
     before = counts(stack)
-    previous, last = names(stack)[-2:]
-    stack.manage("migrate", "cases", previous, "--no-input", "--verbosity", "0")
+    steps = {app: names(stack, app)[-2:] for app in ("cases", "inference")}
+    for app, (previous, _) in steps.items():
+        stack.manage("migrate", app, previous, "--no-input", "--verbosity", "0")
     # The code meets older tables than it knows: the answer may be a clear failure, and the process stays.
     answer = requests.get(f"{stack.url}/api/v1/cases/{stack.case}", headers=stack.headers, timeout=30)
     assert answer.status_code in (200, 503), answer.text
-    stack.manage("migrate", "cases", last, "--no-input", "--verbosity", "0")
+    for app, (_, last) in steps.items():
+        stack.manage("migrate", app, last, "--no-input", "--verbosity", "0")
     assert {name: process.poll() for name, process in stack.processes.items()} == {"web": None, "worker": None}
     until(60, lambda: requests.get(f"{stack.url}/health", timeout=5).status_code == 200, "healthy without a restart")
     until(LEASE + 120, stack.settled, "all settled")
