@@ -6,18 +6,16 @@ from datetime import date, datetime, time, timedelta
 from typing import Any
 
 from django import forms
-from django.db.models import Case as Cases
-from django.db.models import Count, F, Max, OuterRef, Q, QuerySet, Subquery, When
+from django.db.models import Count, Max, OuterRef, Q, QuerySet, Subquery
 from django.utils import timezone
 
-from inference.models import Analysis, ModelVersion, Verdict
+from inference.models import Analysis, ModelVersion, Verdict, in_domain
 
 from .models import Case, Reading, Review, Slide, Tag, User
 
 #: Tags in the drop-down.
 LISTED = 200
-#: None out of domain, where the figure means nothing.
-PROBABILITY = Cases(When(~Q(verdict=Verdict.OUT_OF_DOMAIN), then=F("probability")))
+PROBABILITY = in_domain("probability")
 STATES = {
     "running": Q(open_count__gt=0),
     "done": Q(slide_count__gt=0, open_count=0, failed_count=0),

@@ -36,6 +36,8 @@ def require_room(owner: User, wanted: int, besides: int = 0) -> None:
     """
     if wanted <= 0:
         return
+    if wanted > settings.QUEUE_MAX:
+        raise Busy(f"{wanted} images at once are too many; the server takes {settings.QUEUE_MAX}.", wanted)
     everybody = queue.open_count()
     if everybody + wanted > settings.QUEUE_MAX:
         raise Busy(

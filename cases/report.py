@@ -118,7 +118,7 @@ def _context(case: Case, author: User, report: Report, model: ModelVersion | Non
         "statement": wording.statement(case.verdict, case.probability, model, "case"),
         "cut_points": wording.cut_points(model) if model else "",
         "disclaimer": wording.DISCLAIMER,
-        "mixed_models": wording.MIXED_MODELS if services.is_mixed(slides) else "",
+        "mixed": wording.MIXED if services.is_mixed(slides) else "",
         "slides": list(_pictures(slides)),
         "against": services.against_the_mean(case, slides),
         "reviews": [review for review in reviews if not blind or review.author_id == author.pk],

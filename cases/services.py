@@ -146,8 +146,9 @@ def hold_whole(pk: uuid.UUID) -> None:
 
 
 def is_mixed(slides: Iterable[Slide]) -> bool:
-    """Whether several model versions judged them."""
-    return len({slide.analysis.model_version_id for slide in slides if slide.analysis and slide.analysis.verdict}) > 1
+    """Whether they were judged by several model versions, or with several overlaps."""
+    done = (slide.analysis for slide in slides if slide.analysis and slide.analysis.verdict)
+    return len({(analysis.model_version_id, analysis.overlap) for analysis in done}) > 1
 
 
 def remove_slide(slide: Slide, actor: User | None) -> None:
@@ -155,6 +156,8 @@ def remove_slide(slide: Slide, actor: User | None) -> None:
     case, pk = slide.case, slide.pk
     with transaction.atomic():
         wait_for_workers([slide.pk])
+        # The case before its slide, as who changes it holds them.
+        list(Case.objects.for_change().filter(pk=case.pk).values_list("pk"))
         slide.delete()
         # Not by its name, which may be why it goes.
         record(case, Event.Kind.REMOVED, actor, f"SHA-256 {slide.sha256[:12]}", pk)

@@ -19,7 +19,7 @@ class GivenUp(Exception):
     """A call that was taken for dead before all its files were stored."""
 
     def __init__(self) -> None:
-        super().__init__("It took so long that the call was given up. Send it again.")
+        super().__init__("The call was given up: it took too long, or its case was deleted meanwhile. Send it again.")
 
 
 class Submission(models.Model):

@@ -13,7 +13,14 @@ DISCLAIMER = (
 
 
 #: The mean of such a case is of figures that are not alike.
-MIXED_MODELS = "The images were analysed by different model versions. Analyse all again for one answer."
+MIXED = (
+    "The images were not analysed alike, but by different model versions or with different overlaps. "
+    "Analyse all again for one answer."
+)
+#: Why an image was not queued again with the others of its case.
+NO_ROOM = (
+    "Not queued again, as so many wait already. Analyse again once those are done; it keeps its result until then."
+)
 
 
 def partly(taken: int, asked: int) -> str:

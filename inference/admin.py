@@ -13,7 +13,7 @@ from django.utils.safestring import SafeString
 
 from . import registry
 from .engine.checkpoint import CheckpointError
-from .models import Analysis, Cluster, ModelVersion, Verdict
+from .models import Analysis, Cluster, ModelVersion, Verdict, in_domain
 
 
 class ReadOnlyAdmin(admin.ModelAdmin):
@@ -71,11 +71,11 @@ class AnalysisAdmin(ReadOnlyAdmin):
     def progress(self, analysis: Analysis) -> str:
         return f"{analysis.patches_done} / {analysis.patches_total}" if analysis.patches_total else "–"
 
-    @admin.display(description="P(malignant)", ordering="probability")
+    @admin.display(description="P(malignant)", ordering=in_domain("probability"))
     def p_malignant(self, analysis: Analysis) -> str:
         return _figure(analysis, analysis.probability)
 
-    @admin.display(description="confidence", ordering="confidence")
+    @admin.display(description="confidence", ordering=in_domain("confidence"))
     def sure(self, analysis: Analysis) -> str:
         return _figure(analysis, analysis.confidence)
 

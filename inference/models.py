@@ -79,6 +79,11 @@ class Verdict(models.TextChoices):
     OUT_OF_DOMAIN = "out_of_domain", "Out of domain"
 
 
+def in_domain(field: str) -> models.Case:
+    """The field to order by, of a row with a verdict; none out of domain, where a figure means nothing."""
+    return models.Case(models.When(~Q(verdict=Verdict.OUT_OF_DOMAIN), then=models.F(field)))
+
+
 class Analysis(models.Model):
     """One run of one model version over one slide. The table is also the queue.
 
@@ -131,6 +136,7 @@ class Analysis(models.Model):
             models.Index(fields=["lease_until"], condition=Q(state="running"), name="analysis_leases"),
             # Of somebody's very many those that are open, or ended of late.
             models.Index(fields=["person", "finished_at"], name="analysis_of_person"),
+            models.Index(fields=["finished_at"], name="analysis_finished"),
         ]
 
     def __str__(self) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import F, Min, Q
+from django.db.models import F, Max, Min, Q
 from django.utils import timezone
 from django_q.brokers import get_broker
 from django_q.tasks import async_task
@@ -104,14 +104,32 @@ def _next_turn(person: int) -> int:
 
     Start-time fair queueing (Goyal, Vin & Cheng, SIGCOMM 1996); a unit of work is a single field.
     """
-    waiting = (Analysis.objects.filter(state=state).aggregate(least=Min("turn"))["least"] for state in OPEN)
-    served = min((turn for turn in waiting if turn is not None), default=0)
-    own = Analysis.objects.filter(person=person).order_by("-turn")
+    lately = Analysis.objects.filter(finished_at__gte=timezone.now() - OF_LATE)
+    served = _served(lately)
     # What has just ended counts too: who sends one after the other gets no further than others with a folder.
-    for rows in (own.filter(finished_at=None, state__in=OPEN), own.filter(finished_at__gte=timezone.now() - OF_LATE)):
-        if last := rows.values_list("turn", "slide__width", "slide__height", "overlap").first():
-            return max(served, int(last[0]) + _work(*last[1:]))
+    for rows in (Analysis.objects.filter(finished_at=None, state__in=OPEN), lately):
+        if last := rows.filter(person=person).order_by("-turn").values_list(*SPAN).first():
+            return max(served, _end(*last))
     return served
+
+
+def _served(lately: Any) -> int:
+    """The virtual time: the turn that was begun last, or, where nothing is open, when all the work is done."""
+    begun = list(Analysis.objects.filter(state=State.RUNNING).values_list("turn", flat=True))
+    next_one = Analysis.objects.filter(state=State.QUEUED).aggregate(Min("turn"))["turn__min"]
+    if not begun and next_one is None:
+        return max((_end(*row) for row in lately.values_list(*SPAN)), default=0)
+    if (ended := lately.aggregate(Max("turn"))["turn__max"]) is not None:
+        begun.append(ended)
+    return max(begun, default=next_one)
+
+
+#: From where to where on the virtual time an analysis goes; see :func:`_end`.
+SPAN = ("turn", "slide__width", "slide__height", "overlap")
+
+
+def _end(turn: int, width: int, height: int, overlap: float) -> int:
+    return turn + _work(width, height, overlap)
 
 
 #: Seconds for which a broker that failed is not asked again; and when that time is over, of this process.
@@ -155,8 +173,9 @@ def claim_next(claim: uuid.UUID, beside: bool = False) -> Analysis | None:
             patches_done=0,
             patches_total=0,
         )
-        if taken:
-            return Analysis.with_model().select_related("slide").get(pk=best)
+        # None where its slide was removed in between.
+        if taken and (analysis := Analysis.with_model().select_related("slide").filter(pk=best, claim=claim).first()):
+            return analysis
 
 
 def _held(pk: uuid.UUID, claim: uuid.UUID) -> Any:

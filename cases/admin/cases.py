@@ -16,7 +16,7 @@ from django.utils.safestring import SafeString
 
 from cases import export, services
 from cases.accounts import reviewers
-from cases.filters import STATES
+from cases.filters import PROBABILITY, STATES
 from cases.models import Case, Event, Review, Slide
 from cases.templatetags.portal import percent
 from cases.views.history import analyse_again
@@ -190,7 +190,7 @@ class CaseAdmin(Erasing):
     def said(self, case: Case) -> SafeString | str:
         return verdict_mark(case.verdict, case.get_verdict_display())
 
-    @admin.display(description="P(malignant)", ordering="probability")
+    @admin.display(description="P(malignant)", ordering=PROBABILITY)
     def p_malignant(self, case: Case) -> str:
         return "–" if case.verdict == Verdict.OUT_OF_DOMAIN else percent(case.probability)
 

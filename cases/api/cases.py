@@ -18,7 +18,7 @@ from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer
 from rest_framework.views import APIView
 
-from cases import reads, services
+from cases import reads, services, wording
 from cases import report as reports
 from cases.files import send as send_file
 from cases.models import Case, Review, Slide
@@ -121,7 +121,8 @@ class CaseAnalyses(APIView):
         operation_id="cases_analyse",
         summary="Analyse all slides of a case again",
         description="With the active model or a chosen version. Slides that wait or run already stay as they are. "
-        "Of more than may be open (`USER_OPEN_MAX`, `QUEUE_MAX`) those whose results are oldest.",
+        "Of more than may be open (`USER_OPEN_MAX`, `QUEUE_MAX`) those whose results are oldest; "
+        "the others are named in `errors`, with the code `busy`.",
         request=RunIn,
         responses={202: PENDING},
     )
@@ -132,8 +133,10 @@ class CaseAnalyses(APIView):
         slides = list(case.slides.all())
         if not slides:
             raise errors.Problem("not_finished", "The case has no slides yet.")
-        services.request_again(case, slides, case.owner, **wishes.values())
-        return answers.pending(request, Submitted(case, analyses_of(case), []), is_folder=True)
+        taken = {analysis.slide_id for analysis in services.request_again(case, slides, case.owner, **wishes.values())}
+        left = [slide for slide in slides if slide.pk not in taken]
+        problems = [{"filename": one.original_name, "code": "busy", "reason": wording.NO_ROOM} for one in left]
+        return answers.pending(request, Submitted(case, analyses_of(case), problems), is_folder=True)
 
 
 @extend_schema(tags=["Cases"])

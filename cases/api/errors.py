@@ -49,7 +49,7 @@ CODES: dict[str, tuple[int, str]] = {
     "csrf_failed": (403, "A signed-in browser sent no CSRF token"),
     "not_found": (404, "There is nothing here, or it is not yours"),
     "method_not_allowed": (405, "The address knows other methods; `Allow` lists them"),
-    "conflict": (409, "The first call with this idempotency key is still being received"),
+    "conflict": (409, "The first call with this idempotency key is still being received, or this call was given up"),
     "changed": (409, "What the call is about was changed or deleted while it was answered"),
     "not_finished": (409, "The analysis has no result yet"),
     "out_of_domain": (409, "Out of domain no patch has a probability that means anything, so there is no map"),

@@ -10,7 +10,7 @@ from django.core.exceptions import ValidationError
 from django.db.models import Q, QuerySet
 from django_filters.fields import IsoDateTimeField
 
-from cases.filters import mentions
+from cases.filters import PROBABILITY, mentions
 from cases.models import Case, Magnification, Slide
 from inference.models import Analysis, State, Verdict
 
@@ -43,6 +43,13 @@ class MomentFilter(django_filters.IsoDateTimeFilter):
     field_class = MomentField
 
 
+class CaseOrdering(django_filters.OrderingFilter):
+    def get_ordering_value(self, param: str) -> Any:
+        if param.lstrip("-") != "probability":
+            return super().get_ordering_value(param)
+        return PROBABILITY.desc(nulls_last=True) if param[0] == "-" else PROBABILITY.asc(nulls_last=True)
+
+
 class CaseFilter(StrictFilterSet):
     q = django_filters.CharFilter(
         method="search", max_length=100, label="Words in title, patient, file names or notes of your own."
@@ -56,7 +63,7 @@ class CaseFilter(StrictFilterSet):
     tag = django_filters.CharFilter(field_name="tags__name", label="One tag, exactly.")
     created_after = MomentFilter(field_name="created_at", lookup_expr="gte")
     created_before = MomentFilter(field_name="created_at", lookup_expr="lt")
-    ordering = django_filters.OrderingFilter(
+    ordering = CaseOrdering(
         fields=[("created_at", "created_at"), ("updated_at", "updated_at"), ("title", "title"),
                 ("probability", "probability")],
         label="Comma-separated; a minus reverses.",

@@ -112,7 +112,7 @@ def folder(request: Request, case: Case, cached: bool = False) -> dict[str, Any]
         **answer,
         "verdict": case.verdict,
         "warnings": [
-            *([wording.MIXED_MODELS] if len({image["model"]["sha256"] for image in images}) > 1 else []),
+            *([wording.MIXED] if services.is_mixed(slides) else []),
             *(f"{image['filename']}: {text}" for image in images for text in image["warnings"]),
         ],
         # Whose cut points judged.

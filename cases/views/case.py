@@ -101,7 +101,7 @@ def case(request: SignedInRequest, pk: uuid.UUID) -> HttpResponse:
         "in_domain": sum(counts.values()) - counts[Verdict.OUT_OF_DOMAIN],
         "against": services.against_the_mean(found, slides),
         "twins": services.twins(slides),
-        "mixed_models": wording.MIXED_MODELS if services.is_mixed(slides) else "",
+        "mixed": wording.MIXED if services.is_mixed(slides) else "",
         "reviews": [review for review in reviews if not blind or review.author_id == request.user.pk],
         "is_blind": blind,
         "events": timeline(found),

@@ -121,6 +121,9 @@ def analyse_again(request: HttpRequest, cases: list[Case]) -> None:
     try:
         for case in cases:
             slides = list(case.slides.all())
+            if not slides:
+                messages.warning(request, f"{case.title} has no image.")
+                continue
             taken = len(services.request_again(case, slides, request.user))  # type: ignore[arg-type]
             queued += 1
             if taken < len(slides):
@@ -132,4 +135,5 @@ def analyse_again(request: HttpRequest, cases: list[Case]) -> None:
         if not queued:
             raise
         messages.warning(request, f"{len(cases) - queued} of {len(cases)} cases are not queued: {error}")
-    messages.success(request, f"{queued} {'case is' if queued == 1 else 'cases are'} queued again.")
+    if queued:
+        messages.success(request, f"{queued} {'case is' if queued == 1 else 'cases are'} queued again.")

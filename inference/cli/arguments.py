@@ -79,7 +79,7 @@ def task_from(options: dict[str, object]) -> Task:
         raise UsageError("--server needs --token, or HISTOPATH_TOKEN in the environment.")
     if given.server and (given.model or given.device != "auto" or given.threads):
         raise UsageError("--model, --device and --threads are for this machine; with --server the server decides.")
-    images = [Path(given.image)] if given.image else list(dict.fromkeys(_in_folder(given.folder, given.recursive)))
+    images = [Path(given.image)] if given.image else list(dict.fromkeys(_named(given.folder, given.recursive)))
     for image in images:
         if not image.is_file():
             raise UsageError(f"There is no file {image}.")
@@ -99,13 +99,18 @@ def task_from(options: dict[str, object]) -> Task:
     )
 
 
-def _in_folder(folder: str, recursive: bool) -> Iterator[Path]:
+def _named(folder: str, recursive: bool) -> Iterator[Path]:
     if folder == "-":
         yield from (Path(line.strip()) for line in sys.stdin if line.strip())
         return
     root = Path(folder)
     if not root.is_dir():
         raise UsageError(f"There is no folder {root}.")
+    yield from in_folder(root, recursive)
+
+
+def in_folder(root: Path, recursive: bool) -> Iterator[Path]:
+    """The images there, by their suffix, in the order of their names, but for hidden ones."""
     for path in sorted(root.rglob("*") if recursive else root.iterdir()):
         if path.suffix.lower() in SUFFIXES and path.is_file() and not path.name.startswith("."):
             yield path

@@ -21,7 +21,7 @@ def run(options: dict[str, object], model_dir: Path, out: TextIO, err: TextIO) -
     bar = show.Bar(err)
     try:
         result = remote.predict(task, bar) if task.server else local.predict(task, model_dir, bar)
-    except (CheckpointError, ApiError, OSError, ValueError) as error:
+    except (CheckpointError, ApiError, OSError, RuntimeError, ValueError) as error:
         print(error, file=err)
         return 1
     finally:

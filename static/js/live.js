@@ -27,7 +27,8 @@ function note(progress) {
 // Takes the finished parts from a fresh copy of the page, so that nothing is drawn twice in two languages.
 async function redraw() {
   const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
-  if (!answer.ok || answer.redirected) return false;
+  // Signed out, or the case is gone: asking again would change nothing.
+  if (answer.redirected || !answer.ok) return answer.status < 500 && answer.status !== 429;
   const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
   for (const old of document.querySelectorAll("[data-live]")) {
     const part = fresh.querySelector(`[data-live="${old.dataset.live}"]`);

@@ -454,5 +454,5 @@ def test_a_folder_that_two_models_judged_says_so(api: Api, works: None) -> None:
     newer = ModelVersion.objects.create(name="newer", version="2", file="n.safetensors", sha256="9" * 64, metadata={})
     Analysis.objects.filter(slide__original_name="b.png").update(model_version=newer)
     again = api.get(f"/api/v1/cases/{answer['case']}/result").json()
-    assert wording.MIXED_MODELS in again["warnings"]
+    assert wording.MIXED in again["warnings"]
     assert again["model"]["name"] == "newer", "whose cut points judge the case"

@@ -5,15 +5,18 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
+from cases import services, wording
 from cases.models import Case, Event, Slide, User
 from inference.models import Analysis, Cluster, ModelVersion, State
-from tests.factories import CaseFactory
+from tests.factories import CaseFactory, upload
 
 from .conftest import Api, file, png, problem_of
 
@@ -299,3 +302,35 @@ def test_the_index_leads_everywhere(api: Api, network: ModelVersion, alive: Clus
     index = api.get("/api").json()
     for url in (index["health"], index["docs"], index["schema"], *index["resources"].values()):
         assert api.get(url).status_code in (200, 405), url
+
+
+def test_a_case_that_is_analysed_again_in_parts_says_so(
+    api: Api, case: Case, media: Path, model: ModelVersion, settings: Any
+) -> None:
+    services.add_slides(case, [upload(f"{number}.png") for number in range(3)])
+
+    def done() -> None:
+        figures = {"probability": 0.1, "raw_probability": 0.1, "confidence": 0.9, "benign_patches": 12}
+        now = timezone.now()
+        Analysis.objects.exclude(state=State.DONE).update(
+            state=State.DONE, verdict="benign", malignant_patches=0, started_at=now, finished_at=now, **figures
+        )
+        services.refresh(case)
+
+    done()
+    settings.USER_OPEN_MAX = 2
+    asked = post(api, f"cases/{case.pk}/analyses", {"overlap": 0.5})
+    assert asked.status_code == 202
+    assert [problem["code"] for problem in asked.json()["errors"]] == ["busy"]
+    done()
+    result = api.get(f"/api/v1/cases/{case.pk}/result").json()
+    assert sorted(image["overlap"] for image in result["individual_predictions"]) == [0.0, 0.5, 0.5]
+    assert wording.MIXED in result["warnings"]
+
+
+def test_cases_in_order_of_probability_end_with_those_that_have_none(api: Api, alice: User) -> None:
+    for title, verdict, probability in (("a", "out_of_domain", 0.5), ("b", "benign", 0.1), ("c", "malignant", 0.9)):
+        Case.objects.create(owner=alice, title=title, verdict=verdict, probability=probability)
+    for order, titles in (("probability", "bca"), ("-probability", "cba")):
+        found = api.get(f"/api/v1/cases?ordering={order}").json()["results"]
+        assert "".join(one["title"] for one in found) == titles

@@ -105,3 +105,43 @@ def test_a_case_is_deleted_just_after_an_image_was_added(
     services.remove_case(case, alice)
     ending.join()
     assert ended == [False] and not Analysis.objects.exists()
+
+
+def test_an_image_is_removed_while_the_magnification_is_corrected(
+    case: Case, alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if connection.vendor == "sqlite":
+        return  # It lets one write at a time, so none can meet.
+    slide = add_slide(case)
+    record, pass_on = services.record, services.pass_on
+    removed, changed = threading.Event(), threading.Event()
+    answers: list[int] = []
+
+    def slowly_noted(*args: object, **kwargs: object) -> object:
+        removed.set()
+        changed.wait(1)
+        return record(*args, **kwargs)  # type: ignore[arg-type]
+
+    def slowly_passed_on(*args: object) -> None:
+        changed.set()
+        removed.wait(1)
+        pass_on(*args)  # type: ignore[arg-type]
+
+    def remove() -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(services, "record", slowly_noted)
+            services.remove_slide(slide, alice)
+
+    def correct() -> None:
+        client = Client()
+        client.force_login(alice)
+        form = {"title": case.title, "magnification": "400X", "overlap": "0.0", "tags": ""}
+        answers.append(client.post(reverse("cases:edit", args=[case.pk]), form).status_code)
+
+    monkeypatch.setattr(services, "pass_on", slowly_passed_on)
+    both = [in_thread(remove), in_thread(correct)]
+    for thread in both:
+        thread.start()
+    for thread in both:
+        thread.join()
+    assert answers == [302] and not case.slides.exists()

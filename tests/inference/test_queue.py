@@ -305,3 +305,51 @@ def test_no_step_walks_through_what_was_analysed_before(case: Case, media: Path,
             plan = [str(row[3]) for row in cursor.execute(f"EXPLAIN QUERY PLAN {query}").fetchall()]
             walks = [step for step in plan if re.match(r"SCAN (inference_analysis|cases_slide|cases_case)\b", step)]
             assert all("USING" in step and "analysis_" in step for step in walks), (query, plan)
+
+
+def end(analysis: Analysis | None) -> str:
+    assert analysis is not None
+    ended = {"state": State.DONE, "claim": None, "finished_at": timezone.now()}
+    Analysis.objects.filter(pk=analysis.pk).update(**ended)
+    return str(analysis.slide.original_name)
+
+
+def test_who_had_a_folder_done_is_served_in_turn_again(case: Case, charlie: User, media: Path) -> None:
+    """Time goes on where the queue was empty for a moment."""
+    for number in range(20):
+        add_slide(case, f"{number}.png")
+        end(queue.claim_next(uuid.uuid4()))
+    other = CaseFactory(owner=charlie)
+    for number in range(30):
+        add_slide(other, f"other-{number}.png")
+    add_slide(case, "one.png")
+    assert "one.png" in [end(queue.claim_next(uuid.uuid4())) for _ in range(2)]
+
+
+def test_a_long_image_in_another_worker_stops_no_clock(case: Case, charlie: User, media: Path) -> None:
+    add_slide(CaseFactory(owner=UserFactory()), "long.png")
+    assert queue.claim_next(uuid.uuid4()), "and it goes on for long"
+    for number in range(20):
+        add_slide(case, f"{number}.png")
+    for _ in range(10):
+        end(queue.claim_next(uuid.uuid4()))
+    other = CaseFactory(owner=charlie)
+    for number in range(10):
+        add_slide(other, f"other-{number}.png")
+    whose = [end(queue.claim_next(uuid.uuid4())).startswith("other") for _ in range(8)]
+    assert 3 <= sum(whose) <= 5, "both in turn"
+
+
+def test_a_slide_that_goes_as_it_is_claimed_stops_nobody(
+    case: Case, media: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = add_slide(case, "first.png"), add_slide(case, "second.png")
+    with_model = Analysis.with_model
+
+    def and_it_goes() -> object:
+        Slide.objects.filter(pk=first.pk).delete()
+        return with_model()
+
+    monkeypatch.setattr(Analysis, "with_model", and_it_goes)
+    analysis = queue.claim_next(uuid.uuid4())
+    assert analysis is not None and analysis.slide_id == second.pk

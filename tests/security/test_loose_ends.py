@@ -5,18 +5,21 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from datetime import timedelta
+from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import pytest
 from allauth.usersessions.models import UserSession
 from django.contrib.admin.models import LogEntry
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 from django.db import IntegrityError, transaction
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from cases import datarights, report, services, tokens
+from cases import datarights, report, services, synthetic, tokens
+from cases.management.commands import demo
 from cases.models import Case, Event, Report, Slide, User
 from histopath import logging as logs
 from inference.models import Analysis, ModelVersion, State
@@ -197,3 +200,26 @@ def test_only_what_the_database_quotes_is_cut() -> None:
 
 def test_the_hashes_of_seals_are_logged_whatever_the_level() -> None:
     assert logs.configuration("json", "ERROR")["loggers"]["cases.audit"]["level"] == "INFO"
+
+
+def test_samples_that_were_not_added_are_added_the_next_time(
+    db: None, media: Path, model: ModelVersion, tmp_path: Path, settings: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    UserFactory(username=demo.ACCOUNT)
+    (tmp_path / "samples" / "a folder.png").mkdir(parents=True)
+    for number in range(3):
+        synthetic.draw(number, 420).save(tmp_path / "samples" / f"{number}.png")
+    (tmp_path / "samples" / "._0.png").write_bytes(b"hidden")
+    settings.QUEUE_MAX = 2
+    case = demo.Command()._open_case(tmp_path / "samples")
+    assert "3 samples were not added: 3 images at once are too many" in capsys.readouterr().err
+    settings.QUEUE_MAX = 100
+    for _ in range(2):
+        assert demo.Command()._open_case(tmp_path / "samples") == case
+        assert case.slides.count() == 3
+
+
+def test_a_question_that_nobody_answers_is_a_no(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", StringIO(""))
+    with pytest.raises(CommandError, match="--yes"):
+        call_command("restore", str(tmp_path / "backup.tar"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 import signal
@@ -18,8 +19,10 @@ from django.core.management.base import BaseCommand, CommandError
 
 from cases import services
 from cases.models import Case, User
+from cases.pressure import Busy
 from cases.stack import Stack, require_free
-from inference.engine.image import SUFFIXES
+from inference.cli.arguments import in_folder
+from inference.registry import NoModel
 
 ACCOUNT = "demo"
 
@@ -28,7 +31,7 @@ class Command(BaseCommand):
     help = "Prepare the database and a demo account, then run web server and worker until Ctrl-C."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--port", type=int, default=int(os.environ.get("PORT", "8000")))
+        parser.add_argument("--port", type=int, default=os.environ.get("PORT", "8000"))
         parser.add_argument("--samples", type=Path, help="a folder of images to open a ready case with")
 
     def handle(self, *args: Any, port: int, samples: Path | None, **options: Any) -> None:
@@ -77,16 +80,25 @@ class Command(BaseCommand):
         return password
 
     def _open_case(self, folder: Path) -> Case:
-        """A case with the images of a folder, made once."""
-        title = f"Samples: {folder.resolve().name}"
+        """A case with the images of a folder, and with those that it lacks since an earlier try ended early."""
+        title = f"Samples: {folder.resolve().name}"[:120]
         owner = User.objects.get(username=ACCOUNT)
-        case, created = Case.objects.get_or_create(owner=owner, title=title)
-        if created:
-            files = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in SUFFIXES]
-            uploads = [SimpleUploadedFile(path.name, path.read_bytes()) for path in files]
+        case = Case.objects.filter(owner=owner, title=title).first() or Case.objects.create(owner=owner, title=title)
+        known = set(case.slides.values_list("original_name", "sha256"))
+        uploads = []
+        for path in in_folder(folder, recursive=True):
+            content = path.read_bytes()
+            if (path.name, hashlib.sha256(content).hexdigest()) not in known:
+                uploads.append(SimpleUploadedFile(path.name, content))
+        if not uploads:
+            return case
+        try:
             _, rejected = services.add_slides(case, uploads)
-            for problem in rejected:
-                self.stderr.write(f"{problem}. It was not added.")
+        except (Busy, NoModel) as error:
+            self.stderr.write(f"{len(uploads)} samples were not added: {error}")
+            return case
+        for problem in rejected:
+            self.stderr.write(f"{problem}. It was not added.")
         return case
 
 

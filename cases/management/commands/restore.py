@@ -21,9 +21,15 @@ class Command(BaseCommand):
         parser.add_argument("file", type=Path)
         parser.add_argument("--yes", action="store_true", help="do not ask")
 
+    def _is_sure(self) -> bool:
+        try:
+            return input("What is there now will be replaced. Type yes: ") == "yes"
+        except EOFError:
+            return False
+
     def handle(self, *args: Any, file: Path, yes: bool, **options: Any) -> None:
-        if not yes and input("What is there now will be replaced. Type yes: ") != "yes":
-            raise CommandError("Nothing was done.")
+        if not (yes or self._is_sure()):
+            raise CommandError("Nothing was done. Say --yes where nobody can answer.")
         try:
             count, gone, left_out = backups.restore(file)
         except backups.BackupError as error:

@@ -48,7 +48,7 @@ class Command(BaseCommand):
             getattr(self, options["action"])(options)
         except CheckpointError as error:
             raise CommandError(f"Refused ({error.code}): {error}") from error
-        except OSError as error:
+        except (OSError, registry.NoModel) as error:
             raise CommandError(str(error)) from error
 
     def list(self, options: dict[str, Any]) -> None:
