@@ -14,6 +14,8 @@ from .sse import BEAT, STILL_HERE, encode
 #: that no window left open keeps a thread for ever.
 PAUSE = 0.5
 LONGEST = 55.0
+#: How many times as long as a look takes is waited after it, so that large cases take no more of the machine.
+SHARE = 20
 
 
 def follow(pk: uuid.UUID) -> Generator[bytes, None, None]:
@@ -25,7 +27,9 @@ def follow(pk: uuid.UUID) -> Generator[bytes, None, None]:
         case = Case.objects.filter(pk=pk).first()
         if case is None:
             return
+        began = time.monotonic()
         now = case_progress(case)
+        took = time.monotonic() - began
         if now != said:
             yield encode(now)
             said, said_at = now, time.monotonic()
@@ -34,4 +38,4 @@ def follow(pk: uuid.UUID) -> Generator[bytes, None, None]:
         if time.monotonic() - said_at >= BEAT:
             yield STILL_HERE
             said_at = time.monotonic()
-        time.sleep(PAUSE)
+        time.sleep(max(PAUSE, SHARE * took))

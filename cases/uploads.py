@@ -175,6 +175,8 @@ def store_all(
     rejected: list[Rejected] = []
     for upload in uploads:
         try:
+            if case.slides.count() >= settings.CASE_MAX_IMAGES:
+                raise ImageError("case_full", f"is one too many: a case has at most {settings.CASE_MAX_IMAGES} images")
             # Others of theirs may have come meanwhile, each with room when it began.
             require_room(case.owner, 1, besides=len(slides))
             slides.append(store(case, upload, keep))

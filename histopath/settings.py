@@ -179,6 +179,8 @@ FILE_UPLOAD_DIRECTORY_PERMISSIONS = 0o700
 # Limits on uploads; the page and the API state the same
 UPLOAD_MAX_BYTES = env.int("UPLOAD_MAX_BYTES", default=64 * 2**20)
 UPLOAD_MAX_FILES = env.int("UPLOAD_MAX_FILES", default=200)
+#: A case is one page and one report, whose cost grows with its images.
+CASE_MAX_IMAGES = env.int("CASE_MAX_IMAGES", default=500)
 UPLOAD_MAX_REQUEST_BYTES = env.int("UPLOAD_MAX_REQUEST_BYTES", default=512 * 2**20)
 UPLOAD_MAX_PIXELS = env.int("UPLOAD_MAX_PIXELS", default=150_000_000)
 DATA_UPLOAD_MAX_NUMBER_FILES = UPLOAD_MAX_FILES + 1

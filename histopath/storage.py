@@ -7,6 +7,7 @@ import io
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -74,6 +75,10 @@ class Storage(S3Storage):  # type: ignore[misc]
     def delete(self, name: str) -> None:
         with _as_a_disk_would():
             super().delete(name)
+
+    def get_modified_time(self, name: str) -> datetime:
+        with _as_a_disk_would():
+            return super().get_modified_time(name)
 
     def listdir(self, name: str) -> tuple[list[str], list[str]]:
         with _as_a_disk_would():

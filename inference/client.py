@@ -393,6 +393,8 @@ class Client:
         try:
             problem = json.loads(response.read())
         except ValueError:
+            problem = None
+        if not isinstance(problem, dict):
             problem = {"title": response.reason}
         after = response.headers["Retry-After"]
         raise ApiError(response.status, problem, float(after) if after and after.isdigit() else None)

@@ -50,6 +50,9 @@ class TagName(Words):
         super().__init__(**kwargs)
         self.validators.append(RegexValidator(r"^[^,]*$", "A tag has no comma: write it as two tags."))
 
+    def to_internal_value(self, data: Any) -> str:
+        return str(super().to_internal_value(data)).lower()
+
 
 class TagsField(serializers.ListField):
     def to_representation(self, data: Any) -> list[str]:

@@ -117,23 +117,23 @@ def bulk(request: SignedInRequest) -> HttpResponse:
 
 def analyse_again(request: HttpRequest, cases: list[Case]) -> None:
     """Queue all images of the cases, and say what became of that. Raises Busy where nothing could be queued."""
-    queued = 0
-    try:
-        for case in cases:
-            slides = list(case.slides.all())
-            if not slides:
-                messages.warning(request, f"{case.title} has no image.")
-                continue
+    queued, refused = 0, list[Busy | NoModel]()
+    for case in cases:
+        slides = list(case.slides.all())
+        if not slides:
+            messages.warning(request, f"{case.title} has no image.")
+            continue
+        try:
             taken = len(services.request_again(case, slides, request.user))  # type: ignore[arg-type]
-            queued += 1
-            if taken < len(slides):
-                messages.warning(request, f"{case.title}: {wording.partly(taken, len(slides))}")
-    except NoModel as error:
-        messages.error(request, str(error))
-        return
-    except Busy as error:
-        if not queued:
-            raise
-        messages.warning(request, f"{len(cases) - queued} of {len(cases)} cases are not queued: {error}")
+        except (Busy, NoModel) as error:
+            refused.append(error)
+            continue
+        queued += 1
+        if taken < len(slides):
+            messages.warning(request, f"{case.title}: {wording.partly(taken, len(slides))}")
+    if refused and not queued and isinstance(refused[0], Busy):
+        raise refused[0]
+    if refused:
+        messages.error(request, f"{len(refused)} of {len(cases)} cases are not queued: {refused[0]}")
     if queued:
         messages.success(request, f"{queued} {'case is' if queued == 1 else 'cases are'} queued again.")

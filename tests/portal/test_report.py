@@ -69,7 +69,7 @@ def test_it_says_what_is_not_finished_and_which_images_the_mean_hides(case: Case
 
 def test_a_case_that_several_models_judged_says_so(client: Client, case: Case, alice: User, finish: Finish) -> None:
     finish(0.2, "a.png")
-    other = ModelVersion.objects.create(name="other", version="2", file="o.safetensors", sha256="1" * 64, metadata={})
+    other = ModelVersion.objects.create(name="other", version="2", file="o.safetensors", sha256="8" * 64, metadata={})
     assert wording.MIXED not in client.get(case.get_absolute_url()).content.decode()
     slide = finish(0.9, "b.png")
     Analysis.objects.filter(slide=slide).update(model_version=other)

@@ -104,3 +104,16 @@ def test_the_api_answers_429(alice: User, slide: Slide, settings: Any) -> None:
     )
     assert (answer.status_code, answer.json()["code"]) == (429, "busy")
     assert int(answer["Retry-After"]) >= 10
+
+
+def test_a_case_has_an_end(case: Case, media: Path, model: ModelVersion, settings: Any, as_user: As) -> None:
+    """Its page and its report cost more with every image."""
+    settings.CASE_MAX_IMAGES = 2
+    slides, rejected = services.add_slides(case, [upload(f"{number}.png") for number in range(3)])
+    assert len(slides) == 2 and [problem.code for problem in rejected] == ["case_full"]
+    answer = as_user(case.owner).post(
+        reverse("cases:add_slides", args=[case.pk]),
+        {"images": [upload("more.png")]},
+        headers={"accept": "application/json"},
+    )
+    assert "a case has at most 2 images" in answer.json()["errors"][0]["reason"]
