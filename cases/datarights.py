@@ -24,7 +24,7 @@ from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 
-from inference.models import Analysis
+from inference.models import Analysis, Lane
 
 from . import audit, export, removal, services, tokens, uploads
 from .models import Case, Event, Report, Review, Slide, Submission, User
@@ -151,6 +151,7 @@ def erase(user: User) -> None:
         keys = list(UserSession.objects.filter(user=user).values_list("session_key", flat=True))
         Session.objects.filter(session_key__in=keys).delete()
         audit.erase_person(user)
+        Lane.objects.filter(person=user.pk).delete()
         user.delete()
 
 

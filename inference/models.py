@@ -99,7 +99,7 @@ class Analysis(models.Model):
     overlap = models.FloatField(default=0.0, validators=[MinValueValidator(0.0), MaxValueValidator(MAX_OVERLAP)])
 
     state = models.CharField(max_length=10, choices=State.choices, default=State.QUEUED)
-    #: The primary key of who owns the slide, whose turn it takes; none where an older version asked.
+    #: The primary key of who owns the slide; none where an older version asked.
     person = models.BigIntegerField(null=True, editable=False)
     turn = models.PositiveIntegerField(default=0)
     queued_at = models.DateTimeField(default=timezone.now)
@@ -134,7 +134,7 @@ class Analysis(models.Model):
         indexes = [
             models.Index(fields=["turn", "queued_at"], condition=Q(state="queued"), name="analysis_queue"),
             models.Index(fields=["lease_until"], condition=Q(state="running"), name="analysis_leases"),
-            # Of somebody's very many those that are open, or ended of late.
+            # Of somebody's very many those that are open; and of all those that ended of late.
             models.Index(fields=["person", "finished_at"], name="analysis_of_person"),
             models.Index(fields=["finished_at"], name="analysis_finished"),
         ]
@@ -163,6 +163,21 @@ class Analysis(models.Model):
     @property
     def percent(self) -> int:
         return round(100 * self.patches_done / self.patches_total) if self.patches_total else 0
+
+
+class Lane(models.Model):
+    """How far somebody's work that was begun reaches on the queue's virtual time; see :mod:`inference.clock`.
+
+    ``person`` is a user's primary key, or :attr:`ALL`: the highest turn that was begun of anybody's.
+    """
+
+    ALL = 0
+
+    person = models.BigIntegerField(primary_key=True)
+    end = models.PositiveBigIntegerField(default=0)
+
+    def __str__(self) -> str:
+        return f"{self.person}: {self.end}"
 
 
 class PatchTable(models.Model):

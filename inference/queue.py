@@ -7,7 +7,6 @@ worker may write to a row only while the row carries its claim.
 from __future__ import annotations
 
 import logging
-import math
 import time
 import uuid
 from collections.abc import Iterable, Mapping
@@ -16,24 +15,19 @@ from typing import Any
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import F, Max, Min, Q
+from django.db.models import F, Q
 from django.utils import timezone
 from django_q.brokers import get_broker
 from django_q.tasks import async_task
 
-from .engine.grid import Grid
+from . import clock
+from .clock import OPEN
 from .engine.predictor import Prediction
 from .models import Analysis, Cluster, ModelVersion, PatchTable, State
 from .registry import active_model
 from .signals import analysis_ended
 
 log = logging.getLogger(__name__)
-
-#: Patches of a single field of 700x460 pixels, none of which overlaps another more than it must.
-FIELD = 12
-OPEN = (State.QUEUED, State.RUNNING)
-#: How long what somebody had done counts where they ask for more.
-OF_LATE = timedelta(minutes=1)
 
 
 def request_analyses(
@@ -57,7 +51,7 @@ def request_analyses(
     with transaction.atomic():
         # Whoever asks for the same slide at the same time waits here, and then finds this one's analysis.
         _lock(Analysis.objects.filter(slide__in=sizes, is_current=True))
-        turn = _next_turn(person)
+        turn = clock.next_turn(person)
         current = Analysis.objects.filter(slide__in=sizes, is_current=True, state__in=OPEN)
         still_open = {analysis.slide_id: analysis for analysis in current}
         for slide_id, (width, height) in sizes.items():
@@ -68,7 +62,7 @@ def request_analyses(
             # One that is gone meanwhile ends with this transaction.
             asked = {"slide_id": slide_id, "model_version": model, "overlap": overlap}
             result.append(Analysis.objects.create(**asked, person=person, turn=turn))
-            turn += _work(width, height, overlap)
+            turn += clock.work(width, height, overlap)
         transaction.on_commit(wake)
     return result
 
@@ -85,51 +79,12 @@ def _update(rows: Any, **values: Any) -> int:
         return int(rows.update(**values))
 
 
-def _work(width: int, height: int, overlap: float) -> int:
-    """How much an image takes, counted in single fields, at least one."""
-    return math.ceil(len(Grid(width, height, overlap)) / FIELD)
-
-
 def open_count(person: int | None = None) -> int:
     """How many analyses wait or run: this person's, or everybody's."""
     if person is not None:
         return Analysis.objects.filter(person=person, finished_at=None, state__in=OPEN).count()
     # One by one: SQLite has an index for either state, and uses none for both.
     return sum(Analysis.objects.filter(state=state).count() for state in OPEN)
-
-
-def _next_turn(person: int) -> int:
-    """The turn after the person's own last, but none that is over; for who has none of late, the one that is being
-    served.
-
-    Start-time fair queueing (Goyal, Vin & Cheng, SIGCOMM 1996); a unit of work is a single field.
-    """
-    lately = Analysis.objects.filter(finished_at__gte=timezone.now() - OF_LATE)
-    served = _served(lately)
-    # What has just ended counts too: who sends one after the other gets no further than others with a folder.
-    for rows in (Analysis.objects.filter(finished_at=None, state__in=OPEN), lately):
-        if last := rows.filter(person=person).order_by("-turn").values_list(*SPAN).first():
-            return max(served, _end(*last))
-    return served
-
-
-def _served(lately: Any) -> int:
-    """The virtual time: the turn that was begun last, or, where nothing is open, when all the work is done."""
-    begun = list(Analysis.objects.filter(state=State.RUNNING).values_list("turn", flat=True))
-    next_one = Analysis.objects.filter(state=State.QUEUED).aggregate(Min("turn"))["turn__min"]
-    if not begun and next_one is None:
-        return max((_end(*row) for row in lately.values_list(*SPAN)), default=0)
-    if (ended := lately.aggregate(Max("turn"))["turn__max"]) is not None:
-        begun.append(ended)
-    return max(begun, default=next_one)
-
-
-#: From where to where on the virtual time an analysis goes; see :func:`_end`.
-SPAN = ("turn", "slide__width", "slide__height", "overlap")
-
-
-def _end(turn: int, width: int, height: int, overlap: float) -> int:
-    return turn + _work(width, height, overlap)
 
 
 #: Seconds for which a broker that failed is not asked again; and when that time is over, of this process.
@@ -175,6 +130,7 @@ def claim_next(claim: uuid.UUID, beside: bool = False) -> Analysis | None:
         )
         # None where its slide was removed in between.
         if taken and (analysis := Analysis.with_model().select_related("slide").filter(pk=best, claim=claim).first()):
+            clock.begin(analysis)
             return analysis
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
@@ -315,7 +315,8 @@ def test_a_case_that_is_analysed_again_in_parts_says_so(
         Analysis.objects.exclude(state=State.DONE).update(
             state=State.DONE, verdict="benign", malignant_patches=0, started_at=now, finished_at=now, **figures
         )
-        services.refresh(case)
+        with transaction.atomic():
+            services.refresh(case)
 
     done()
     settings.USER_OPEN_MAX = 2

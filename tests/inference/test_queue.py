@@ -353,3 +353,50 @@ def test_a_slide_that_goes_as_it_is_claimed_stops_nobody(
     monkeypatch.setattr(Analysis, "with_model", and_it_goes)
     analysis = queue.claim_next(uuid.uuid4())
     assert analysis is not None and analysis.slide_id == second.pk
+
+
+def test_who_deletes_each_result_is_served_no_more_often(case: Case, charlie: User, media: Path) -> None:
+    mine = {add_slide(case, f"{number}.png").pk for number in range(10)}
+    other = CaseFactory(owner=charlie)
+    add_slide(other)
+    done = 0
+    for _ in range(20):
+        analysis = queue.claim_next(uuid.uuid4())
+        end(analysis)
+        assert analysis is not None
+        if analysis.slide_id in mine:
+            done += 1
+        else:
+            services.remove_slide(analysis.slide, charlie)
+            add_slide(other)
+    assert done >= 9
+
+
+def test_who_deletes_what_waits_has_its_turns_back(case: Case, charlie: User, media: Path) -> None:
+    wrong = [add_slide(case, f"wrong-{number}.png") for number in range(10)]
+    other = CaseFactory(owner=charlie)
+    for number in range(10):
+        add_slide(other, f"{number}.png")
+    for slide in wrong:
+        services.remove_slide(slide, case.owner)
+    add_slide(case, "right.png")
+    assert "right.png" in [end(queue.claim_next(uuid.uuid4())) for _ in range(2)]
+
+
+def test_the_clock_never_goes_back(case: Case, charlie: User, media: Path) -> None:
+    """A long image that is handed back has its early turn still; who comes then does not."""
+    add_slide(CaseFactory(owner=UserFactory()), "long.png")
+    claim = uuid.uuid4()
+    assert queue.claim_next(claim)
+    for number in range(20):
+        add_slide(case, f"{number}.png")
+    for _ in range(10):
+        end(queue.claim_next(uuid.uuid4()))
+    Analysis.objects.filter(state=State.DONE).update(finished_at=timezone.now() - timedelta(hours=1))
+    assert queue.hand_back(claim) == 1
+    other = CaseFactory(owner=charlie)
+    for number in range(10):
+        add_slide(other, f"other-{number}.png")
+    assert end(queue.claim_next(uuid.uuid4())) == "long.png"
+    whose = [end(queue.claim_next(uuid.uuid4())).startswith("other") for _ in range(8)]
+    assert 3 <= sum(whose) <= 5, "both in turn"
