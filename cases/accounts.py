@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from allauth.account.adapter import DefaultAccountAdapter
 from allauth.account.utils import filter_users_by_email
+from allauth.core.exceptions import ImmediateHttpResponse
+from allauth.core.internal.httpkit import clean_client_ip
 from allauth.mfa.adapter import DefaultMFAAdapter
 from allauth.mfa.utils import is_mfa_enabled
 from cryptography.fernet import Fernet, MultiFernet
 from django.conf import settings
+from django.contrib import messages
 from django.contrib.auth import get_user_model
 from django.contrib.auth.management import create_permissions
 from django.contrib.auth.models import Group, Permission
@@ -21,7 +24,8 @@ from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
-from django.utils.crypto import salted_hmac
+from django.shortcuts import redirect
+from django.utils.crypto import constant_time_compare, salted_hmac
 
 if TYPE_CHECKING:
     from .models import User
@@ -29,6 +33,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 REVIEWERS = "Reviewers"
+#: In the session of whoever is about to sign in: the password, hashed, that they proved.
+PROVED = "sign_in_proved"
 
 
 class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
@@ -37,13 +43,18 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
     def is_open_for_signup(self, request: HttpRequest) -> bool:
         return bool(settings.SIGNUP_OPEN)
 
-    def send_notification_mail(self, *args: Any, **kwargs: Any) -> None:
-        """What it tells of is done already, and holds without it."""
+    def send_mail(self, template_prefix: str, email: str, context: dict[str, Any]) -> None:
+        """A change that it tells of is done already, and holds without it; whoever waits for it is told to ask again,
+        the same whether there is an account or not."""
         try:
-            super().send_notification_mail(*args, **kwargs)
+            super().send_mail(template_prefix, email, context)
         except (OSError, SMTPException) as error:
             # By its kind alone: its words quote the address.
-            log.error("The owner of an account could not be told of a change (%s).", type(error).__name__)
+            log.error("A mail (%s) could not be sent (%s).", template_prefix, type(error).__name__)
+            messages.error(self.request, "The mail could not be sent at the moment. Try again later.")
+
+    def get_client_ip(self, request: HttpRequest) -> str:
+        return client_ip(request) or ""
 
     def _get_login_attempts_cache_key(self, request: HttpRequest, **credentials: Any) -> str:
         """By the account, else by what was typed; not also by the host, as which callers name what they like."""
@@ -56,10 +67,18 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
         from . import audit, trail  # need the models, which need this module
 
         answer: HttpResponse | None = super().pre_login(request, user, **kwargs)
+        request.session[PROVED] = user.get_session_auth_hash()
         if answer is None and is_mfa_enabled(user):
             # Whether the code follows or not: who has the password should not go unseen.
             audit.record(trail.Event.Kind.ASKED, actor=user)
         return answer
+
+    def login(self, request: HttpRequest, user: Any) -> None:
+        """Ends where the password was changed since it was typed: a code may have been waited for."""
+        if not constant_time_compare(request.session.pop(PROVED, ""), user.get_session_auth_hash()):
+            messages.error(request, "The account was changed meanwhile. Sign in again.")
+            raise ImmediateHttpResponse(redirect(settings.LOGIN_URL))
+        super().login(request, user)
 
     def _delete_login_attempts_cached_email(self, request: HttpRequest, **credentials: Any) -> None:
         """A reset forgives the account's wrong passwords no more than the address's: with an account of one's own one
@@ -76,6 +95,13 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
             if user.pk:
                 hold(user)
             super().set_password(user, password)
+
+
+def client_ip(request: HttpRequest) -> str | None:
+    """Whoever called the first of one's own proxies (``NUM_PROXIES``), or one of those where it calls by itself."""
+    passed = request.headers.get("X-Forwarded-For", "").split(",")[-settings.NUM_PROXIES :]
+    named = passed[0] if settings.NUM_PROXIES and passed[0].strip() else request.META.get("REMOTE_ADDR", "")
+    return clean_client_ip(named) or None
 
 
 def meant(credentials: Mapping[str, Any]) -> list[User]:

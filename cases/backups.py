@@ -12,6 +12,7 @@ import errno
 import hashlib
 import io
 import json
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -42,9 +43,13 @@ class BackupError(Exception):
     """A backup that can't be made or used, and why."""
 
 
-def make(path: Path) -> int:
-    """Write a backup to ``path``, which appears only once it is whole. Returns how many files are in it."""
+def make(path: Path) -> tuple[int, int]:
+    """Write a backup to ``path``, which appears only once it is whole.
+
+    Returns how many files are in it, and how many that slides have are not, as the store has them no more.
+    """
     unfinished = path.with_name(f"{path.name}.unfinished")
+    unfinished.unlink(missing_ok=True)
     sums: dict[str, str] = {}
     try:
         unfinished.touch(mode=0o600)
@@ -65,6 +70,7 @@ def make(path: Path) -> int:
                 if Path(settings.MODEL_DIR, name).is_file():
                     with Path(settings.MODEL_DIR, name).open("rb") as file:
                         sums[f"models/{name}"] = _add(archive, f"models/{name}", file)
+            missing = [name for name in gone if Slide.objects.filter(Q(file=name) | Q(thumbnail=name)).exists()]
             manifest = {
                 "format": FORMAT,
                 "version": __version__,
@@ -72,14 +78,14 @@ def make(path: Path) -> int:
                 "database": connection.vendor,
                 "sha256": sums,
                 # Of slides that were deleted while this was written, unless ``verify`` missed them before.
-                "gone": [name for name in gone if not Slide.objects.filter(Q(file=name) | Q(thumbnail=name)).exists()],
+                "gone": [name for name in gone if name not in missing],
             }
             _add(archive, MANIFEST, io.BytesIO(json.dumps(manifest, indent=1).encode()))
         unfinished.chmod(0o600)
         unfinished.rename(path)
     finally:
         unfinished.unlink(missing_ok=True)
-    return len(sums)
+    return len(sums), len(missing)
 
 
 def _add(archive: tarfile.TarFile, name: str, file: Any) -> str:
@@ -124,6 +130,10 @@ def _dump(path: Path) -> tuple[list[str], list[str]]:
     return found[0], found[1]
 
 
+#: Of a dump what is the server's: its administrator's extensions, and the schema, which are there or not needed.
+FOREIGN = re.compile(r"^\d+; \d+ \d+ (COMMENT - )?(EXTENSION\b|SCHEMA - public\b|SCHEMA public\b)")
+
+
 def _load(path: Path) -> None:
     if connection.vendor == "sqlite":
         connection.ensure_connection()
@@ -135,7 +145,11 @@ def _load(path: Path) -> None:
     tables = [connection.ops.quote_name(name) for name in connection.introspection.table_names()]
     clearing.write_text("".join(f"DROP TABLE {name} CASCADE;\n" for name in tables))
     connection.close()
-    _postgres("pg_restore", "--no-owner", "--no-privileges", f"--file={script}", str(path))
+    parts, wanted = path.with_suffix(".all"), path.with_suffix(".wanted")
+    _postgres("pg_restore", "--list", f"--file={parts}", str(path))
+    wanted.write_text("".join(line for line in parts.read_text().splitlines(True) if not FOREIGN.search(line)))
+    chosen = ("--no-owner", "--no-privileges", f"--use-list={wanted}")
+    _postgres("pg_restore", *chosen, f"--file={script}", str(path))
     _postgres(
         "psql", "--quiet", "--no-psqlrc", "--single-transaction", "--set=ON_ERROR_STOP=1", "--output=/dev/null",
         f"--file={clearing}", f"--file={script}",
@@ -221,6 +235,8 @@ def _put_back_model(source: Path, target: Path) -> None:
 
 
 def _check(folder: Path, manifest: dict[str, Any]) -> None:
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("sha256"), dict):
+        raise BackupError("The backup has no list of its files.")
     if manifest.get("format") != FORMAT:
         raise BackupError(f"Format {manifest.get('format')} is not known; {FORMAT} is.")
     if manifest.get("database") != connection.vendor:

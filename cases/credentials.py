@@ -1,10 +1,17 @@
-"""allauth's forms that lead to a new password, where they ask for less than this application does."""
+"""allauth's forms for passwords and codes, where they ask for less than this application does."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from allauth.account import forms
 from allauth.account.adapter import get_adapter
 from allauth.account.models import EmailAddress
+from allauth.core import context
+from allauth.core.internal import ratelimit
+from allauth.mfa.adapter import get_adapter as get_mfa_adapter
+from allauth.mfa.base import forms as mfa_forms
+from allauth.mfa.models import Authenticator
 
 from .models import User
 
@@ -37,3 +44,42 @@ class ResetPasswordForm(forms.ResetPasswordForm):  # type: ignore[misc]
             if user.has_usable_password() and (user.email.lower() == email.lower() or user.pk in verified)
         ]
         return email
+
+
+class _Code:
+    """A right code forgives neither the address's wrong passwords nor the account's wrong codes, as allauth's would:
+    with an account of one's own one could begin to count anew whenever one likes."""
+
+    user: User
+    cleaned_data: dict[str, str]
+    _emit_authentication_failed: Callable[[Authenticator], None]
+
+    def clean_code(self) -> str:
+        code = self.cleaned_data["code"]
+        key = f"mfa-auth-user-{self.user.pk}"
+        usage = ratelimit.consume(context.request, app="allauth.account", action="login_failed", key=key)
+        if not usage:
+            raise get_adapter().validation_error("too_many_login_attempts")
+        # The one-time codes' failure is told of, if there are any, and not also that of the recovery codes.
+        factors = sorted(Authenticator.objects.filter(user=self.user), key=lambda one: one.type != one.Type.TOTP)
+        for factor in factors:
+            if factor.wrap().validate_code(code):
+                factor.user = self.user
+                self.authenticator = factor
+                usage.rollback()
+                return code
+        if factors:
+            self._emit_authentication_failed(factors[0])
+        raise get_mfa_adapter().validation_error("incorrect_code")
+
+
+class CodeForm(_Code, mfa_forms.BaseAuthenticateForm):  # type: ignore[misc]
+    pass
+
+
+class AuthenticateForm(_Code, mfa_forms.AuthenticateForm):  # type: ignore[misc]
+    pass
+
+
+class ReauthenticateForm(_Code, mfa_forms.ReauthenticateForm):  # type: ignore[misc]
+    pass

@@ -25,6 +25,9 @@ def problems() -> Iterator[str]:
             if Slide.objects.filter(pk=slide.pk).exists():
                 yield f"Slide {slide.pk}: its file {slide.file.name} is missing."
             continue
+        except OSError as error:
+            yield f"Slide {slide.pk}: its file {slide.file.name} can't be read ({error.strerror or error})."
+            continue
         else:
             if slide.stored_sha256 and found != slide.stored_sha256:
                 yield f"Slide {slide.pk}: its file {slide.file.name} was changed."
@@ -42,6 +45,6 @@ def problems() -> Iterator[str]:
         except CheckpointError as error:
             yield f"Model {model}: {error}"
     if waiting := removal.left().count():
-        yield f"{waiting} files are still to be deleted: the store failed, and is asked again every minute."
+        yield f"{waiting} files are still to be deleted: the store failed, and is asked again every five minutes."
     for name in datarights.orphans(older_than=datarights.ABANDONED)[0]:
         yield f"{name} belongs to no slide."

@@ -9,7 +9,6 @@ from typing import Any
 
 from allauth.account import signals as account
 from allauth.account.models import EmailAddress
-from allauth.core.internal.httpkit import get_client_ip
 from allauth.mfa import signals as mfa
 from django.contrib import messages
 from django.contrib.admin.models import LogEntry
@@ -83,7 +82,7 @@ class TrailMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        with audit.coming_from(get_client_ip(request)):
+        with audit.coming_from(accounts.client_ip(request)):
             answer = self.get_response(request)
             try:
                 _note(request, answer)

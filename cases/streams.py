@@ -38,4 +38,4 @@ def follow(pk: uuid.UUID) -> Generator[bytes, None, None]:
         if time.monotonic() - said_at >= BEAT:
             yield STILL_HERE
             said_at = time.monotonic()
-        time.sleep(max(PAUSE, SHARE * took))
+        time.sleep(min(max(PAUSE, SHARE * took), BEAT))

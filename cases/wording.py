@@ -18,9 +18,7 @@ MIXED = (
     "Analyse all again for one answer."
 )
 #: Why an image was not queued again with the others of its case.
-NO_ROOM = (
-    "Not queued again, as so many wait already. Analyse again once those are done; it keeps its result until then."
-)
+NO_ROOM = "Not queued again, as so many wait already: it is as it was. Analyse again once those are done."
 
 
 def partly(taken: int, asked: int) -> str:

@@ -272,7 +272,10 @@ ACCOUNT_REAUTHENTICATION_REQUIRED = True
 ACCOUNT_RATE_LIMITS = {"login_failed": "10/5m/ip,5/5m/key"}
 # How many proxies of one's own stand before the web server: whose X-Forwarded-For is believed.
 NUM_PROXIES = env.int("NUM_PROXIES", default=0)
-ALLAUTH_TRUSTED_PROXY_COUNT = NUM_PROXIES
+MFA_FORMS = {
+    "authenticate": "cases.credentials.AuthenticateForm",
+    "reauthenticate": "cases.credentials.ReauthenticateForm",
+}
 MFA_ADAPTER = "cases.accounts.MFAAdapter"
 MFA_SUPPORTED_TYPES = ["totp", "recovery_codes"]
 MFA_TOTP_ISSUER = "histopath"

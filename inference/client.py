@@ -356,8 +356,7 @@ class Client:
                     raise
                 time.sleep(2.0**attempt)
             else:
-                is_json = (response.headers["Content-Type"] or "").startswith("application/json")
-                return response.status, json.loads(content) if is_json else content
+                return response.status, self._read(response, content)
         raise AssertionError("unreachable")
 
     def _open(
@@ -387,9 +386,22 @@ class Client:
             raise
 
     @staticmethod
+    def _read(response: http.client.HTTPResponse, content: bytes) -> Any:
+        """JSON as its value, files as they are, no content as nothing."""
+        kind = (response.headers["Content-Type"] or "").split(";")[0]
+        if kind == "text/html":
+            raise ApiError(response.status, {"title": "This is a page and no answer of a histopath server's API."})
+        return json.loads(content) if kind == "application/json" else content
+
+    @staticmethod
     def _raise(response: http.client.HTTPResponse) -> None:
-        if response.status < 400:
+        if response.status < 300:
             return
+        if response.status < 400:
+            detail = (
+                f"The server is at another address: {response.headers['Location']}. Nothing was done; use that one."
+            )
+            raise ApiError(response.status, {"title": response.reason, "detail": detail})
         try:
             problem = json.loads(response.read())
         except ValueError:

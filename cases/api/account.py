@@ -9,7 +9,6 @@ from allauth.account.adapter import get_adapter
 from allauth.account.decorators import reauthentication_required
 from allauth.account.utils import has_verified_email
 from allauth.core.exceptions import ReauthenticationRequired
-from allauth.mfa.base.forms import BaseAuthenticateForm
 from allauth.mfa.models import Authenticator
 from allauth.mfa.utils import is_mfa_enabled
 from django.conf import settings
@@ -26,6 +25,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from cases import audit, tokens
+from cases.credentials import CodeForm
 from cases.models import Event, User
 from cases.tokens import ApiToken
 
@@ -159,7 +159,7 @@ def _second_factor(user: User, code: str) -> None:
     if not code:
         audit.record(Event.Kind.ASKED, actor=user)
         raise _refused("code_required", "This account has two factors; send the one-time code as “code”.")
-    form = BaseAuthenticateForm({"code": code}, user=user)
+    form = CodeForm({"code": code}, user=user)
     if not form.is_valid():
         raise _refused("sign_in_failed", "The one-time code is not right.")
     form.authenticator.record_usage()

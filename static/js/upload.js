@@ -254,7 +254,11 @@ function upload(form) {
       if (!opened) return;
       if (!form.dataset.uploadTo) {
         // What is written there from now on would not be sent any more; the case's own page changes it.
-        for (const control of form.elements) if (!["file", "hidden", "submit", "button"].includes(control.type)) control.disabled = true;
+        for (const control of form.elements) if (!["file", "hidden", "submit", "button"].includes(control.type)) {
+          // Not to be found disabled when the page is loaded again.
+          control.autocomplete = "off";
+          control.disabled = true;
+        }
       }
       form.dataset.uploadTo = opened.add_slides;
       form.dataset.caseUrl = opened.url;

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import http.server
 import io
 import json
 import os
 import pty
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from inference.client import ApiError
+from inference.client import Client as ApiClient
 from inference.engine import runtime
 from inference.engine.image import decode
 from inference.engine.predictor import Predictor
@@ -221,3 +225,36 @@ def test_progress_is_drawn_on_a_terminal_and_nowhere_else(random_checkpoint: Pat
     assert b"patch 4 of 10" in drawn
     assert drawn.endswith(b"\r\x1b[K")
     assert json.loads(out)["num_patches"] == 10
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "body", "said"),
+    [
+        (301, {"Location": "https://example.org/"}, b"", "https://example.org/"),
+        (200, {"Content-Type": "text/html; charset=utf-8"}, b"<html>", "no answer of a histopath server"),
+        (502, {"Content-Type": "application/json"}, b'"bad gateway"', "Bad Gateway"),
+    ],
+)
+def test_an_answer_of_something_else_is_no_success(
+    status: int, headers: dict[str, str], body: bytes, said: str
+) -> None:
+    class Other(http.server.BaseHTTPRequestHandler):
+        def do_DELETE(self) -> None:
+            self.send_response(status)
+            for name, value in {**headers, "Content-Length": str(len(body))}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Other) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            with pytest.raises(ApiError, match=said):
+                ApiClient(f"http://127.0.0.1:{server.server_port}", "token").delete_case("x")
+        finally:
+            server.shutdown()
+            thread.join()

@@ -43,6 +43,10 @@ class Postgres:
             shutil.chown(self.folder, "postgres")
         self._run("initdb", "-D", self.folder / "data", "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync")
         self.start()
+        self._ask("postgres", "CREATE ROLE app LOGIN CREATEDB")
+
+    def _ask(self, database: str, statement: str) -> None:
+        self._run("psql", "-h", "127.0.0.1", "-p", self.port, "-U", "postgres", "-d", database, "-c", statement)
 
     def _run(self, program: str, *arguments: object) -> None:
         command = [*self._as, str(self.bin / program), *map(str, arguments)]
@@ -60,9 +64,12 @@ class Postgres:
             time.sleep(0.05)
 
     def database(self) -> str:
+        """An empty one of a role that may do nothing else, with what an administrator put there for themselves."""
         name = f"d{time.monotonic_ns()}"
-        self._run("createdb", "-h", "127.0.0.1", "-p", self.port, "-U", "postgres", name)
-        return f"postgres://postgres@127.0.0.1:{self.port}/{name}"
+        self._run("createdb", "-h", "127.0.0.1", "-p", self.port, "-U", "postgres", "-O", "app", name)
+        self._ask(name, "CREATE EXTENSION pg_stat_statements")
+        self._ask(name, "COMMENT ON SCHEMA public IS 'of the administrator'")
+        return f"postgres://app@127.0.0.1:{self.port}/{name}"
 
     def close(self) -> None:
         self._run("pg_ctl", "-D", self.folder / "data", "-m", "immediate", "stop")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from smtplib import SMTPRecipientsRefused
 from typing import Any
 
 import pytest
@@ -158,6 +159,20 @@ def test_a_mail_that_can_not_be_sent_fails_nothing(in_browser: Client, alice: Us
     assert in_browser.post("/accounts/password/change/", form).status_code == 302
     alice.refresh_from_db()
     assert alice.check_password(NEW) and events(Kind.ACCOUNT) == ["Password changed"]
+
+
+def test_a_mail_that_the_server_refuses_names_nobody_in_the_log(
+    client: Client, alice: User, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(message: mail.EmailMessage, **kwargs: object) -> int:
+        raise SMTPRecipientsRefused({message.to[0]: (550, b"no such user")})
+
+    monkeypatch.setattr(mail.EmailMessage, "send", refuse)
+    for address in (alice.email, "nobody@example.org"):
+        page = client.post(reverse("account_reset_password"), {"email": address}, follow=True)
+        assert page.status_code == 200
+        assert "could not be sent at the moment" in page.content.decode()
+        assert address not in caplog.text and "SMTPRecipientsRefused" in caplog.text
 
 
 def test_a_new_password_names_the_other_addresses(in_browser: Client, alice: User) -> None:

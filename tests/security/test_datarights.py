@@ -455,7 +455,7 @@ def test_an_upload_to_a_case_that_goes_meanwhile_is_a_conflict(
 def test_a_damaged_backup_restores_nothing(alice: User, media: Path, real_model: ModelVersion, tmp_path: Path) -> None:
     add_slide(CaseFactory(owner=alice, title="Before"))
     target = tmp_path / "backup.tar"
-    backups.make(target)
+    assert backups.make(target)[1] == 0
     whole = target.read_bytes()
     Case.objects.update(title="Now")
     at = whole.index(b"IDAT") + 40
@@ -492,3 +492,14 @@ def test_a_purge_that_could_not_be_asked_for_is_asked_for_again(db: None, monkey
     datarights.upkeep(None)
     assert asked == [("cases.datarights.purge",)] * 2
     cache.clear()
+
+
+def test_a_backup_without_the_images_is_no_success(slide: Slide, media: Path, tmp_path: Path) -> None:
+    Path(media, str(slide.file.name)).unlink()
+    with pytest.raises(CommandError, match="1 files of slides are not in it"):
+        call_command("backup", str(tmp_path / "backup.tar"), stdout=StringIO())
+    assert (tmp_path / "backup.tar").exists()
+    said = StringIO()
+    with pytest.raises(CommandError):
+        call_command("verify", stderr=said)
+    assert "is missing" in said.getvalue()

@@ -16,6 +16,7 @@ from django.core.exceptions import ValidationError
 from django.test import Client
 from django.urls import reverse
 
+from cases import accounts
 from cases.models import Event, User
 from tests.factories import PASSWORD, UserFactory
 
@@ -196,3 +197,53 @@ def test_sign_up_can_be_switched_off(client: Client, db: None, settings: Any) ->
         {"username": "eve", "email": "eve@example.org", "password1": PASSWORD, "password2": PASSWORD},
     )
     assert not User.objects.filter(username="eve").exists()
+
+
+def test_codes_of_ones_own_do_not_reset_the_count_of_an_address(client: Client, alice: User) -> None:
+    from allauth.mfa.recovery_codes.internal.auth import RecoveryCodes
+    from allauth.mfa.totp.internal.auth import TOTP, generate_totp_secret
+
+    TOTP.activate(alice, generate_totp_secret())
+    codes = RecoveryCodes.activate(alice).get_unused_codes()
+    people = [UserFactory() for _ in range(11)]
+    for user in people[:9]:
+        sign_in(client, "wrong", user.username)
+    answer = Client().post(
+        "/api/v1/sign-in",
+        {"username": "alice", "password": PASSWORD, "code": codes[0]},
+        content_type="application/json",
+    )
+    assert answer.status_code == 201
+    sign_in(client, "wrong", people[9].username)
+    sign_in(client, PASSWORD, people[10].username)
+    assert not is_in(client)
+
+
+def test_a_sign_in_that_waits_for_its_code_ends_with_the_password(client: Client, alice: User) -> None:
+    from allauth.mfa.totp.internal.auth import TOTP, generate_totp_secret
+
+    secret = generate_totp_secret()
+    TOTP.activate(alice, secret)
+    assert sign_in(client)["Location"] == reverse("mfa_authenticate")
+    alice.refresh_from_db()
+    alice.set_password("a quite different battery")
+    alice.save()
+    answer = client.post(reverse("mfa_authenticate"), {"code": code_of(secret)})
+    assert answer["Location"] == reverse("account_login") and not is_in(client)
+
+
+@pytest.mark.parametrize(
+    ("proxies", "passed", "named"),
+    [
+        (0, "192.0.2.1", "127.0.0.1"),
+        (1, "192.0.2.1", "192.0.2.1"),
+        (1, "192.0.2.1, 192.0.2.2", "192.0.2.2"),
+        (2, "192.0.2.1, 192.0.2.2", "192.0.2.1"),
+        (2, "192.0.2.9, 192.0.2.1, 192.0.2.2:443", "192.0.2.1"),
+        (2, "192.0.2.2", "192.0.2.2"),  # a probe of the outer one's own
+        (2, "", "127.0.0.1"),
+    ],
+)
+def test_who_calls_is_whom_ones_own_proxies_name(proxies: int, passed: str, named: str, rf: Any, settings: Any) -> None:
+    settings.NUM_PROXIES = proxies
+    assert accounts.client_ip(rf.get("/", headers={"X-Forwarded-For": passed})) == named

@@ -21,7 +21,12 @@ class Command(BaseCommand):
         if file.exists():
             raise CommandError(f"{file} exists already.")
         try:
-            count = backups.make(file)
+            count, missing = backups.make(file)
         except (OSError, backups.BackupError) as error:
             raise CommandError(str(error)) from error
         self.stdout.write(f"{file}: {count} files, {file.stat().st_size} bytes. Keep it as safe as the images.")
+        if missing:
+            # So that whoever deletes older backups after this one stops.
+            raise CommandError(
+                f"{missing} files of slides are not in it: the store does not have them. Is it the right one?"
+            )

@@ -21,6 +21,7 @@ from cases import services
 from cases.models import Case, User
 from cases.pressure import Busy
 from cases.stack import Stack, require_free
+from cases.uploads import clean_name
 from inference.cli.arguments import in_folder
 from inference.registry import NoModel
 
@@ -88,7 +89,7 @@ class Command(BaseCommand):
         uploads = []
         for path in in_folder(folder, recursive=True):
             content = path.read_bytes()
-            if (path.name, hashlib.sha256(content).hexdigest()) not in known:
+            if (clean_name(path.name), hashlib.sha256(content).hexdigest()) not in known:
                 uploads.append(SimpleUploadedFile(path.name, content))
         if not uploads:
             return case
