@@ -223,6 +223,7 @@ def test_one_client_in_many_threads(stack: Stack, token: str, tmp_path: Path) ->
         assert len({result["id"] for result in pool.map(client.predict, paths)}) == len(paths)
 
 
+@pytest.mark.slow
 def test_a_folder_may_be_read_for_longer_than_anything_else(stack: Stack, token: str) -> None:
     client = Client(stack.url, token, timeout=2, retries=0)
     files = [field(700 + seed, 18 * 224)[1][:2] for seed in range(6)]
