@@ -9,6 +9,7 @@ from smtplib import SMTPException
 from typing import TYPE_CHECKING, Any
 
 from allauth.account.adapter import DefaultAccountAdapter
+from allauth.account.internal import stagekit
 from allauth.account.utils import filter_users_by_email
 from allauth.core.exceptions import ImmediateHttpResponse
 from allauth.core.internal.httpkit import clean_client_ip
@@ -95,6 +96,9 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
             if user.pk:
                 hold(user)
             super().set_password(user, password)
+        if self.request:
+            # What waits for a code here waits with the old one.
+            stagekit.pop_login(self.request)
 
 
 def client_ip(request: HttpRequest) -> str | None:

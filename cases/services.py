@@ -134,12 +134,16 @@ def wait_for_workers(slides: Any) -> set[uuid.UUID]:
 
 def hold_whole(pk: uuid.UUID) -> None:
     """Hold a case and all its analyses until the transaction ends: nobody adds to it, and no worker ends one."""
+    _hold(Case.objects.select_for_update().filter(pk=pk), Slide.objects.filter(case=pk).values("pk"))
+
+
+def _hold(case: QuerySet[Case], slides: Any) -> None:
     while True:
         mark = transaction.savepoint()
-        held = wait_for_workers(Slide.objects.filter(case=pk).values("pk"))
-        list(Case.objects.select_for_update().filter(pk=pk).values_list("pk"))
+        held = wait_for_workers(slides)
+        list(case.values_list("pk"))
         # Of analyses that were asked for in between a worker could end one, and would wait for the case.
-        if held == set(Analysis.objects.filter(slide__case=pk).values_list("pk", flat=True)):
+        if held == set(Analysis.objects.filter(slide__in=slides).values_list("pk", flat=True)):
             transaction.savepoint_commit(mark)
             return
         transaction.savepoint_rollback(mark)
@@ -155,9 +159,8 @@ def remove_slide(slide: Slide, actor: User | None) -> None:
     """Delete a slide, its analyses and its files."""
     case, pk = slide.case, slide.pk
     with transaction.atomic():
-        wait_for_workers([slide.pk])
         # The case before its slide, as who changes it holds them.
-        list(Case.objects.for_change().filter(pk=case.pk).values_list("pk"))
+        _hold(Case.objects.for_change().filter(pk=case.pk), [slide.pk])
         slide.delete()
         # Not by its name, which may be why it goes.
         record(case, Event.Kind.REMOVED, actor, f"SHA-256 {slide.sha256[:12]}", pk)

@@ -391,7 +391,12 @@ class Client:
         kind = (response.headers["Content-Type"] or "").split(";")[0]
         if kind == "text/html":
             raise ApiError(response.status, {"title": "This is a page and no answer of a histopath server's API."})
-        return json.loads(content) if kind == "application/json" else content
+        if kind != "application/json":
+            return content
+        try:
+            return json.loads(content)
+        except ValueError as error:
+            raise ApiError(response.status, {"title": "The answer is cut off."}) from error
 
     @staticmethod
     def _raise(response: http.client.HTTPResponse) -> None:

@@ -101,7 +101,7 @@ class Analysis(models.Model):
     state = models.CharField(max_length=10, choices=State.choices, default=State.QUEUED)
     #: The primary key of who owns the slide; none where an older version asked.
     person = models.BigIntegerField(null=True, editable=False)
-    turn = models.PositiveIntegerField(default=0)
+    turn = models.PositiveBigIntegerField(default=0)
     queued_at = models.DateTimeField(default=timezone.now)
     attempts = models.PositiveSmallIntegerField(default=0)
     claim = models.UUIDField(null=True, blank=True, editable=False)

@@ -11,9 +11,10 @@ import pytest
 from django.db import connection
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 
 from cases import audit, services
-from cases.models import Case, User
+from cases.models import Case, Slide, User
 from inference import queue
 from inference.models import Analysis, State
 from tests.factories import PASSWORD, add_slide
@@ -145,3 +146,49 @@ def test_an_image_is_removed_while_the_magnification_is_corrected(
     for thread in both:
         thread.join()
     assert answers == [302] and not case.slides.exists()
+
+
+def test_an_image_is_removed_just_after_it_was_asked_for_again(
+    case: Case, alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its new analysis is not among those that were held first; the worker that ends it must not wait for the case."""
+    if connection.vendor == "sqlite":
+        return  # It lets one write at a time, so none can meet.
+    slide = add_slide(case)
+    Analysis.objects.update(state=State.DONE, finished_at=timezone.now())
+    claim, ended, about_to_commit = uuid.uuid4(), list[bool](), threading.Event()
+    wait, refresh, delete = services.wait_for_workers, services.refresh, Slide.delete
+
+    def slowly_refreshed(of: Case) -> None:
+        refresh(of)
+        about_to_commit.set()
+        time.sleep(0.5)
+
+    def end() -> None:
+        found = Analysis.objects.get(claim=claim)
+        ended.append(queue.fail(found.pk, claim, "error", "for this test"))
+
+    asking = in_thread(lambda: services.request_again(case, [slide], alice))
+    taking, ending = in_thread(lambda: queue.claim_next(claim)), in_thread(end)
+
+    def and_meanwhile(slides: object) -> object:
+        held = wait(slides)
+        if not taking.ident:
+            asking.join()
+            taking.start()
+            taking.join()
+        return held
+
+    def slowly(self: Slide) -> object:
+        beside(ending)
+        return delete(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(services, "refresh", slowly_refreshed)
+        asking.start()
+        assert about_to_commit.wait(10)
+    monkeypatch.setattr(services, "wait_for_workers", and_meanwhile)
+    monkeypatch.setattr(Slide, "delete", slowly)
+    services.remove_slide(slide, alice)
+    ending.join()
+    assert ended == [False] and not Slide.objects.exists()
