@@ -52,10 +52,15 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
         except (OSError, SMTPException) as error:
             # By its kind alone: its words quote the address.
             log.error("A mail (%s) could not be sent (%s).", template_prefix, type(error).__name__)
-            messages.error(self.request, "The mail could not be sent at the moment. Try again later.")
+            if self.request:
+                said = "The mail could not be sent at the moment. Try again later."
+                messages.error(self.request, said, fail_silently=True)
 
     def get_client_ip(self, request: HttpRequest) -> str:
-        return client_ip(request) or ""
+        address = client_ip(request)
+        if address is None:
+            raise PermissionDenied("Nobody says from where this comes: see NUM_PROXIES.")
+        return address
 
     def _get_login_attempts_cache_key(self, request: HttpRequest, **credentials: Any) -> str:
         """By the account, else by what was typed; not also by the host, as which callers name what they like."""
