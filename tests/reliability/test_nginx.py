@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -53,8 +54,10 @@ class Nginx:
         total = 0
         for pid in children(self.process.pid):
             for link in Path(f"/proc/{pid}/fd").iterdir():
-                if str(link.readlink()).startswith(f"{self.folder}/body"):
-                    total += link.stat().st_size
+                # It opens and closes others meanwhile.
+                with contextlib.suppress(FileNotFoundError):
+                    if str(link.readlink()).startswith(f"{self.folder}/body"):
+                        total += link.stat().st_size
         return total
 
 
