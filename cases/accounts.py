@@ -110,7 +110,7 @@ def client_ip(request: HttpRequest) -> str | None:
     """Whoever called the first of one's own proxies (``NUM_PROXIES``), or one of those where it calls by itself."""
     passed = request.headers.get("X-Forwarded-For", "").split(",")[-settings.NUM_PROXIES :]
     named = passed[0] if settings.NUM_PROXIES and passed[0].strip() else request.META.get("REMOTE_ADDR", "")
-    return clean_client_ip(named) or None
+    return clean_client_ip(named)  # type: ignore[no-any-return]
 
 
 def meant(credentials: Mapping[str, Any]) -> list[User]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from inference import queue
-from inference.models import Analysis, State
+from inference.models import OPEN, Analysis, State
 
 from .models import Case, Slide
 
@@ -37,7 +37,7 @@ def case_progress(case: Case, slides: list[Slide] | None = None) -> dict[str, An
         slides = list(Slide.objects.filter(case=case).with_analysis())
     first = _first_waiting([slide.analysis for slide in slides if slide.analysis])
     states = [slide_progress(slide) for slide in slides]
-    open_count = sum(state["state"] in (State.QUEUED, State.RUNNING) for state in states)
+    open_count = sum(state["state"] in OPEN for state in states)
     return {
         "state": case.state,
         "verdict": case.verdict,
@@ -58,5 +58,5 @@ def _first_waiting(analyses: list[Analysis]) -> Analysis | None:
 
 def _percent(states: list[dict[str, Any]]) -> float:
     """Mean progress over the slides, 0 to 100; ended ones count in full."""
-    shares = [s["percent"] if s["state"] in (State.QUEUED, State.RUNNING) else 100 for s in states]
+    shares = [s["percent"] if s["state"] in OPEN else 100 for s in states]
     return round(sum(shares) / len(shares), 1) if shares else 0.0

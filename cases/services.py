@@ -18,7 +18,7 @@ from django.forms import ModelForm
 from django.utils import timezone
 
 from inference.engine import verdict as engine_verdict
-from inference.models import Analysis, ModelVersion, State, Verdict
+from inference.models import OPEN, Analysis, ModelVersion, State, Verdict
 from inference.queue import request_analyses
 from inference.registry import active_model
 
@@ -109,7 +109,7 @@ def request_again(
     Returns the analyses that are open now. Raises :class:`cases.pressure.Busy`.
     """
     current = Analysis.objects.filter(slide__in=slides, is_current=True)
-    still_open = set(current.filter(state__in=(State.QUEUED, State.RUNNING)).values_list("slide_id", flat=True))
+    still_open = set(current.filter(state__in=OPEN).values_list("slide_id", flat=True))
     age = dict(current.values_list("slide_id", "queued_at"))
     oldest = sorted(slides, key=lambda slide: age.get(slide.pk, slide.added_at))
     wanted = [slide.pk for slide in oldest if slide.pk not in still_open]
@@ -307,7 +307,7 @@ def derived(case: Case) -> dict[str, Any]:
         "verdict": verdict,
         "probability": probability,
         "slide_count": case.slides.count(),
-        "open_count": current.filter(state__in=(State.QUEUED, State.RUNNING)).count(),
+        "open_count": current.filter(state__in=OPEN).count(),
         "failed_count": current.filter(state=State.FAILED).count(),
     }
 

@@ -12,11 +12,10 @@ import math
 from django.db.models import Max
 
 from .engine.grid import Grid
-from .models import Analysis, Lane, State
+from .models import OPEN, Analysis, Lane
 
 #: Patches of a single field of 700x460 pixels, none of which overlaps another more than it must.
 FIELD = 12
-OPEN = (State.QUEUED, State.RUNNING)
 
 
 def work(width: int, height: int, overlap: float) -> int:

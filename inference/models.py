@@ -72,6 +72,10 @@ class State(models.TextChoices):
     FAILED = "failed", "Failed"
 
 
+#: Not ended yet.
+OPEN = (State.QUEUED, State.RUNNING)
+
+
 class Verdict(models.TextChoices):
     BENIGN = "benign", "Benign"
     MALIGNANT = "malignant", "Malignant"
@@ -150,7 +154,7 @@ class Analysis(models.Model):
     @property
     def is_open(self) -> bool:
         """Whether a result is still to come."""
-        return self.state in (State.QUEUED, State.RUNNING)
+        return self.state in OPEN
 
     @property
     def benign_probability(self) -> float | None:

@@ -21,9 +21,8 @@ from django_q.brokers import get_broker
 from django_q.tasks import async_task
 
 from . import clock
-from .clock import OPEN
 from .engine.predictor import Prediction
-from .models import Analysis, Cluster, ModelVersion, PatchTable, State
+from .models import OPEN, Analysis, Cluster, ModelVersion, PatchTable, State
 from .registry import active_model
 from .signals import analysis_ended
 

@@ -18,7 +18,6 @@ from cases import export, services
 from cases.accounts import reviewers
 from cases.filters import PROBABILITY, STATES
 from cases.models import Case, Event, Review, Slide
-from cases.templatetags.portal import percent
 from cases.views.history import analyse_again
 from inference.models import Verdict
 
@@ -192,11 +191,11 @@ class CaseAdmin(Erasing):
 
     @admin.display(description="P(malignant)", ordering=PROBABILITY)
     def p_malignant(self, case: Case) -> str:
-        return "–" if case.verdict == Verdict.OUT_OF_DOMAIN else percent(case.probability)
+        return chance(case, "probability")
 
     @admin.display(description="confidence")
     def sure(self, case: Case) -> str:
-        return "–" if case.verdict == Verdict.OUT_OF_DOMAIN else percent(case.confidence)
+        return chance(case, "confidence")
 
     @admin.display(description="readings", ordering="reading_count")
     def readings(self, case: Any) -> int:

@@ -11,6 +11,7 @@ from django.http import HttpRequest
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from cases.models import Case
 from cases.templatetags.portal import icon, percent
 from inference.models import Analysis, Verdict
 
@@ -20,10 +21,10 @@ def verdict_mark(verdict: str, label: str) -> SafeString | str:
     return format_html('<span class="hp-verdict hp-{}">{} {}</span>', verdict, icon(verdict), label) if verdict else "–"
 
 
-def chance(analysis: Analysis | None, name: str) -> str:
-    """``probability`` or ``confidence`` of an analysis in per cent; none out of domain, where it means nothing."""
-    is_none = analysis is None or analysis.verdict == Verdict.OUT_OF_DOMAIN
-    return "–" if is_none else percent(getattr(analysis, name))
+def chance(judged: Analysis | Case | None, name: str) -> str:
+    """``probability`` or ``confidence`` of what has a verdict, in per cent; none out of domain, where it is none."""
+    is_none = judged is None or judged.verdict == Verdict.OUT_OF_DOMAIN
+    return "–" if is_none else percent(getattr(judged, name))
 
 
 class Erasing(admin.ModelAdmin):

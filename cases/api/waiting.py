@@ -9,9 +9,8 @@ from collections.abc import Sequence
 
 from django.conf import settings
 
-from inference.models import Analysis, State
+from inference.models import OPEN, Analysis
 
-OPEN = (State.QUEUED, State.RUNNING)
 #: Seconds between two looks at the rows: none before a single field can be done, then quick, then calmer.
 HEAD_START, FIRST_PAUSE, LONGEST_PAUSE, GROWTH = 0.08, 0.01, 0.25, 1.1
 

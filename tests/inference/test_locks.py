@@ -14,7 +14,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from cases import audit, services
-from cases.models import Case, Slide, User
+from cases.models import Case, Event, Slide, User
 from inference import queue
 from inference.models import Analysis, State
 from tests.factories import PASSWORD, add_slide
@@ -36,6 +36,11 @@ def in_thread(act: object) -> threading.Thread:
             connection.close()
 
     return threading.Thread(target=run)
+
+
+def ended_by(claim: uuid.UUID) -> bool:
+    """Whether the worker that holds it could end its analysis."""
+    return queue.fail(Analysis.objects.get(claim=claim).pk, claim, "error", "for this test")
 
 
 @pytest.mark.parametrize("where", ["portal", "administration"])
@@ -82,11 +87,7 @@ def test_a_case_is_deleted_just_after_an_image_was_added(
         add_slide(case, "new.png")
         queue.claim_next(claim)
 
-    def end() -> None:
-        found = Analysis.objects.get(claim=claim)
-        ended.append(queue.fail(found.pk, claim, "error", "for this test"))
-
-    asking, ending = in_thread(ask_and_begin), in_thread(end)
+    asking, ending = in_thread(ask_and_begin), in_thread(lambda: ended.append(ended_by(claim)))
 
     def and_meanwhile(slides: object) -> object:
         held = wait(slides)
@@ -118,20 +119,16 @@ def test_an_image_is_removed_while_the_magnification_is_corrected(
     removed, changed = threading.Event(), threading.Event()
     answers: list[int] = []
 
-    def slowly_noted(*args: object, **kwargs: object) -> object:
-        removed.set()
-        changed.wait(1)
-        return record(*args, **kwargs)  # type: ignore[arg-type]
+    def slowly_noted(of: Case, kind: str, *args: object, **kwargs: object) -> object:
+        if kind == Event.Kind.REMOVED:
+            removed.set()
+            changed.wait(1)
+        return record(of, kind, *args, **kwargs)  # type: ignore[arg-type]
 
     def slowly_passed_on(*args: object) -> None:
         changed.set()
         removed.wait(1)
         pass_on(*args)  # type: ignore[arg-type]
-
-    def remove() -> None:
-        with monkeypatch.context() as patch:
-            patch.setattr(services, "record", slowly_noted)
-            services.remove_slide(slide, alice)
 
     def correct() -> None:
         client = Client()
@@ -139,8 +136,9 @@ def test_an_image_is_removed_while_the_magnification_is_corrected(
         form = {"title": case.title, "magnification": "400X", "overlap": "0.0", "tags": ""}
         answers.append(client.post(reverse("cases:edit", args=[case.pk]), form).status_code)
 
+    monkeypatch.setattr(services, "record", slowly_noted)
     monkeypatch.setattr(services, "pass_on", slowly_passed_on)
-    both = [in_thread(remove), in_thread(correct)]
+    both = [in_thread(lambda: services.remove_slide(slide, alice)), in_thread(correct)]
     for thread in both:
         thread.start()
     for thread in both:
@@ -164,12 +162,9 @@ def test_an_image_is_removed_just_after_it_was_asked_for_again(
         about_to_commit.set()
         time.sleep(0.5)
 
-    def end() -> None:
-        found = Analysis.objects.get(claim=claim)
-        ended.append(queue.fail(found.pk, claim, "error", "for this test"))
-
     asking = in_thread(lambda: services.request_again(case, [slide], alice))
-    taking, ending = in_thread(lambda: queue.claim_next(claim)), in_thread(end)
+    taking = in_thread(lambda: queue.claim_next(claim))
+    ending = in_thread(lambda: ended.append(ended_by(claim)))
 
     def and_meanwhile(slides: object) -> object:
         held = wait(slides)
