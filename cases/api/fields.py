@@ -11,9 +11,8 @@ from rest_framework import serializers
 M = TypeVar("M", bound=models.Model)
 
 
-#: Some character that is neither space nor control, said so that regular expressions of Python, JavaScript and
-#: Rust agree on it.
-READABLE = r"[^\s\x00-\x1f\x7f-\x9f\ufeff]"
+#: Within brackets: what is space or control, said so that regular expressions of Python, JavaScript and Rust agree.
+BLANK = r"\s\x00-\x1f\x7f-\x9f\ufeff"
 
 
 class Text(serializers.CharField):
@@ -26,9 +25,13 @@ class Text(serializers.CharField):
 class Words(Text):
     """Text with something to read in it."""
 
+    #: The only one that the field has: a schema names no more than one.
+    pattern = f"[^{BLANK}]"
+    complaint = "This field may not be blank."
+
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.validators.append(RegexValidator(READABLE, "This field may not be blank."))
+        self.validators.append(RegexValidator(self.pattern, self.complaint))
 
 
 class Number(serializers.FloatField):

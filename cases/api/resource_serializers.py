@@ -7,7 +7,6 @@ import uuid
 from typing import Any
 
 from django.conf import settings
-from django.core.validators import RegexValidator
 from django.db import transaction
 from django.urls import reverse
 from drf_spectacular.utils import extend_schema_field
@@ -23,7 +22,7 @@ from inference.results import probabilities
 
 from . import results
 from .errors import Problem
-from .fields import Count, ModelSerializer, Number, Probability, Text, Words
+from .fields import BLANK, Count, ModelSerializer, Number, Probability, Text, Words
 from .serializers import CutPointsOut, FileErrorOut, ProbabilitiesOut, SingleOut
 
 
@@ -46,9 +45,8 @@ def overlap_field(**kwargs: Any) -> Number:
 class TagName(Words):
     """Without what stands between tags where a person writes several."""
 
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.validators.append(RegexValidator(r"^[^,]*$", "A tag has no comma: write it as two tags."))
+    pattern = f"^[^,]*[^,{BLANK}][^,]*$"
+    complaint = "A tag is not blank and has no comma: write it as two tags."
 
     def to_internal_value(self, data: Any) -> str:
         return str(super().to_internal_value(data)).lower()

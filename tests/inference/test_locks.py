@@ -8,15 +8,15 @@ import uuid
 from pathlib import Path
 
 import pytest
-from django.db import connection
+from django.db import IntegrityError, connection
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from cases import audit, services
+from cases import audit, datarights, services
 from cases.models import Case, Event, Slide, User
 from inference import queue
-from inference.models import Analysis, State
+from inference.models import Analysis, Lane, State
 from tests.factories import PASSWORD, add_slide
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("model", "media")]
@@ -187,3 +187,46 @@ def test_an_image_is_removed_just_after_it_was_asked_for_again(
     services.remove_slide(slide, alice)
     ending.join()
     assert ended == [False] and not Slide.objects.exists()
+
+
+def test_an_account_is_erased_while_one_of_its_images_is_queued(
+    case: Case, alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who queues holds the person's turns before the case. The result before was deleted: nothing is held earlier."""
+    if connection.vendor == "sqlite":
+        return  # It lets one write at a time, so none can meet.
+    slide, person = add_slide(case), alice.pk
+    Analysis.objects.all().delete()
+    refresh, remove = services.refresh, services.remove_case
+    queued, removed = threading.Event(), threading.Event()
+    refused: list[str] = []
+
+    def slowly_refreshed(of: Case) -> None:
+        queued.set()
+        removed.wait(10)
+        refresh(of)
+
+    def ask() -> None:
+        try:
+            services.analyse(case, [slide])
+        except IntegrityError as error:
+            refused.append(str(error))
+
+    asking = in_thread(ask)
+
+    def slowly_removed(of: Case, actor: User) -> None:
+        # The first call is that of before the account is held: this case is one that came just after it.
+        if connection.in_atomic_block:
+            asking.start()
+            assert queued.wait(10)
+            remove(of, actor)
+            removed.set()
+            time.sleep(0.5)
+
+    monkeypatch.setattr(services, "refresh", slowly_refreshed)
+    monkeypatch.setattr(services, "remove_case", slowly_removed)
+    datarights.erase(alice)
+    asking.join()
+    assert not User.objects.filter(username="alice").exists() and not Slide.objects.exists()
+    assert not Analysis.objects.exists() and not Lane.objects.filter(person=person).exists()
+    assert refused, "it is told that the image is gone"
