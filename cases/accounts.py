@@ -41,20 +41,27 @@ PROVED = "sign_in_proved"
 class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
     """allauth's hooks."""
 
+    #: Whether somebody waits for the mail that is sent.
+    is_awaited = True
+
     def is_open_for_signup(self, request: HttpRequest) -> bool:
         return bool(settings.SIGNUP_OPEN)
 
     def send_mail(self, template_prefix: str, email: str, context: dict[str, Any]) -> None:
-        """A change that it tells of is done already, and holds without it; whoever waits for it is told to ask again,
-        the same whether there is an account or not."""
+        """Where it fails, whoever waits for it is told to ask again, the same whether there is an account or not."""
         try:
             super().send_mail(template_prefix, email, context)
         except (OSError, SMTPException) as error:
             # By its kind alone: its words quote the address.
             log.error("A mail (%s) could not be sent (%s).", template_prefix, type(error).__name__)
-            if self.request:
+            if self.request and self.is_awaited:
                 said = "The mail could not be sent at the moment. Try again later."
                 messages.error(self.request, said, fail_silently=True)
+
+    def send_notification_mail(self, *args: Any, **kwargs: Any) -> None:
+        """The change that it tells of is done already, and holds without it."""
+        self.is_awaited = False
+        super().send_notification_mail(*args, **kwargs)
 
     def get_client_ip(self, request: HttpRequest) -> str:
         address = client_ip(request)

@@ -151,10 +151,9 @@ def erase(user: User) -> None:
         keys = list(UserSession.objects.filter(user=user).values_list("session_key", flat=True))
         Session.objects.filter(session_key__in=keys).delete()
         audit.erase_person(user)
-        person = user.pk
+        # Not within: who queues an image holds this before the case.
+        transaction.on_commit(Lane.objects.filter(person=user.pk).delete)
         user.delete()
-    # Not within: who queues an image holds this before the case.
-    Lane.objects.filter(person=person).delete()
 
 
 def orphans(storage: Storage = default_storage, older_than: float = 0) -> tuple[list[str], int]:

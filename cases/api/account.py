@@ -141,9 +141,7 @@ def _authenticate(request: HttpRequest, login: str, password: str) -> User:
     try:
         user = get_adapter(request).authenticate(request, **credentials)
     except ValidationError as error:
-        raise Problem(
-            "throttled", "Too many failed attempts; try again in 5 minutes.", headers={"Retry-After": "300"}
-        ) from error
+        raise _too_many() from error
     if not isinstance(user, User) or not user.is_active:
         raise _refused("sign_in_failed", "User name or password are not right.")
     if settings.ACCOUNT_EMAIL_VERIFICATION == "mandatory" and not has_verified_email(user):
@@ -160,9 +158,15 @@ def _second_factor(user: User, code: str) -> None:
         audit.record(Event.Kind.ASKED, actor=user)
         raise _refused("code_required", "This account has two factors; send the one-time code as “code”.")
     form = CodeForm({"code": code}, user=user)
+    if form.has_error("code", "too_many_login_attempts"):
+        raise _too_many()
     if not form.is_valid():
         raise _refused("sign_in_failed", "The one-time code is not right.")
     form.authenticator.record_usage()
+
+
+def _too_many() -> Problem:
+    return Problem("throttled", "Too many failed attempts; try again in 5 minutes.", headers={"Retry-After": "300"})
 
 
 def _refused(code: str, detail: str) -> Problem:

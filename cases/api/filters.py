@@ -60,7 +60,7 @@ class CaseFilter(StrictFilterSet):
     verdict = django_filters.ChoiceFilter(choices=Verdict.choices)
     magnification = django_filters.ChoiceFilter(choices=Magnification.choices)
     patient = django_filters.CharFilter(label="Patient pseudonym, exactly.")
-    tag = django_filters.CharFilter(field_name="tags__name", label="One tag, exactly.")
+    tag = django_filters.CharFilter(field_name="tags__name", lookup_expr="iexact", label="One tag, whole.")
     created_after = MomentFilter(field_name="created_at", lookup_expr="gte")
     created_before = MomentFilter(field_name="created_at", lookup_expr="lt")
     ordering = CaseOrdering(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,18 @@ def test_changing_a_case_keeps_what_is_not_mentioned(api: Api) -> None:
     assert kinds == [Event.Kind.EDITED, Event.Kind.CREATED]
     response = api.patch(f"/api/v1/cases/{case['id']}", {"tags": ["a,b"]}, content_type="application/json")
     assert response.status_code == 400, "the page would make two of it"
+
+
+@pytest.mark.parametrize("tags", [["a" * 100_000 + ","], ["\x01" * 100_000 + ","], ["a" * 1_000 + ","] * 1_000])
+def test_a_refused_tag_holds_up_nobody(api: Api, tags: list[str]) -> None:
+    before = time.process_time()
+    assert post(api, "cases", {"title": "x", "tags": tags}).status_code == 400
+    assert time.process_time() - before < 5, "with a pattern that is tried in many ways: the better part of a minute"
+
+
+def test_a_tag_is_found_however_it_is_spelled(api: Api) -> None:
+    new_case(api, tags=["Pilot"])
+    assert [api.get(f"/api/v1/cases?tag={tag}").json()["count"] for tag in ("Pilot", "pilot", "pil")] == [1, 1, 0]
 
 
 def test_counts_and_verdicts_can_not_be_written(api: Api) -> None:

@@ -173,6 +173,9 @@ def test_codes_can_not_be_guessed(client: Client, alice: User) -> None:
         client.post(reverse("mfa_authenticate"), {"code": f"{n:06}"})
     client.post(reverse("mfa_authenticate"), {"code": code_of(secret)})
     assert not is_in(client)
+    given = {"username": "alice", "password": PASSWORD, "code": code_of(secret)}
+    answer = client.post("/api/v1/sign-in", given, content_type="application/json")
+    assert (answer.status_code, answer.json()["code"], answer["Retry-After"]) == (429, "throttled", "300")
 
 
 def test_a_reset_mail_works_once(client: Client, alice: User) -> None:
@@ -199,7 +202,8 @@ def test_sign_up_can_be_switched_off(client: Client, db: None, settings: Any) ->
     assert not User.objects.filter(username="eve").exists()
 
 
-def test_codes_of_ones_own_do_not_reset_the_count_of_an_address(client: Client, alice: User) -> None:
+@pytest.mark.parametrize("way", ["page", "API", "confirmation"])
+def test_codes_of_ones_own_do_not_reset_the_count_of_an_address(client: Client, alice: User, way: str) -> None:
     from allauth.mfa.recovery_codes.internal.auth import RecoveryCodes
     from allauth.mfa.totp.internal.auth import TOTP, generate_totp_secret
 
@@ -208,12 +212,19 @@ def test_codes_of_ones_own_do_not_reset_the_count_of_an_address(client: Client, 
     people = [UserFactory() for _ in range(11)]
     for user in people[:9]:
         sign_in(client, "wrong", user.username)
-    answer = Client().post(
-        "/api/v1/sign-in",
-        {"username": "alice", "password": PASSWORD, "code": codes[0]},
-        content_type="application/json",
-    )
-    assert answer.status_code == 201
+    own = Client()
+    if way == "API":
+        given = {"username": "alice", "password": PASSWORD, "code": codes[0]}
+        answer = own.post("/api/v1/sign-in", given, content_type="application/json")
+        assert answer.status_code == 201
+    elif way == "page":
+        sign_in(own)
+        own.post(reverse("mfa_authenticate"), {"code": codes[0]})
+        assert is_in(own)
+    else:
+        own.force_login(alice)
+        answer = own.post(reverse("mfa_reauthenticate"), {"code": codes[0]})
+        assert answer.status_code == 302
     sign_in(client, "wrong", people[9].username)
     sign_in(client, PASSWORD, people[10].username)
     assert not is_in(client)
