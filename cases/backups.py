@@ -48,12 +48,11 @@ def make(path: Path) -> tuple[int, int]:
 
     Returns how many files are in it, and how many that slides have are not, as the store has them no more.
     """
-    unfinished = path.with_name(f"{path.name}.unfinished")
-    unfinished.unlink(missing_ok=True)
     sums: dict[str, str] = {}
-    try:
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        unfinished = Path(folder, "unfinished")
         unfinished.touch(mode=0o600)
-        with tempfile.TemporaryDirectory(dir=path.parent) as folder, tarfile.open(unfinished, "w") as archive:
+        with tarfile.open(unfinished, "w") as archive:
             dump = Path(folder, DUMPS[connection.vendor])
             slides, models = _dump(dump)
             with dump.open("rb") as file:
@@ -81,10 +80,7 @@ def make(path: Path) -> tuple[int, int]:
                 "gone": [name for name in gone if name not in missing],
             }
             _add(archive, MANIFEST, io.BytesIO(json.dumps(manifest, indent=1).encode()))
-        unfinished.chmod(0o600)
         unfinished.rename(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
     return len(sums), len(missing)
 
 
@@ -122,7 +118,10 @@ def _dump(path: Path) -> tuple[list[str], list[str]]:
         cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         cursor.execute("SELECT pg_export_snapshot()")
         (snapshot,) = cursor.fetchone()
-        _postgres("pg_dump", "--format=custom", f"--snapshot={snapshot}", f"--file={path}")
+        # Others' schemas are none of the application's.
+        cursor.execute("SELECT quote_ident(current_schema())")
+        (schema,) = cursor.fetchone()
+        _postgres("pg_dump", "--format=custom", f"--schema={schema}", f"--snapshot={snapshot}", f"--file={path}")
         found = []
         for query in NAMES:
             cursor.execute(query)
@@ -130,8 +129,13 @@ def _dump(path: Path) -> tuple[list[str], list[str]]:
     return found[0], found[1]
 
 
-#: Of a dump what is the server's: its administrator's extensions, and the schema, which are there or not needed.
-FOREIGN = re.compile(r"^\d+; \d+ \d+ (COMMENT - )?(EXTENSION\b|SCHEMA - public\b|SCHEMA public\b)")
+#: Of a dump what is the server's: its administrator's extensions, not needed; and schemas, unless they are missing.
+FOREIGN = re.compile(r"^\d+; \d+ \d+ (?:COMMENT - )?(?:EXTENSION\b|SCHEMA (?:- )?(?P<schema>\S+))")
+
+
+def _is_foreign(part: str, schemas: set[str]) -> bool:
+    found = FOREIGN.search(part)
+    return found is not None and found["schema"] in {None, *schemas}
 
 
 def _load(path: Path) -> None:
@@ -144,10 +148,13 @@ def _load(path: Path) -> None:
     script, clearing = path.with_suffix(".sql"), path.with_suffix(".clear.sql")
     tables = [connection.ops.quote_name(name) for name in connection.introspection.table_names()]
     clearing.write_text("".join(f"DROP TABLE {name} CASCADE;\n" for name in tables))
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT nspname FROM pg_namespace")
+        schemas = {str(name) for (name,) in cursor.fetchall()}
     connection.close()
     parts, wanted = path.with_suffix(".all"), path.with_suffix(".wanted")
     _postgres("pg_restore", "--list", f"--file={parts}", str(path))
-    wanted.write_text("".join(line for line in parts.read_text().splitlines(True) if not FOREIGN.search(line)))
+    wanted.write_text("".join(part for part in parts.read_text().splitlines(True) if not _is_foreign(part, schemas)))
     chosen = ("--no-owner", "--no-privileges", f"--use-list={wanted}")
     _postgres("pg_restore", *chosen, f"--file={script}", str(path))
     _postgres(

@@ -132,10 +132,7 @@ def erase(user: User) -> None:
     for case in Case.objects.filter(owner=user):
         services.remove_case(case, user)
     with transaction.atomic():
-        # From here on nobody can give this account anything new, and what came while the cases went goes too.
-        User.objects.select_for_update().get(pk=user.pk)
-        for case in Case.objects.filter(owner=user):
-            services.remove_case(case, user)
+        _hold(user)
         nobody, _ = User.objects.get_or_create(
             username=NOBODY, defaults={"is_active": False, "password": "!", "email": ""}
         )
@@ -152,8 +149,27 @@ def erase(user: User) -> None:
         Session.objects.filter(session_key__in=keys).delete()
         audit.erase_person(user)
         # Not within: who queues an image holds this before the case.
-        transaction.on_commit(Lane.objects.filter(person=user.pk).delete)
+        transaction.on_commit(Lane.objects.filter(person=user.pk).delete, robust=True)
         user.delete()
+
+
+def _hold(user: User) -> None:
+    """Hold an account that has no case, so that nobody can give it anything new; what came while its cases went goes.
+
+    No case is waited for while the account is held so that none can name it: who changes one needs that at the end.
+    """
+    # As who signs does it: the account before the case.
+    User.objects.select_for_update(no_key=True).get(pk=user.pk)
+    while True:
+        for case in Case.objects.filter(owner=user):
+            services.remove_case(case, user)
+        list(Case.objects.for_change().filter(assigned_to=user).order_by("pk").values_list("pk"))
+        mark = transaction.savepoint()
+        User.objects.select_for_update().get(pk=user.pk)
+        if not Case.objects.filter(owner=user).exists():
+            transaction.savepoint_commit(mark)
+            return
+        transaction.savepoint_rollback(mark)
 
 
 def orphans(storage: Storage = default_storage, older_than: float = 0) -> tuple[list[str], int]:

@@ -161,6 +161,8 @@ def remove_slide(slide: Slide, actor: User | None) -> None:
     with transaction.atomic():
         # The case before its slide, as who changes it holds them.
         _hold(Case.objects.for_change().filter(pk=case.pk), [slide.pk])
+        if not Slide.objects.filter(pk=pk).exists():
+            return
         slide.delete()
         # Not by its name, which may be why it goes.
         record(case, Event.Kind.REMOVED, actor, f"SHA-256 {slide.sha256[:12]}", pk)

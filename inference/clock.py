@@ -25,24 +25,24 @@ def work(width: int, height: int, overlap: float) -> int:
 
 def next_turn(person: int) -> int:
     """The turn of this person's next analysis. Called in a transaction, until whose end others of theirs wait."""
-    Lane.objects.get_or_create(person=person)
-    begun = Lane.objects.select_for_update().get(person=person).end
+    lane, _ = Lane.objects.select_for_update().get_or_create(person=person)
     # What waits is not begun: who deletes it has its turns back.
     waiting = Analysis.objects.filter(person=person, finished_at=None, state__in=OPEN).order_by("-turn")
     last = waiting.values_list("turn", "slide__width", "slide__height", "overlap").first()
     own = last[0] + work(*last[1:]) if last else 0
-    return max(_now(), begun, own)
+    return max(_now(), lane.end, own)
 
 
 def _now() -> int:
     """The highest turn that was begun; where nothing is open, the end of all work, so that all begin alike."""
-    is_open = any(Analysis.objects.filter(state=state).exists() for state in OPEN)
-    lanes = Lane.objects.filter(person=Lane.ALL) if is_open else Lane.objects.all()
-    return int(lanes.aggregate(Max("end"))["end__max"] or 0)
+    if not any(Analysis.objects.filter(state=state).exists() for state in OPEN):
+        # For whoever asks next, too, before anything is begun.
+        _advance(Lane.ALL, Lane.objects.aggregate(Max("end"))["end__max"] or 0)
+    return Lane.objects.get_or_create(person=Lane.ALL)[0].end
 
 
 def begin(analysis: Analysis) -> None:
-    """Note that an analysis, whose slide is at hand, was begun."""
+    """Note that an analysis, whose slide is at hand, is begun."""
     _advance(Lane.ALL, analysis.turn)
     if analysis.person is not None:
         taken = work(analysis.slide.width, analysis.slide.height, analysis.overlap)

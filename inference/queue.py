@@ -114,11 +114,13 @@ def claim_next(claim: uuid.UUID, beside: bool = False) -> Analysis | None:
     """
     while True:
         waiting = Analysis.objects.filter(state=State.QUEUED).order_by("turn", "queued_at")
-        best, attempts = waiting.values_list("pk", "attempts").first() or (None, 0)
-        if best is None or (beside and attempts):
+        best = waiting.select_related("slide").first()
+        if best is None or (beside and best.attempts):
             return None
+        # Before it is taken, as this may wait for who sends more at the moment.
+        clock.begin(best)
         now = timezone.now()
-        taken = Analysis.objects.filter(pk=best, state=State.QUEUED).update(
+        taken = Analysis.objects.filter(pk=best.pk, state=State.QUEUED).update(
             state=State.RUNNING,
             claim=claim,
             lease_until=now + timedelta(seconds=settings.ANALYSIS_LEASE),
@@ -127,9 +129,9 @@ def claim_next(claim: uuid.UUID, beside: bool = False) -> Analysis | None:
             patches_done=0,
             patches_total=0,
         )
+        mine = Analysis.with_model().select_related("slide").filter(pk=best.pk, claim=claim)
         # None where its slide was removed in between.
-        if taken and (analysis := Analysis.with_model().select_related("slide").filter(pk=best, claim=claim).first()):
-            clock.begin(analysis)
+        if taken and (analysis := mine.first()):
             return analysis
 
 

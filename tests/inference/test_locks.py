@@ -38,6 +38,16 @@ def in_thread(act: object) -> threading.Thread:
     return threading.Thread(target=run)
 
 
+def erase(user: User, where: str) -> None:
+    if where == "portal":
+        datarights.erase(user)
+        return
+    client = Client()
+    client.force_login(User.objects.create_superuser("root", password=PASSWORD))
+    address = reverse("admin:cases_user_delete", args=[user.pk])
+    assert client.post(address, {"post": "yes"}).status_code == 302
+
+
 def ended_by(claim: uuid.UUID) -> bool:
     """Whether the worker that holds it could end its analysis."""
     return queue.fail(Analysis.objects.get(claim=claim).pk, claim, "error", "for this test")
@@ -189,8 +199,9 @@ def test_an_image_is_removed_just_after_it_was_asked_for_again(
     assert ended == [False] and not Slide.objects.exists()
 
 
+@pytest.mark.parametrize("where", ["portal", "administration"])
 def test_an_account_is_erased_while_one_of_its_images_is_queued(
-    case: Case, alice: User, monkeypatch: pytest.MonkeyPatch
+    where: str, case: Case, alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Who queues holds the person's turns before the case. The result before was deleted: nothing is held earlier."""
     if connection.vendor == "sqlite":
@@ -215,7 +226,7 @@ def test_an_account_is_erased_while_one_of_its_images_is_queued(
     asking = in_thread(ask)
 
     def slowly_removed(of: Case, actor: User) -> None:
-        # The first call is that of before the account is held: this case is one that came just after it.
+        # On the portal the first call is that of before the account is held: the case is one that came just after it.
         if connection.in_atomic_block:
             asking.start()
             assert queued.wait(10)
@@ -225,8 +236,51 @@ def test_an_account_is_erased_while_one_of_its_images_is_queued(
 
     monkeypatch.setattr(services, "refresh", slowly_refreshed)
     monkeypatch.setattr(services, "remove_case", slowly_removed)
-    datarights.erase(alice)
+    erase(alice, where)
     asking.join()
     assert not User.objects.filter(username="alice").exists() and not Slide.objects.exists()
     assert not Analysis.objects.exists() and not Lane.objects.filter(person=person).exists()
     assert refused, "it is told that the image is gone"
+
+
+@pytest.mark.parametrize("where", ["portal", "administration"])
+@pytest.mark.parametrize("whose", ["own", "assigned"])
+def test_an_account_is_erased_while_an_image_is_added(
+    whose: str, where: str, case: Case, alice: User, charlie: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A case that was changed twice in a transaction needs the accounts that it names when that ends."""
+    if connection.vendor == "sqlite":
+        return  # It lets one write at a time, so none can meet.
+    if whose != "own":
+        Case.objects.update(owner=charlie, assigned_to=alice)
+        case.refresh_from_db()
+    noted, added = threading.Event(), list[str]()
+    record, remove = services.record, services.remove_case
+
+    def slowly_noted(of: Case, kind: str, *args: object, **kwargs: object) -> object:
+        event = record(of, kind, *args, **kwargs)  # type: ignore[arg-type]
+        if kind == Event.Kind.ADDED:
+            noted.set()
+            time.sleep(1)
+        return event
+
+    adding = in_thread(lambda: added.append(add_slide(case, "new.png").original_name))
+
+    def late(of: Case, actor: User) -> None:
+        if not adding.ident:
+            if not connection.in_atomic_block:
+                return
+            adding.start()
+            assert noted.wait(10)
+        remove(of, actor)
+
+    monkeypatch.setattr(services, "record", slowly_noted)
+    if whose == "own":
+        monkeypatch.setattr(services, "remove_case", late)
+    else:
+        adding.start()
+        assert noted.wait(10)
+    erase(alice, where)
+    adding.join()
+    assert not User.objects.filter(username="alice").exists() and added == ["new.png"]
+    assert Slide.objects.exists() is (whose != "own")

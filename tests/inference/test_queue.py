@@ -16,7 +16,7 @@ from django_q.models import OrmQ
 
 from cases import services
 from cases.models import Case, Event, Slide, User
-from inference import queue
+from inference import clock, queue
 from inference.models import Analysis, Cluster, ModelVersion, State
 from inference.registry import NoModel
 from tests.factories import CaseFactory, UserFactory, add_slide
@@ -304,7 +304,7 @@ def test_no_step_walks_through_what_was_analysed_before(case: Case, media: Path,
         for query in [query["sql"] for query in captured.captured_queries if query["sql"].startswith("SELECT")]:
             plan = [str(row[3]) for row in cursor.execute(f"EXPLAIN QUERY PLAN {query}").fetchall()]
             walks = [step for step in plan if re.match(r"SCAN (inference_analysis|cases_slide|cases_case)\b", step)]
-            assert all("USING" in step and "analysis_" in step for step in walks), (query, plan)
+            assert all(re.search(r"USING .*INDEX analysis_(queue|leases)\b", step) for step in walks), (query, plan)
 
 
 def end(analysis: Analysis | None) -> str:
@@ -400,3 +400,32 @@ def test_the_clock_never_goes_back(case: Case, charlie: User, media: Path) -> No
     assert end(queue.claim_next(uuid.uuid4())) == "long.png"
     whose = [end(queue.claim_next(uuid.uuid4())).startswith("other") for _ in range(8)]
     assert 3 <= sum(whose) <= 5, "both in turn"
+
+
+def test_who_asks_first_of_an_empty_queue_is_served_first(case: Case, charlie: User, media: Path) -> None:
+    """Though the last image done was a large one, and nothing is begun before others ask."""
+    large = add_slide(CaseFactory(owner=UserFactory()))
+    Analysis.objects.all().delete()
+    Slide.objects.filter(pk=large.pk).update(width=12_000, height=12_000)
+    services.request_again(large.case, [Slide.objects.get(pk=large.pk)], large.case.owner)
+    end(queue.claim_next(uuid.uuid4()))
+    add_slide(case, "first.png")
+    other = CaseFactory(owner=charlie)
+    for number in range(5):
+        add_slide(other, f"other-{number}.png")
+    assert end(queue.claim_next(uuid.uuid4())) == "first.png"
+
+
+def test_a_claim_that_waits_for_the_clock_holds_nothing(
+    case: Case, media: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its lease would end meanwhile."""
+    add_slide(case)
+    begin = clock.begin
+
+    def noticed(analysis: Analysis) -> None:
+        assert Analysis.objects.get().state == State.QUEUED
+        begin(analysis)
+
+    monkeypatch.setattr(clock, "begin", noticed)
+    assert queue.claim_next(uuid.uuid4())

@@ -12,7 +12,7 @@ from django.urls import reverse
 from PIL import Image
 
 from cases import services
-from cases.models import Case, Slide, User
+from cases.models import Case, Event, Slide, User
 from inference import queue
 from inference.models import Analysis
 from tests.factories import CaseFactory
@@ -139,6 +139,13 @@ def test_remove_takes_the_files_along(client: Client, done: Slide) -> None:
     assert done.case.verdict == ""
     # Files go when the transaction commits; a test's never does.
     assert all(storage.exists(name) for name in names)
+
+
+def test_an_image_that_two_remove_at_once_goes_once(done: Slide, alice: User) -> None:
+    other = Slide.objects.get(pk=done.pk)
+    for same in (done, other):
+        services.remove_slide(same, alice)
+    assert Event.objects.filter(kind=Event.Kind.REMOVED).count() == 1
 
 
 def test_an_open_page_gets_the_maps_of_its_own_analysis(client: Client, done: Slide, case: Case) -> None:

@@ -69,6 +69,7 @@ class Postgres:
         self._run("createdb", "-h", "127.0.0.1", "-p", self.port, "-U", "postgres", "-O", "app", name)
         self._ask(name, "CREATE EXTENSION pg_stat_statements")
         self._ask(name, "COMMENT ON SCHEMA public IS 'of the administrator'")
+        self._ask(name, "CREATE SCHEMA monitoring CREATE TABLE seen (at timestamp)")
         return f"postgres://app@127.0.0.1:{self.port}/{name}"
 
     def close(self) -> None:
