@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import logging
+import unicodedata
 from collections.abc import Mapping
 from smtplib import SMTPException
 from typing import TYPE_CHECKING, Any
@@ -97,7 +98,16 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
         """A reset forgives the account's wrong passwords no more than the address's: with an account of one's own one
         could begin to count anew whenever one likes. They are forgotten in five minutes."""
 
+    def is_safe_url(self, url: str | None) -> bool:
+        try:
+            return bool(super().is_safe_url(url))
+        except ValueError:
+            # It is none at all.
+            return False
+
     def clean_username(self, username: str, shallow: bool = False) -> str:
+        # Nobody has a name that looks like another's.
+        username = unicodedata.normalize("NFKC", username)
         if "@" in username:
             # It could be somebody's address, by which they sign in.
             raise ValidationError("A user name has no @; the e-mail address has a field of its own.")

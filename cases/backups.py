@@ -25,6 +25,7 @@ from django.conf import settings
 from django.core.files import File
 from django.core.files.storage import default_storage
 from django.db import connection, transaction
+from django.db.migrations.recorder import MigrationRecorder
 from django.db.models import Q
 from django.utils import timezone
 
@@ -49,7 +50,7 @@ def make(path: Path) -> tuple[int, int]:
     Returns how many files are in it, and how many that slides have are not, as the store has them no more.
     """
     sums: dict[str, str] = {}
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f"{path.name}.") as folder:
         unfinished = Path(folder, "unfinished")
         unfinished.touch(mode=0o600)
         with tarfile.open(unfinished, "w") as archive:
@@ -118,10 +119,8 @@ def _dump(path: Path) -> tuple[list[str], list[str]]:
         cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         cursor.execute("SELECT pg_export_snapshot()")
         (snapshot,) = cursor.fetchone()
-        # Others' schemas are none of the application's.
-        cursor.execute("SELECT quote_ident(current_schema())")
-        (schema,) = cursor.fetchone()
-        _postgres("pg_dump", "--format=custom", f"--schema={schema}", f"--snapshot={snapshot}", f"--file={path}")
+        tables = (f"--table={table}" for table in _tables(cursor))
+        _postgres("pg_dump", "--format=custom", f"--snapshot={snapshot}", f"--file={path}", "--strict-names", *tables)
         found = []
         for query in NAMES:
             cursor.execute(query)
@@ -129,13 +128,22 @@ def _dump(path: Path) -> tuple[list[str], list[str]]:
     return found[0], found[1]
 
 
-#: Of a dump what is the server's: its administrator's extensions, not needed; and schemas, unless they are missing.
-FOREIGN = re.compile(r"^\d+; \d+ \d+ (?:COMMENT - )?(?:EXTENSION\b|SCHEMA (?:- )?(?P<schema>\S+))")
+def _tables(cursor: Any) -> list[str]:
+    """The application's tables with their schemas, quoted, and those of a newer version that was here. Others may have
+    theirs beside them, and keep them."""
+    known = connection.introspection.django_table_names(only_existing=True, include_views=False)
+    cursor.execute(
+        "SELECT quote_ident(nspname) || '.' || quote_ident(relname) FROM pg_class"
+        " JOIN pg_namespace ON pg_namespace.oid = relnamespace"
+        " WHERE pg_table_is_visible(pg_class.oid) AND relkind = 'r'"
+        " AND (relname = ANY(%s) OR relname ~ '^(cases|inference)_') ORDER BY 1",
+        [[*known, MigrationRecorder.Migration._meta.db_table]],
+    )
+    return [str(name) for (name,) in cursor.fetchall()]
 
 
-def _is_foreign(part: str, schemas: set[str]) -> bool:
-    found = FOREIGN.search(part)
-    return found is not None and found["schema"] in {None, *schemas}
+#: Of a dump what is the server's: earlier versions' have its administrator's extensions, and the schema, too.
+FOREIGN = re.compile(r"^\d+; \d+ \d+ (COMMENT - )?(EXTENSION\b|SCHEMA - public\b|SCHEMA public\b)")
 
 
 def _load(path: Path) -> None:
@@ -144,17 +152,17 @@ def _load(path: Path) -> None:
         with contextlib.closing(sqlite3.connect(path)) as copy:
             copy.backup(connection.connection)
         return
-    # All that is there goes first: the backup may be of an older version, which knows nothing of newer tables.
+    # All of the application's goes first: the backup may be of an older version, which knows nothing of newer tables.
     script, clearing = path.with_suffix(".sql"), path.with_suffix(".clear.sql")
-    tables = [connection.ops.quote_name(name) for name in connection.introspection.table_names()]
-    clearing.write_text("".join(f"DROP TABLE {name} CASCADE;\n" for name in tables))
     with connection.cursor() as cursor:
-        cursor.execute("SELECT nspname FROM pg_namespace")
-        schemas = {str(name) for (name,) in cursor.fetchall()}
+        clearing.write_text("".join(f"DROP TABLE {table} CASCADE;\n" for table in _tables(cursor)))
     connection.close()
     parts, wanted = path.with_suffix(".all"), path.with_suffix(".wanted")
     _postgres("pg_restore", "--list", f"--file={parts}", str(path))
-    wanted.write_text("".join(part for part in parts.read_text().splitlines(True) if not _is_foreign(part, schemas)))
+    listed = [part for part in parts.read_text().splitlines(True) if not FOREIGN.search(part)]
+    if not any(" TABLE DATA " in part and " cases_slide " in part for part in listed):
+        raise BackupError("The backup's database has none of the application's tables.")
+    wanted.write_text("".join(listed))
     chosen = ("--no-owner", "--no-privileges", f"--use-list={wanted}")
     _postgres("pg_restore", *chosen, f"--file={script}", str(path))
     _postgres(

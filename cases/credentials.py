@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from allauth.account import forms
 from allauth.account.adapter import get_adapter
@@ -12,8 +13,20 @@ from allauth.core.internal import ratelimit
 from allauth.mfa.adapter import get_adapter as get_mfa_adapter
 from allauth.mfa.base import forms as mfa_forms
 from allauth.mfa.models import Authenticator
+from django.core.validators import MaxLengthValidator
 
 from .models import User
+
+#: Characters of an e-mail address, which is longer than a user name may be.
+LONGEST = 254
+
+
+class LoginForm(forms.LoginForm):  # type: ignore[misc]
+    """Looks for no name that nobody can have."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["login"].validators.append(MaxLengthValidator(LONGEST))
 
 
 class ChangePasswordForm(forms.ChangePasswordForm):  # type: ignore[misc]

@@ -20,7 +20,7 @@ from django.conf import settings
 from django.contrib.sessions.models import Session
 from django.core.files.storage import Storage, default_storage
 from django.core.management import call_command
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import Q
 from django.utils import timezone
 
@@ -129,10 +129,13 @@ def erase(user: User) -> None:
 
     Readings that they signed in others' cases stay, under the name of :data:`NOBODY`.
     """
-    for case in Case.objects.filter(owner=user):
-        services.remove_case(case, user)
+    if not connection.in_atomic_block:
+        # One by one, so that nobody waits long.
+        for case in Case.objects.filter(owner=user):
+            services.remove_case(case, user)
     with transaction.atomic():
-        _hold(user)
+        if not _hold(user):
+            return
         nobody, _ = User.objects.get_or_create(
             username=NOBODY, defaults={"is_active": False, "password": "!", "email": ""}
         )
@@ -153,13 +156,14 @@ def erase(user: User) -> None:
         user.delete()
 
 
-def _hold(user: User) -> None:
-    """Hold an account that has no case, so that nobody can give it anything new; what came while its cases went goes.
+def _hold(user: User) -> bool:
+    """Hold an account and remove its cases, so that nobody can give it anything new. False where it is gone already.
 
     No case is waited for while the account is held so that none can name it: who changes one needs that at the end.
     """
     # As who signs does it: the account before the case.
-    User.objects.select_for_update(no_key=True).get(pk=user.pk)
+    if User.objects.select_for_update(no_key=True).filter(pk=user.pk).first() is None:
+        return False
     while True:
         for case in Case.objects.filter(owner=user):
             services.remove_case(case, user)
@@ -168,7 +172,7 @@ def _hold(user: User) -> None:
         User.objects.select_for_update().get(pk=user.pk)
         if not Case.objects.filter(owner=user).exists():
             transaction.savepoint_commit(mark)
-            return
+            return True
         transaction.savepoint_rollback(mark)
 
 

@@ -51,6 +51,8 @@ READS = {
     "admin:cases_review_change": ("review", "Reading, in the administration"),
     "admin:inference_analysis_change": ("analysis", "Analysis, in the administration"),
     "admin:cases_report_change": ("report", "Report, in the administration"),
+    "admin:cases_case_delete": ("case", "Case, to be deleted in the administration"),
+    "admin:cases_slide_delete": ("slide", "Slide, to be deleted in the administration"),
     "admin:cases_case_history": ("case", "Case’s changes, in the administration"),
     "admin:cases_slide_history": ("slide", "Slide’s changes, in the administration"),
     "admin:cases_review_history": ("review", "Reading’s changes, in the administration"),

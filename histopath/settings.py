@@ -77,6 +77,7 @@ MIDDLEWARE = [
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",
     "cases.middleware.TooLargeMiddleware",
+    "cases.middleware.CharsetMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "histopath.health.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -254,6 +255,7 @@ LOGIN_URL = "account_login"
 LOGIN_REDIRECT_URL = "cases:history"
 ACCOUNT_ADAPTER = "cases.accounts.AccountAdapter"
 ACCOUNT_FORMS = {
+    "login": "cases.credentials.LoginForm",
     "change_password": "cases.credentials.ChangePasswordForm",
     "reset_password": "cases.credentials.ResetPasswordForm",
 }

@@ -13,6 +13,7 @@ from django.utils.safestring import SafeString
 
 from cases.models import Case
 from cases.templatetags.portal import icon, percent
+from inference.admin import PlainAdmin
 from inference.models import Analysis, Verdict
 
 
@@ -27,7 +28,7 @@ def chance(judged: Analysis | Case | None, name: str) -> str:
     return "–" if is_none else percent(getattr(judged, name))
 
 
-class Erasing(admin.ModelAdmin):
+class Erasing(PlainAdmin):
     """Who may delete one of these deletes what belongs to it, whatever else they may do with that; and the page that
     asks counts it, but does not show it: there may be hidden readings in it."""
 

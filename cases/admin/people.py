@@ -17,12 +17,13 @@ from django.utils.html import format_html_join
 
 from cases import datarights
 from cases.models import Tag, User
+from inference.admin import PlainAdmin
 
 from .parts import Erasing
 
 
 @admin.register(Tag)
-class TagAdmin(admin.ModelAdmin):
+class TagAdmin(PlainAdmin):
     list_display = ["name", "owner"]
     search_fields = ["name"]
 
@@ -31,7 +32,7 @@ admin.site.unregister(UserSession)
 
 
 @admin.register(UserSession)
-class SessionAdmin(admin.ModelAdmin):
+class SessionAdmin(PlainAdmin):
     """Where somebody is signed in. Who deletes a line here means the session."""
 
     list_display = ["user", "created_at", "last_seen_at", "ip", "user_agent"]

@@ -55,7 +55,7 @@ CODES: dict[str, tuple[int, str]] = {
     "out_of_domain": (409, "Out of domain no patch has a probability that means anything, so there is no map"),
     "length_required": (411, "The length of the request is not stated"),
     "too_large": (413, "More files or bytes than one call may carry; `limit` says how many"),
-    "unsupported_media_type": (415, "The body is of a type that this address does not read"),
+    "unsupported_media_type": (415, "The body is of a type, or in an encoding, that this address does not read"),
     "idempotency_mismatch": (422, "The idempotency key was used before with other content"),
     "busy": (429, "Too many images wait already; `Retry-After` says how many seconds to wait"),
     "throttled": (429, "Too many calls; `Retry-After` says how many seconds to wait"),

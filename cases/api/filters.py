@@ -60,7 +60,7 @@ class CaseFilter(StrictFilterSet):
     verdict = django_filters.ChoiceFilter(choices=Verdict.choices)
     magnification = django_filters.ChoiceFilter(choices=Magnification.choices)
     patient = django_filters.CharFilter(label="Patient pseudonym, exactly.")
-    tag = django_filters.CharFilter(field_name="tags__name", lookup_expr="iexact", label="One tag, whole.")
+    tag = django_filters.CharFilter(method="has_tag", label="One tag, whole.")
     created_after = MomentFilter(field_name="created_at", lookup_expr="gte")
     created_before = MomentFilter(field_name="created_at", lookup_expr="lt")
     ordering = CaseOrdering(
@@ -79,6 +79,11 @@ class CaseFilter(StrictFilterSet):
             named = Slide.objects.filter(original_name__icontains=word).values("case")
             cases = cases.filter(mentions(word, self.request.user) | Q(pk__in=named))
         return cases
+
+    def has_tag(self, cases: QuerySet[Case], name: str, value: str) -> QuerySet[Case]:
+        # As they are kept, and as an earlier version kept them.
+        tagged = Case.objects.filter(tags__name__in={value, value.lower()})
+        return cases.filter(pk__in=tagged.values("pk"))
 
     def in_state(self, cases: QuerySet[Case], name: str, value: str) -> QuerySet[Case]:
         """As :attr:`cases.models.Case.state` says it, in SQL."""

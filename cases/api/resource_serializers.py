@@ -54,6 +54,12 @@ class TagName(Words):
 
 
 class TagsField(serializers.ListField):
+    def to_internal_value(self, data: Any) -> list[str]:
+        # Before each of them is looked at.
+        if isinstance(data, list) and self.max_length and len(data) > self.max_length:
+            self.fail("max_length", max_length=self.max_length)
+        return list(super().to_internal_value(data))
+
     def to_representation(self, data: Any) -> list[str]:
         return [tag.name for tag in data.all()]
 

@@ -56,6 +56,13 @@ def _page_of_the_form(request: HttpRequest) -> str:
     return f"{found.path}?{found.query}" if found.query else found.path
 
 
+def page_before(request: HttpRequest) -> str:
+    """The page of this site that a form says it stands on, by its path; empty where it says none."""
+    page = request.POST.get("next", "")
+    is_ours = url_has_allowed_host_and_scheme(page, {request.get_host()}, require_https=request.is_secure())
+    return page if is_ours and page.startswith("/") else ""
+
+
 def get_case(user: User | AnonymousUser, pk: uuid.UUID) -> Case:
     """A case this person may read."""
     return get_object_or_404(Case.objects.visible_to(user).select_related("owner", "assigned_to"), pk=pk)

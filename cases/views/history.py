@@ -10,7 +10,6 @@ from django.core.paginator import Paginator
 from django.db.models import Count, Exists, Q
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
-from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_GET, require_http_methods
 
 from cases import export, services, wording
@@ -21,7 +20,7 @@ from cases.tokens import ApiToken
 from inference.models import ModelVersion, Verdict
 from inference.registry import NoModel
 
-from .access import SignedInRequest, login_required
+from .access import SignedInRequest, login_required, page_before
 
 PAGE = 25
 BULK_MAX = 500
@@ -89,9 +88,7 @@ def bulk(request: SignedInRequest) -> HttpResponse:
     if request.method == "GET":
         return redirect("cases:history")
     action = request.POST.get("action", "")
-    back = request.POST.get("next", "")
-    if not url_has_allowed_host_and_scheme(back, {request.get_host()}, require_https=request.is_secure()):
-        back = ""
+    back = page_before(request)
     chosen = _chosen(request)
     if not chosen:
         messages.warning(request, "No case was ticked, so nothing was done.")

@@ -7,7 +7,6 @@ from typing import Any
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
-from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_POST
 
@@ -16,7 +15,7 @@ from cases.models import Theme
 from inference import queue, registry
 from inference.models import Analysis, ModelVersion, State
 
-from .access import SignedInRequest, login_required
+from .access import SignedInRequest, login_required, page_before
 
 
 @require_GET
@@ -91,7 +90,5 @@ def theme(request: SignedInRequest) -> HttpResponse:
     if wanted in Theme.values:
         request.user.theme = wanted
         request.user.save(update_fields=["theme"])
-    back = request.POST.get("next", "")
-    if not url_has_allowed_host_and_scheme(back, {request.get_host()}, require_https=request.is_secure()):
-        back = ""
+    back = page_before(request)
     return redirect(back or "cases:history")

@@ -46,7 +46,14 @@ class Postgres:
         self._ask("postgres", "CREATE ROLE app LOGIN CREATEDB")
 
     def _ask(self, database: str, statement: str) -> None:
-        self._run("psql", "-h", "127.0.0.1", "-p", self.port, "-U", "postgres", "-d", database, "-c", statement)
+        self._run(
+            "psql", "-h", "127.0.0.1", "-p", self.port, "-U", "postgres", "-d", database, "-v", "ON_ERROR_STOP=1",
+            "-c", statement,
+        )  # fmt: skip
+
+    def administer(self, url: str, statement: str) -> None:
+        """What an administrator does to a database of :meth:`database`. Raises where that is refused."""
+        self._ask(url.rpartition("/")[2], statement)
 
     def _run(self, program: str, *arguments: object) -> None:
         command = [*self._as, str(self.bin / program), *map(str, arguments)]

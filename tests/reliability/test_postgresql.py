@@ -90,3 +90,22 @@ def test_a_backup_of_before_an_upgrade_is_restored_over_the_newer_database(
     said = stack.manage("restore", str(tmp_path / "backup.tar"), "--yes")
     assert "0 slides, 0 cases and every model are whole" in said and "Whole:" in said
     assert stack.ask("answer = [Case.objects.count(), Identity.objects.count()]") == [0, 0]
+
+
+def test_a_backup_is_of_the_applications_tables_wherever_they_are(
+    start: Start, tmp_path: Path, postgres: Postgres
+) -> None:
+    """Though the role gets a schema of its own later, which comes first; and what is others' stays as it is."""
+    url = postgres.database()
+    stack = Stack(tmp_path, {"DATABASE_URL": url, "MODEL_DIR": str(tmp_path)})
+    stack.prepare()
+    postgres.administer(url, "CREATE SCHEMA app AUTHORIZATION app; CREATE TABLE public.seen AS SELECT 1 AS n")
+    postgres.administer(url, "CREATE TABLE app.cases_of_a_newer_version (n int)")
+    postgres.administer(url, "ALTER TABLE app.cases_of_a_newer_version OWNER TO app")
+    stack.manage("backup", str(tmp_path / "backup.tar"))
+    postgres.administer(url, "DROP TABLE app.cases_of_a_newer_version; DELETE FROM public.cases_case")
+    for _ in range(2):
+        said = stack.manage("restore", str(tmp_path / "backup.tar"), "--yes")
+        assert "0 slides, 1 cases and every model are whole" in said
+    postgres.administer(url, "SELECT n FROM public.seen; SELECT n FROM app.cases_of_a_newer_version")
+    assert stack.ask("answer = [Case.objects.create(owner=User.objects.get(), title='new').title]") == ["new"]

@@ -1,0 +1,127 @@
+"""Input that is odd but costs its sender nothing: it must cost others nothing, and is never the server's failure."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+from wsgiref.util import setup_testing_defaults
+
+import pytest
+from django.test import Client
+from django.urls import reverse
+
+from cases import datarights
+from cases.models import Case, Event, Slide, Tag, User
+from histopath.wsgi import application
+from tests.factories import PASSWORD
+
+As = Callable[[User], Client]
+LOGIN = "/accounts/login/"
+
+
+def form(body: bytes) -> bytes:
+    return b'--x\r\nContent-Disposition: form-data; name="login"\r\n\r\n' + body + b"\r\n--x--\r\n"
+
+
+@pytest.mark.parametrize(
+    "codec", ["punycode", "idna", "hex", "zlib", "undefined", "rot13", "utf-16", "iso-8859-1", "none"]
+)
+def test_text_is_read_as_utf_8_alone(client: Client, db: None, codec: str) -> None:
+    """Python has codecs that take minutes for a megabyte, and Django would use them."""
+    before = time.process_time()
+    text = b"b" * 50_000 + b"-" + b"a" * 50_000
+    for path, body, kind in (
+        ("/api/v1/sign-in", b'{"username": "' + text + b'"}', "application/json"),
+        (LOGIN, form(text), "multipart/form-data; boundary=x"),
+        (LOGIN, b"login=" + text, "application/x-www-form-urlencoded"),
+    ):
+        answer = client.generic("POST", path, body, content_type=f"{kind}; charset={codec}")
+        assert answer.status_code == 415
+        assert path == LOGIN or answer.json()["code"] == "unsupported_media_type"
+    assert time.process_time() - before < 2
+
+
+@pytest.mark.parametrize("kind", ["charset=hex", "charset=undefined", "charset*=none''x", "boundary*=none''x"])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_an_address_is_read_as_utf_8_alone(db: None, kind: str, method: str) -> None:
+    """By what gunicorn calls; Django's client makes requests of its own kind."""
+    environ: dict[str, Any] = {}
+    setup_testing_defaults(environ)
+    environ |= {
+        "REQUEST_METHOD": method,
+        "PATH_INFO": "/api/v1/cases",
+        "QUERY_STRING": "q=%C3%BC",
+        "HTTP_HOST": "localhost",
+    }
+    environ["CONTENT_TYPE"] = f"text/plain; {kind}"
+    seen: list[Any] = []
+    application(environ, lambda status, headers, _=None: seen.extend((status, dict(headers))))
+    wanted = "415" if method == "POST" and kind.startswith("charset=") else "401"
+    assert seen[0].startswith(wanted) and seen[1]["X-Request-ID"], seen
+
+
+@pytest.mark.parametrize("name", ["utf-8", "UTF8", "us-ascii", '"utf-8"'])
+def test_whatever_utf_8_is_called(client: Client, alice: User, name: str) -> None:
+    body = f"login=alice&password={PASSWORD.replace(' ', '+')}"
+    kind = f"application/x-www-form-urlencoded; charset={name}"
+    assert client.generic("POST", LOGIN, body, content_type=kind).status_code == 302
+
+
+@pytest.mark.parametrize("place", ["http://[", "//[x", "https://[::1", "\\\\evil", "javascript:alert(1)"])
+def test_a_place_to_go_on_to_that_is_none(client: Client, alice: User, place: str) -> None:
+    for name in ("account_login", "account_signup", "account_reset_password"):
+        assert client.get(reverse(name), {"next": place}).status_code == 200
+    answer = client.post(LOGIN, {"login": "alice", "password": PASSWORD, "next": place})
+    assert (answer.status_code, answer["Location"]) == (302, reverse("cases:history"))
+
+
+@pytest.mark.parametrize("place", ["x", "-1", "[1]", "https://evil.example/", "//evil.example"])
+def test_a_form_whose_page_is_none_of_ours(as_user: As, alice: User, case: Case, place: str) -> None:
+    client = as_user(alice)
+    assert client.post(reverse("cases:theme"), {"theme": "dark", "next": place})["Location"] == reverse("cases:history")
+    deleted = client.post(
+        reverse("cases:bulk"), {"action": "delete", "confirmed": "1", "case": [case.pk], "next": place}
+    )
+    assert deleted["Location"] == reverse("cases:history") and not Case.objects.exists()
+
+
+def test_a_name_that_nobody_can_have_is_not_looked_for(client: Client, db: None) -> None:
+    answer = client.post(LOGIN, {"login": "a" * 100_000, "password": PASSWORD})
+    assert answer.status_code == 200 and answer.context["form"].errors["login"]
+
+
+@pytest.mark.parametrize("name", ["ｆormer-user", "ａlice", "alice＠example.org"])
+def test_nobody_has_a_name_that_looks_like_anothers(client: Client, alice: User, name: str) -> None:
+    assert datarights.NOBODY == "former-user"
+    answer = client.post(
+        reverse("account_signup"),
+        {"username": name, "email": "eve@example.org", "password1": PASSWORD, "password2": PASSWORD},
+    )
+    assert answer.status_code == 200 and answer.context["form"].errors["username"]
+    assert not User.objects.exclude(pk=alice.pk).exists()
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["cases_case_changelist", "cases_slide_changelist", "cases_review_changelist", "inference_analysis_changelist",
+     "cases_tag_changelist", "cases_user_changelist"],
+)  # fmt: skip
+def test_the_administration_takes_no_patterns(as_user: As, address: str, slide: Slide) -> None:
+    Tag.objects.create(owner=slide.case.owner, name="tag")
+    root = User.objects.create_superuser("root", password=PASSWORD)
+    field = {"cases_case": "title", "cases_slide": "original_name", "cases_review": "comment", "cases_tag": "name",
+             "inference_analysis": "error", "cases_user": "username"}[address.removesuffix("_changelist")]  # fmt: skip
+    client = as_user(root)
+    for lookup in ("regex", "iregex"):
+        asked: Any = client.get(reverse(f"admin:{address}"), {f"{field}__{lookup}": "["})
+        assert asked.status_code in (302, 400)
+    assert client.get(reverse(f"admin:{address}")).status_code == 200
+
+
+@pytest.mark.parametrize("model", ["case", "slide"])
+def test_the_question_before_a_deletion_is_a_read(as_user: As, slide: Slide, model: str) -> None:
+    root = User.objects.create_superuser("root", password=PASSWORD)
+    pk = slide.case_id if model == "case" else slide.pk
+    assert as_user(root).get(reverse(f"admin:cases_{model}_delete", args=[pk])).status_code == 200
+    assert Event.objects.get(kind=Event.Kind.VIEWED).case_id == slide.case_id
