@@ -106,8 +106,10 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
             return False
 
     def clean_username(self, username: str, shallow: bool = False) -> str:
-        # Nobody has a name that looks like another's.
-        username = unicodedata.normalize("NFKC", username)
+        plain = unicodedata.normalize("NFKC", username)
+        if plain != username:
+            # It looks like another's, or as it does not when it is typed elsewhere.
+            raise ValidationError(f"Some of its characters have a plain form. Write it like this: {plain}")
         if "@" in username:
             # It could be somebody's address, by which they sign in.
             raise ValidationError("A user name has no @; the e-mail address has a field of its own.")

@@ -129,17 +129,24 @@ def _dump(path: Path) -> tuple[list[str], list[str]]:
 
 
 def _tables(cursor: Any) -> list[str]:
-    """The application's tables with their schemas, quoted, and those of a newer version that was here. Others may have
-    theirs beside them, and keep them."""
-    known = connection.introspection.django_table_names(only_existing=True, include_views=False)
+    """The application's tables with their schemas, quoted, and those of a newer version that was here: whatever begins
+    as tables of an app do that was migrated beside it. Others may have theirs there, and keep them."""
+    migrations = MigrationRecorder.Migration._meta.db_table
+    known = {migrations, *connection.introspection.django_table_names(only_existing=True, include_views=False)}
     cursor.execute(
-        "SELECT quote_ident(nspname) || '.' || quote_ident(relname) FROM pg_class"
-        " JOIN pg_namespace ON pg_namespace.oid = relnamespace"
-        " WHERE pg_table_is_visible(pg_class.oid) AND relkind = 'r'"
-        " AND (relname = ANY(%s) OR relname ~ '^(cases|inference)_') ORDER BY 1",
-        [[*known, MigrationRecorder.Migration._meta.db_table]],
+        "SELECT relname, nspname, quote_ident(nspname) || '.' || quote_ident(relname),"
+        " pg_get_userbyid(relowner) = current_user"
+        " FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace"
+        " WHERE pg_table_is_visible(pg_class.oid) AND relkind IN ('r', 'p') ORDER BY 3"
     )
-    return [str(name) for (name,) in cursor.fetchall()]
+    found = cursor.fetchall()
+    home = {schema for name, schema, _, _ in found if name == migrations}
+    starts = tuple({"django_", *(f"{app}_" for app, _ in MigrationRecorder(connection).applied_migrations())})
+    return [
+        str(table)
+        for name, schema, table, is_own in found
+        if name in known or (schema in home and is_own and name.startswith(starts))
+    ]
 
 
 #: Of a dump what is the server's: earlier versions' have its administrator's extensions, and the schema, too.
@@ -155,7 +162,8 @@ def _load(path: Path) -> None:
     # All of the application's goes first: the backup may be of an older version, which knows nothing of newer tables.
     script, clearing = path.with_suffix(".sql"), path.with_suffix(".clear.sql")
     with connection.cursor() as cursor:
-        clearing.write_text("".join(f"DROP TABLE {table} CASCADE;\n" for table in _tables(cursor)))
+        # At once, as they name each other, and no more than they: what others hang on them stops it.
+        clearing.write_text(f"DROP TABLE {', '.join(found)};\n" if (found := _tables(cursor)) else "")
     connection.close()
     parts, wanted = path.with_suffix(".all"), path.with_suffix(".wanted")
     _postgres("pg_restore", "--list", f"--file={parts}", str(path))
