@@ -145,9 +145,9 @@ def renew(claim: uuid.UUID, pks: Iterable[uuid.UUID]) -> None:
     _update(Analysis.objects.filter(pk__in=list(pks), claim=claim, state=State.RUNNING), lease_until=until)
 
 
-def progress(pk: uuid.UUID, claim: uuid.UUID, done: int, total: int) -> None:
-    """Say how many patches are through."""
-    _held(pk, claim).update(patches_done=done, patches_total=total)
+def progress(pk: uuid.UUID, claim: uuid.UUID, done: int, total: int) -> bool:
+    """Say how many patches are through. False where the analysis is gone or another's."""
+    return bool(_held(pk, claim).update(patches_done=done, patches_total=total))
 
 
 def finish(pk: uuid.UUID, claim: uuid.UUID, prediction: Prediction, runtime: str) -> bool:

@@ -22,7 +22,7 @@ from . import queue
 from .engine.checkpoint import CheckpointError
 from .engine.grid import Grid
 from .engine.image import ImageError, decode_image
-from .engine.predictor import Job, Outcome, Predictor
+from .engine.predictor import Dropped, Job, Outcome, Predictor
 from .models import Analysis, ModelVersion
 from .registry import active_model, verify
 
@@ -110,6 +110,7 @@ class Keeper(AbstractContextManager["Keeper"]):
         self._lock = threading.Lock()
         self._news: dict[uuid.UUID, tuple[int, int]] = {}
         self._held: set[uuid.UUID] = set()
+        self._lost: set[uuid.UUID] = set()
         self._moved = time.monotonic()
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="keeper", daemon=True)
@@ -124,6 +125,7 @@ class Keeper(AbstractContextManager["Keeper"]):
     def release(self, pk: uuid.UUID) -> None:
         with self._lock:
             self._held.discard(pk)
+            self._lost.discard(pk)
             self._news.pop(pk, None)
 
     def report(self, job: Job, done: int, total: int) -> None:
@@ -132,6 +134,9 @@ class Keeper(AbstractContextManager["Keeper"]):
             raise Stopping
         with self._lock:
             self._moved = time.monotonic()
+            if job.key in self._lost:
+                # Others wait: what nobody wants any more is not worked on to its end.
+                raise Dropped
             self._news[job.key] = (done, total)  # type: ignore[index]
 
     def __enter__(self) -> Keeper:
@@ -153,7 +158,9 @@ class Keeper(AbstractContextManager["Keeper"]):
                     held = list(self._held)
                     is_moving = time.monotonic() - self._moved < SILENCE
                 for pk, (done, total) in news.items():
-                    queue.progress(pk, self.claim, done, total)
+                    if not queue.progress(pk, self.claim, done, total):
+                        with self._lock:
+                            self._lost |= {pk} & self._held
                 if held and is_moving and time.monotonic() - renewed >= RENEW_EVERY:
                     queue.renew(self.claim, held)
                     renewed = time.monotonic()
@@ -254,7 +261,10 @@ class _Turn:
             written = queue.finish(pk, self.claim, outcome.prediction, runtime)
             self.keeper.release(pk)
             seconds = round(outcome.prediction.seconds, 3)
-            _note("done" if written else "lost to another worker", pk, seconds=seconds, runtime=runtime)
+            _note("done" if written else "gone meanwhile", pk, seconds=seconds, runtime=runtime)
+        elif isinstance(outcome.error, Dropped):
+            self.keeper.release(pk)
+            _note("gone meanwhile", pk)
         elif isinstance(outcome.error, ImageError):
             self._fail(pk, outcome.error.code, f"The stored image {outcome.error}.")
         elif isinstance(outcome.error, FileNotFoundError):

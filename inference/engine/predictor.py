@@ -20,7 +20,7 @@ from .runtime import Outputs, Runtime
 from .verdict import SlideVerdict, slide_verdict
 
 Pixels = NDArray[np.uint8]
-#: Called after every batch with the job, its patches done, and its patches in all.
+#: Called after every batch with the job, its patches done, and its patches in all. May raise :class:`Dropped`.
 Progress = Callable[["Job", int, int], None]
 
 
@@ -54,7 +54,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A job's end: a prediction, or the exception that its ``load`` raised."""
+    """A job's end: a prediction, or the exception that it ended with."""
 
     job: Job
     prediction: Prediction | None = None
@@ -66,6 +66,10 @@ def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
     exponents = np.exp(shifted)
     return (exponents / exponents.sum(axis=-1, keepdims=True)).astype(np.float32)
+
+
+class Dropped(Exception):
+    """Raised by a progress callback: nobody wants this image any more. It ends with this as its error."""
 
 
 @dataclass(eq=False)
@@ -176,7 +180,11 @@ class Predictor:
 
     def _start(self, queue: deque[tuple[_Open, int]], network: ThreadPoolExecutor) -> _Batch:
         """Cut the next batch and hand it to the network."""
-        taken = [queue.popleft() for _ in range(min(len(queue), self.runtime.batch_size))]
+        taken: list[tuple[_Open, int]] = []
+        while queue and len(taken) < self.runtime.batch_size:
+            if not queue[0][0].failed:
+                taken.append(queue[0])
+            queue.popleft()
         # The rest of a last batch is black: rows don't influence each other.
         batch = np.zeros((self.runtime.batch_size, PATCH, PATCH, 3), dtype=np.uint8)
         for slot, (image, index) in enumerate(taken):
@@ -200,8 +208,13 @@ class Predictor:
             image.activation[index] = cams[slot, 1] - cams[slot, 0]
             image.done += 1
         for image in images:
-            if progress:
-                progress(image.job, image.done, len(image.grid))
+            try:
+                if progress:
+                    progress(image.job, image.done, len(image.grid))
+            except Dropped as error:
+                image.failed = True
+                yield Outcome(image.job, error=error)
+                continue
             if image.done == len(image.grid):
                 yield self._close(image)
 

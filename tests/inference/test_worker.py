@@ -193,8 +193,10 @@ def test_who_makes_no_progress_lets_go(waiting: Slide, monkeypatch: pytest.Monke
     monkeypatch.setattr(worker, "RENEW_EVERY", 0.02)
     monkeypatch.setattr(worker, "SILENCE", 0.5)
     monkeypatch.setattr(queue, "renew", lambda *_: renewed.append(time.monotonic()))
-    analysis = waiting.analyses.select_related("slide").get()
-    with worker.Keeper(uuid.uuid4()) as keeper:
+    claim = uuid.uuid4()
+    analysis = queue.claim_next(claim)
+    assert analysis is not None
+    with worker.Keeper(claim) as keeper:
         started = time.monotonic()
         keeper.hold(analysis)
         time.sleep(1.5)
@@ -203,3 +205,29 @@ def test_who_makes_no_progress_lets_go(waiting: Slide, monkeypatch: pytest.Monke
         keeper.report(Job(analysis.pk, lambda: None), 1, 12)  # type: ignore[arg-type, return-value]
         time.sleep(0.3)
         assert len(renewed) > count
+
+
+def test_what_is_removed_while_it_is_analysed_holds_up_nobody(
+    case: Case, media: Path, real_model: ModelVersion, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    removed, other = add_slide(case, "removed.png"), add_slide(case, "other.png")
+    analysis = Analysis.objects.get(slide=removed)
+    Analysis.objects.filter(pk=analysis.pk).update(overlap=0.75)
+    monkeypatch.setattr(worker, "PROGRESS_EVERY", 0.01)
+    seen: list[tuple[int, int]] = []
+    report = worker.Keeper.report
+
+    def told(self: worker.Keeper, job: Job, done: int, total: int) -> None:
+        if job.key == analysis.pk:
+            seen.append((done, total))
+            if len(seen) == 1:
+                services.remove_slide(removed, case.owner)
+        report(self, job, done, total)
+        time.sleep(0.1)
+
+    monkeypatch.setattr(worker.Keeper, "report", told)
+    with caplog.at_level("INFO", "inference.worker"):
+        worker.drain()
+    assert f"Analysis {analysis.pk} gone meanwhile" in caplog.text
+    assert seen[-1][0] < seen[-1][1] / 2
+    assert other.analyses.get().state == State.DONE
