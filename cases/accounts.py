@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 REVIEWERS = "Reviewers"
+#: Characters of an e-mail address, which is longer than a user name may be.
+LONGEST_EMAIL = 254
 #: In the session of whoever is about to sign in: the password, hashed, that they proved.
 PROVED = "sign_in_proved"
 
@@ -104,6 +106,12 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
         except ValueError:
             # It is none at all.
             return False
+
+    def clean_email(self, email: str) -> str:
+        if len(email) > LONGEST_EMAIL:
+            # It would be kept cut off, and be somebody else's.
+            raise ValidationError(f"An address has at most {LONGEST_EMAIL} characters.")
+        return str(super().clean_email(email))
 
     def clean_username(self, username: str, shallow: bool = False) -> str:
         plain = unicodedata.normalize("NFKC", username)

@@ -15,10 +15,8 @@ from allauth.mfa.base import forms as mfa_forms
 from allauth.mfa.models import Authenticator
 from django.core.validators import MaxLengthValidator
 
+from .accounts import LONGEST_EMAIL
 from .models import User
-
-#: Characters of an e-mail address, which is longer than a user name may be.
-LONGEST = 254
 
 
 class LoginForm(forms.LoginForm):  # type: ignore[misc]
@@ -26,7 +24,7 @@ class LoginForm(forms.LoginForm):  # type: ignore[misc]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["login"].validators.append(MaxLengthValidator(LONGEST))
+        self.fields["login"].validators.append(MaxLengthValidator(LONGEST_EMAIL))
 
 
 class ChangePasswordForm(forms.ChangePasswordForm):  # type: ignore[misc]

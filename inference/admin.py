@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin, messages
+from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -17,7 +18,15 @@ from .models import Analysis, Cluster, ModelVersion, Verdict, in_domain
 
 
 class PlainAdmin(admin.ModelAdmin):
-    """Takes no patterns: whoever writes one into the address could have the server try it for ever."""
+    """Takes no patterns: whoever writes one into the address could have the server try it for ever. A row that is none
+    is the sender's mistake."""
+
+    def response_action(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse | None:
+        try:
+            return super().response_action(request, *args, **kwargs)
+        except ValidationError:
+            self.message_user(request, "Nothing was done: there is no such row.", messages.ERROR)
+            return None
 
     def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest) -> bool:
         return not lookup.endswith("regex") and super().lookup_allowed(lookup, value, request)

@@ -222,6 +222,9 @@ class CaseAdmin(Erasing):
             }
             return TemplateResponse(request, "admin/assign_reviewer.html", context)
         reviewer = reviewers().filter(pk=chosen if chosen.isdecimal() else None).first()
+        if chosen and reviewer is None:
+            self.message_user(request, "Nothing was changed: that person is no reviewer any more.", messages.ERROR)
+            return None
         for case in queryset:
             services.assign(case, reviewer, request.user)  # type: ignore[arg-type]
         self.message_user(request, f"Assigned to {reviewer or 'nobody'}.", messages.SUCCESS)

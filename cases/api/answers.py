@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import replace
 from typing import Any
 
 from django.http import Http404
@@ -44,8 +45,10 @@ def pending(request: Request, submitted: Submitted, is_folder: bool) -> Response
     """202: it goes on without the caller, who may ask again in a second."""
     body = pending_body(request, submitted, is_folder)
     headers = {"Location": body["result_url"], "Retry-After": "1"}
-    if "respond-async" in request.headers.get("Prefer", ""):
+    if "respond-async" in request.headers.get("Prefer", "").lower():
         headers["Preference-Applied"] = "respond-async"
+    if submitted.replayed:
+        headers["Idempotent-Replayed"] = "true"
     return Response(body, status=202, headers=headers)
 
 
@@ -67,7 +70,7 @@ def waited(request: Request, submitted: Submitted, is_folder: bool) -> Response:
 
 def _reloaded(submitted: Submitted) -> Submitted:
     analyses = Analysis.with_model().select_related("slide").filter(pk__in=[a.pk for a in submitted.analyses])
-    return Submitted(submitted.case, list(analyses), submitted.rejected)
+    return replace(submitted, analyses=list(analyses))
 
 
 def single_result(request: Request, pk: uuid.UUID, cached: bool = False) -> dict[str, Any]:

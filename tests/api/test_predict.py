@@ -278,8 +278,10 @@ def test_the_same_folder_is_answered_from_the_record(api: Api, works: None) -> N
 
 def test_idempotency_key_finds_the_same_analysis(api: Api, queued: Callable[[], int]) -> None:
     headers = {"Idempotency-Key": "order-17", "Prefer": "respond-async"}
-    first = single(api, headers=headers).json()
-    second = single(api, headers=headers).json()
+    once, again = single(api, headers=headers), single(api, headers=headers | {"Prefer": "Respond-Async"})
+    assert "Idempotent-Replayed" not in once and again["Idempotent-Replayed"] == "true"
+    assert again["Preference-Applied"] == "respond-async"
+    first, second = once.json(), again.json()
     assert first["id"] == second["id"]
     assert Analysis.objects.count() == 1
     queued()

@@ -136,3 +136,22 @@ def test_an_image_is_taken_whatever_encoding_its_form_names(as_user: As, alice: 
     kind = "multipart/form-data; charset=ISO-8859-1; boundary=x"
     answer = as_user(alice).generic("POST", f"/api/v1/cases/{case.pk}/slides", body, content_type=kind)
     assert answer.status_code == 201, answer.content
+
+
+def test_an_action_of_the_administration_on_a_row_that_is_none(as_user: As, reviewer: User, slide: Slide) -> None:
+    client, address = as_user(reviewer), reverse("admin:cases_case_changelist")
+    form = {"action": "rerun", "_selected_action": "x"}
+    assert "no such row" in client.post(address, form, follow=True).content.decode()
+
+    client.post(address, {"action": "assign", "_selected_action": slide.case_id, "reviewer": reviewer.pk})
+    other = {"action": "assign", "_selected_action": slide.case_id, "reviewer": slide.case.owner_id}
+    assert "no reviewer any more" in client.post(address, other, follow=True).content.decode()
+    assert Case.objects.get().assigned_to == reviewer
+
+
+def test_an_address_that_is_too_long_is_not_cut(client: Client, db: None) -> None:
+    email = f"{'a' * 60}@{'.'.join(['b' * 60] * 3)}.example.org"
+    assert len(email) == 255
+    form = {"username": "eve", "email": email, "password1": PASSWORD, "password2": PASSWORD}
+    assert client.post(reverse("account_signup"), form).context["form"].errors["email"]
+    assert not User.objects.exists()
