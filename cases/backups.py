@@ -21,6 +21,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from django.apps import apps
 from django.conf import settings
 from django.core.files import File
 from django.core.files.storage import default_storage
@@ -130,7 +131,7 @@ def _dump(path: Path) -> tuple[list[str], list[str]]:
 
 def _tables(cursor: Any) -> list[str]:
     """The application's tables with their schemas, quoted, and those of a newer version that was here: whatever begins
-    as tables of an app do that was migrated beside it. Others may have theirs there, and keep them."""
+    as tables of an app do that was migrated and is not known. Others may have theirs there, and keep them."""
     migrations = MigrationRecorder.Migration._meta.db_table
     known = {migrations, *connection.introspection.django_table_names(only_existing=True, include_views=False)}
     cursor.execute(
@@ -141,7 +142,10 @@ def _tables(cursor: Any) -> list[str]:
     )
     found = cursor.fetchall()
     home = {schema for name, schema, _, _ in found if name == migrations}
-    starts = tuple({"django_", *(f"{app}_" for app, _ in MigrationRecorder(connection).applied_migrations())})
+    migrated = {app for app, _ in MigrationRecorder(connection).applied_migrations()}
+    unknown = migrated - {app.label for app in apps.get_app_configs()}
+    # Django's own call theirs by what is in them: that of "sites" is "django_site".
+    starts = ("cases_", "inference_", *(f"{app}_" for app in unknown), *(f"django_{app[:-1]}" for app in unknown))
     return [
         str(table)
         for name, schema, table, is_own in found

@@ -81,7 +81,8 @@ class CharsetMiddleware:
         if named is not None:
             request.encoding = "utf-8"
             is_form = request.content_type == "application/x-www-form-urlencoded"
-            if is_form and named.strip().lower() not in ("utf-8", "utf8", "us-ascii", "ascii"):
+            has_body = request.method not in ("GET", "HEAD", "OPTIONS")
+            if is_form and has_body and named.strip().lower() not in ("utf-8", "utf8", "us-ascii", "ascii"):
                 said = "The request names an encoding that is not read here. Send it as UTF-8."
                 return HttpResponse(said, status=415, content_type="text/plain; charset=utf-8")
         return self.get_response(request)

@@ -23,10 +23,12 @@ class PlainAdmin(admin.ModelAdmin):
 
     def response_action(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse | None:
         try:
-            return super().response_action(request, *args, **kwargs)
+            for row in request.POST.getlist("_selected_action"):
+                self.opts.pk.to_python(row)  # type: ignore[union-attr]
         except ValidationError:
             self.message_user(request, "Nothing was done: there is no such row.", messages.ERROR)
             return None
+        return super().response_action(request, *args, **kwargs)
 
     def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest) -> bool:
         return not lookup.endswith("regex") and super().lookup_allowed(lookup, value, request)

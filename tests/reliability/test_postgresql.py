@@ -100,16 +100,21 @@ def test_a_backup_is_of_the_applications_tables_wherever_they_are(
     stack = Stack(tmp_path, {"DATABASE_URL": url, "MODEL_DIR": str(tmp_path)})
     stack.prepare()
     postgres.administer(url, "CREATE SCHEMA app AUTHORIZATION app; CREATE TABLE public.seen AS SELECT 1 AS n")
+    # Of another application with the same role.
+    postgres.administer(url, "SET ROLE app; CREATE TABLE public.auth_ledger AS SELECT 1 AS n")
     stack.manage("backup", str(tmp_path / "backup.tar"))
+    postgres.administer(url, "INSERT INTO public.auth_ledger VALUES (2)")
     for _ in range(2):
         # What an upgrade brought that was taken back, an app of its own among it.
         for brought in ("django_site", "polls_poll"):
             postgres.administer(url, f"SET ROLE app; CREATE TABLE public.{brought} (n int)")
-        postgres.administer(url, "INSERT INTO django_migrations (app, name, applied) VALUES ('polls', '0001', now())")
+            label = {"django_site": "sites", "polls_poll": "polls"}[brought]
+            note = f"INSERT INTO django_migrations (app, name, applied) VALUES ('{label}', '0001', now())"
+            postgres.administer(url, note)
         postgres.administer(url, "TRUNCATE public.cases_user CASCADE")
         said = stack.manage("restore", str(tmp_path / "backup.tar"), "--yes")
         assert "0 slides, 1 cases and every model are whole" in said
-    postgres.administer(url, "SELECT n FROM public.seen")
+    postgres.administer(url, "SELECT n FROM public.seen; SELECT 1 / count(*) FROM public.auth_ledger WHERE n = 2")
     for gone in ("django_site", "polls_poll"):
         with pytest.raises(subprocess.CalledProcessError):
             postgres.administer(url, f"SELECT * FROM public.{gone}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 import unicodedata
 from collections.abc import Callable
@@ -147,6 +148,17 @@ def test_an_action_of_the_administration_on_a_row_that_is_none(as_user: As, revi
     other = {"action": "assign", "_selected_action": slide.case_id, "reviewer": slide.case.owner_id}
     assert "no reviewer any more" in client.post(address, other, follow=True).content.decode()
     assert Case.objects.get().assigned_to == reviewer
+
+    page = client.post(address, {"action": "assign", "_selected_action": slide.case_id}).content.decode()
+    nobody = re.search(r'<option value="(.*?)">Nobody', page)
+    assert nobody
+    client.post(address, {"action": "assign", "_selected_action": slide.case_id, "reviewer": nobody[1]})
+    assert Case.objects.get().assigned_to is None
+    client.force_login(User.objects.create_superuser("root", password=PASSWORD))
+    for other_list in ("cases_user", "cases_tag", "usersessions_usersession"):
+        form = {"action": "delete_selected", "_selected_action": "x"}
+        answer = client.post(reverse(f"admin:{other_list}_changelist"), form, follow=True)
+        assert "no such row" in answer.content.decode(), other_list
 
 
 def test_an_address_that_is_too_long_is_not_cut(client: Client, db: None) -> None:
