@@ -21,11 +21,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from django.apps import apps
 from django.conf import settings
 from django.core.files import File
 from django.core.files.storage import default_storage
 from django.db import connection, transaction
+from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
 from django.db.models import Q
 from django.utils import timezone
@@ -131,7 +131,7 @@ def _dump(path: Path) -> tuple[list[str], list[str]]:
 
 def _tables(cursor: Any) -> list[str]:
     """The application's tables with their schemas, quoted, and those of a newer version that was here: whatever begins
-    as tables of an app do that was migrated and is not known. Others may have theirs there, and keep them."""
+    as tables of an app do of which a migration is not known. Others may have theirs there, and keep them."""
     migrations = MigrationRecorder.Migration._meta.db_table
     known = {migrations, *connection.introspection.django_table_names(only_existing=True, include_views=False)}
     cursor.execute(
@@ -142,10 +142,10 @@ def _tables(cursor: Any) -> list[str]:
     )
     found = cursor.fetchall()
     home = {schema for name, schema, _, _ in found if name == migrations}
-    migrated = {app for app, _ in MigrationRecorder(connection).applied_migrations()}
-    unknown = migrated - {app.label for app in apps.get_app_configs()}
+    on_disk = MigrationLoader(None, ignore_no_migrations=True).disk_migrations or {}
+    newer = {app for app, name in MigrationRecorder(connection).applied_migrations() if (app, name) not in on_disk}
     # Django's own call theirs by what is in them: that of "sites" is "django_site".
-    starts = ("cases_", "inference_", *(f"{app}_" for app in unknown), *(f"django_{app[:-1]}" for app in unknown))
+    starts = tuple(start for app in newer for start in (f"{app}_", f"django_{app[:-1]}"))
     return [
         str(table)
         for name, schema, table, is_own in found

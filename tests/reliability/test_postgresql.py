@@ -30,6 +30,10 @@ ALIKE = [
 ]
 
 
+#: Tables that an upgrade brought, of apps of its own and of those that were there.
+NEWER = {"django_site": "sites", "polls_poll": "polls", "account_phone": "account", "cases_batch": "cases"}
+
+
 def test_the_same_tests_pass_on_postgresql(postgres: Postgres) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *ALIKE],
@@ -102,20 +106,22 @@ def test_a_backup_is_of_the_applications_tables_wherever_they_are(
     postgres.administer(url, "CREATE SCHEMA app AUTHORIZATION app; CREATE TABLE public.seen AS SELECT 1 AS n")
     # Of another application with the same role.
     postgres.administer(url, "SET ROLE app; CREATE TABLE public.auth_ledger AS SELECT 1 AS n")
+    postgres.administer(url, "SET ROLE app; CREATE TABLE public.inference_copy AS SELECT 1 AS n")
     stack.manage("backup", str(tmp_path / "backup.tar"))
     postgres.administer(url, "INSERT INTO public.auth_ledger VALUES (2)")
     for _ in range(2):
         # What an upgrade brought that was taken back, an app of its own among it.
-        for brought in ("django_site", "polls_poll"):
-            postgres.administer(url, f"SET ROLE app; CREATE TABLE public.{brought} (n int)")
-            label = {"django_site": "sites", "polls_poll": "polls"}[brought]
-            note = f"INSERT INTO django_migrations (app, name, applied) VALUES ('{label}', '0001', now())"
+        for brought, label in NEWER.items():
+            person = "person int REFERENCES public.cases_user"
+            postgres.administer(url, f"SET ROLE app; CREATE TABLE public.{brought} ({person})")
+            note = f"INSERT INTO django_migrations (app, name, applied) VALUES ('{label}', '9999_newer', now())"
             postgres.administer(url, note)
         postgres.administer(url, "TRUNCATE public.cases_user CASCADE")
         said = stack.manage("restore", str(tmp_path / "backup.tar"), "--yes")
         assert "0 slides, 1 cases and every model are whole" in said
     postgres.administer(url, "SELECT n FROM public.seen; SELECT 1 / count(*) FROM public.auth_ledger WHERE n = 2")
-    for gone in ("django_site", "polls_poll"):
+    postgres.administer(url, "SELECT n FROM public.inference_copy")
+    for gone in NEWER:
         with pytest.raises(subprocess.CalledProcessError):
             postgres.administer(url, f"SELECT * FROM public.{gone}")
 
