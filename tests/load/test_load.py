@@ -85,6 +85,8 @@ def test_many_at_once(
             """
         )
         fill(stack, cases[0])
+        weight = Path(f"/proc/{stack.processes['worker'].pid}/autogroup")
+        assert not weight.exists() or "nice 10" in weight.read_text(), "pages come before the network"
         before = {name: resident(stack, name) for name in stack.processes}
         done = subprocess.run(
             [

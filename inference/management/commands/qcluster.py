@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import socket
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 from django.db import close_old_connections
@@ -23,6 +25,15 @@ BEAT_EVERY = 5.0
 NICE = 10
 
 
+def _stand_back() -> None:
+    """Who looks at a page on the same machine comes before the network, which takes what is left."""
+    os.nice(NICE)
+    if os.getsid(0) == os.getpid():
+        # Sessions are weighed against each other as a whole, unless control groups are (``CPUWeight``, ``cpu_shares``).
+        with contextlib.suppress(OSError):
+            Path("/proc/self/autogroup").write_text(str(NICE))
+
+
 class Command(QCommand):  # type: ignore[misc]
     help = "Start the background workers (a django-q2 cluster with heartbeat and sweep)."
 
@@ -30,8 +41,7 @@ class Command(QCommand):  # type: ignore[misc]
         if options["cluster_name"]:
             os.environ["Q_CLUSTER_NAME"] = options["cluster_name"]
         os.register_at_fork(after_in_child=die_with_parent)
-        # Who looks at a page on the same machine comes before the network, which takes what is left.
-        os.nice(NICE)
+        _stand_back()
         cluster = StoppableCluster()
         cluster.start()
         if options["run_once"]:
