@@ -166,9 +166,10 @@ def _load(path: Path) -> None:
     # All of the application's goes first: the backup may be of an older version, which knows nothing of newer tables.
     script, clearing = path.with_suffix(".sql"), path.with_suffix(".clear.sql")
     with connection.cursor() as cursor:
-        # At once, as they name each other, and no more than they: what others hang on them stops it.
-        clearing.write_text(f"DROP TABLE {', '.join(found)};\n" if (found := _tables(cursor)) else "")
+        tables = _tables(cursor)
     connection.close()
+    # At once, as they name each other, and no more than they: what others hang on them stops it.
+    clearing.write_text(f"DROP TABLE {', '.join(tables)};\n" if tables else "")
     parts, wanted = path.with_suffix(".all"), path.with_suffix(".wanted")
     _postgres("pg_restore", "--list", f"--file={parts}", str(path))
     listed = [part for part in parts.read_text().splitlines(True) if not FOREIGN.search(part)]

@@ -13,6 +13,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from cases import services, tokens
+from cases.accounts import LONGEST_EMAIL
 from cases.models import Case, Reading, Review, Slide, User
 from cases.tokens import ApiToken
 from cases.trail import Event
@@ -332,7 +333,7 @@ class NewTokenOut(TokenOut):
 
 
 class SignInIn(serializers.Serializer[Any]):
-    username = Words(max_length=254, help_text="User name or e-mail address.")
+    username = Words(max_length=LONGEST_EMAIL, help_text="User name or e-mail address.")
     password = Words(max_length=1000, trim_whitespace=False)
     code = Text(
         max_length=20, required=False, allow_blank=True, help_text="One-time code, for accounts with two factors."

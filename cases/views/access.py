@@ -48,9 +48,13 @@ def login_required(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpR
     return asked
 
 
+def _is_ours(request: HttpRequest, page: str) -> bool:
+    return url_has_allowed_host_and_scheme(page, {request.get_host()}, require_https=request.is_secure())
+
+
 def _page_of_the_form(request: HttpRequest) -> str:
     came_from = request.headers.get("Referer", "")
-    if not url_has_allowed_host_and_scheme(came_from, {request.get_host()}, require_https=request.is_secure()):
+    if not _is_ours(request, came_from):
         return "/"
     found = urlsplit(came_from)
     return f"{found.path}?{found.query}" if found.query else found.path
@@ -59,8 +63,7 @@ def _page_of_the_form(request: HttpRequest) -> str:
 def page_before(request: HttpRequest) -> str:
     """The page of this site that a form says it stands on, by its path; empty where it says none."""
     page = request.POST.get("next", "")
-    is_ours = url_has_allowed_host_and_scheme(page, {request.get_host()}, require_https=request.is_secure())
-    return page if is_ours and page.startswith("/") else ""
+    return page if _is_ours(request, page) and page.startswith("/") else ""
 
 
 def get_case(user: User | AnonymousUser, pk: uuid.UUID) -> Case:

@@ -182,9 +182,9 @@ class Predictor:
         """Cut the next batch and hand it to the network."""
         taken: list[tuple[_Open, int]] = []
         while queue and len(taken) < self.runtime.batch_size:
-            if not queue[0][0].failed:
-                taken.append(queue[0])
-            queue.popleft()
+            image, index = queue.popleft()
+            if not image.failed:
+                taken.append((image, index))
         # The rest of a last batch is black: rows don't influence each other.
         batch = np.zeros((self.runtime.batch_size, PATCH, PATCH, 3), dtype=np.uint8)
         for slot, (image, index) in enumerate(taken):

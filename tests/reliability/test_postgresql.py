@@ -96,9 +96,7 @@ def test_a_backup_of_before_an_upgrade_is_restored_over_the_newer_database(
     assert stack.ask("answer = [Case.objects.count(), Identity.objects.count()]") == [0, 0]
 
 
-def test_a_backup_is_of_the_applications_tables_wherever_they_are(
-    start: Start, tmp_path: Path, postgres: Postgres
-) -> None:
+def test_a_backup_is_of_the_applications_tables_wherever_they_are(tmp_path: Path, postgres: Postgres) -> None:
     """Though the role gets a schema of its own later, which comes first; and what is others' stays as it is."""
     url = postgres.database()
     stack = Stack(tmp_path, {"DATABASE_URL": url, "MODEL_DIR": str(tmp_path)})
