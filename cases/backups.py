@@ -21,6 +21,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from django.apps import apps
 from django.conf import settings
 from django.core.files import File
 from django.core.files.storage import default_storage
@@ -131,7 +132,8 @@ def _dump(path: Path) -> tuple[list[str], list[str]]:
 
 def _tables(cursor: Any) -> list[str]:
     """The application's tables with their schemas, quoted, and those of a newer version that was here: whatever begins
-    as tables of an app do of which a migration is not known. Others may have theirs there, and keep them."""
+    as tables of an app do of which a migration is not known. Others may have theirs there, and keep them: the names of
+    libraries that are in use ("auth", "account") are not the application's own, so what only begins so is nobody's."""
     migrations = MigrationRecorder.Migration._meta.db_table
     known = {migrations, *connection.introspection.django_table_names(only_existing=True, include_views=False)}
     cursor.execute(
@@ -144,6 +146,7 @@ def _tables(cursor: Any) -> list[str]:
     home = {schema for name, schema, _, _ in found if name == migrations}
     on_disk = MigrationLoader(None, ignore_no_migrations=True).disk_migrations or {}
     newer = {app for app, name in MigrationRecorder(connection).applied_migrations() if (app, name) not in on_disk}
+    newer -= {config.label for config in apps.get_app_configs()} - {"cases", "inference"}
     # Django's own call theirs by what is in them: that of "sites" is "django_site".
     starts = tuple(start for app in newer for start in (f"{app}_", f"django_{app[:-1]}"))
     return [

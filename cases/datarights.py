@@ -192,11 +192,21 @@ def orphans(storage: Storage = default_storage, older_than: float = 0) -> tuple[
                 continue
             if name in going:
                 continue
-            # Others delete files, too.
-            with contextlib.suppress(FileNotFoundError):
+            with _going_on():
                 if storage.get_modified_time(name) <= before:
                     found.append(name)
     return found, belonging
+
+
+@contextlib.contextmanager
+def _going_on() -> Iterator[None]:
+    """One file that can't be looked at or deleted holds up no other."""
+    try:
+        yield
+    except FileNotFoundError:
+        pass  # others delete files, too
+    except OSError as error:
+        log.warning("A file was left where it is: %s", error)
 
 
 def _walk(storage: Storage, folder: str) -> Iterator[str]:
@@ -237,14 +247,16 @@ def purge(all_files: bool = False) -> dict[str, int]:
         )  # fmt: skip
         left = []
     for name in left:
-        default_storage.delete(name)
-        counted["files"] += 1
+        with _going_on():
+            default_storage.delete(name)
+            counted["files"] += 1
     for path in Path(settings.FILE_UPLOAD_TEMP_DIR).iterdir():
-        # Others come and go while these are looked at.
-        with contextlib.suppress(FileNotFoundError):
+        with _going_on():
             if time.time() - path.stat().st_mtime > ABANDONED:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
                 counted["uploads"] += 1
+    # A worker that was about to begin something for an account that went may have noted it again.
+    Lane.objects.exclude(person=Lane.ALL).exclude(person__in=User.objects.values("pk")).delete()
     call_command("clearsessions")
     # With them goes what is known of the browsers they were held by.
     UserSession.objects.exclude(session_key__in=Session.objects.values("session_key")).delete()

@@ -12,6 +12,7 @@ from allauth.account.models import EmailAddress
 from allauth.mfa import signals as mfa
 from django.contrib import messages
 from django.contrib.admin.models import LogEntry
+from django.contrib.admin.utils import unquote
 from django.contrib.auth import signals as auth
 from django.db.models.signals import post_delete, post_save, pre_save
 from django.http import HttpRequest
@@ -99,8 +100,8 @@ def _note(request: HttpRequest, answer: HttpResponseBase) -> None:
     match = request.resolver_match
     if match is None or not isinstance(request.user, User):
         return
-    # The API's answer for a failed analysis is a 500 that tells of it.
-    shown = answer.status_code < 300 or answer.status_code == 500
+    # The API tells of a failed analysis with a 500, and of one out of domain, for its map, with a 409.
+    shown = answer.status_code < 300 or answer.status_code in (409, 500)
     # The administration answers a mistake in a form with the form and all that stands in it.
     again = request.method == "POST" and match.view_name.startswith("admin:") and match.view_name.endswith("_change")
     if shown and (request.method == "GET" or again):
@@ -152,7 +153,7 @@ def _note_read(user: User, match: ResolverMatch) -> None:
     else:
         return
     # The administration's own addresses have text where ours have a UUID.
-    pk = match.kwargs.get("pk") or uuid.UUID(match.kwargs["object_id"])
+    pk = match.kwargs.get("pk") or uuid.UUID(unquote(match.kwargs["object_id"]))
     if match.view_name in PARTS and _was_noted(user, pk):
         return
     about = None if kind == "case" else pk

@@ -116,10 +116,13 @@ def request_again(
     chosen = set(wanted[: max(1, room(case.owner))])
     require_room(case.owner, len(chosen))
     taken = [slide for slide in slides if slide.pk in chosen | still_open]
-    analyses = analyse(case, taken, overlap, model_version)
-    if analyses:
-        detail = taken[0].original_name if len(taken) == 1 else f"{len(taken)} images"
-        record(case, Event.Kind.REQUESTED, actor, detail)
+    if not taken:
+        return []
+    detail, about = (taken[0].original_name, taken[0].pk) if len(taken) == 1 else (f"{len(taken)} images", None)
+    # Together: who removes the image finds its name in the trail, or it was never asked for.
+    with transaction.atomic():
+        analyses = analyse(case, taken, overlap, model_version)
+        record(case, Event.Kind.REQUESTED, actor, detail, about)
     return analyses
 
 

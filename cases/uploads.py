@@ -19,7 +19,7 @@ from typing import Any
 from django.conf import settings
 from django.core.cache import cache
 from django.core.files.uploadedfile import UploadedFile
-from django.core.files.uploadhandler import FileUploadHandler
+from django.core.files.uploadhandler import FileUploadHandler, TemporaryFileUploadHandler
 from django.db import DatabaseError
 
 from inference.engine.image import ImageError
@@ -61,6 +61,15 @@ class Capped(FileUploadHandler):
 
     def file_complete(self, file_size: int) -> None:
         return None
+
+
+class Unnamed(TemporaryFileUploadHandler):
+    """Django's handler for long files, but none of their name is in that of the file on disk: it may be too long for
+    one, and an error that quotes it would bring it into the log."""
+
+    def new_file(self, field_name: str, file_name: str, *args: Any, **kwargs: Any) -> None:
+        super().new_file(field_name, "upload", *args, **kwargs)
+        self.file_name = self.file.name = file_name
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,12 @@ import sys
 
 from django.db import DatabaseError, DataError, IntegrityError
 from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
 from django.views.defaults import server_error
 
 RETRY_SECONDS = 10
+#: The longest time that one of the account pages' rates is counted over.
+RATE_SECONDS = 300
 #: The disk is full, read-only or failing, or no more files can be opened at once.
 STORAGE = {errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE}
 #: No template: rendering one asks for the user, and so for the database.
@@ -28,6 +31,13 @@ def is_outdated(error: DatabaseError) -> bool:
     """Whether the database works and only what was written about is gone or different by now."""
     # Django says that a row it meant to change is not there by the class itself, drivers by ones below it.
     return isinstance(error, IntegrityError) or (type(error) is DatabaseError and "did not affect" in str(error))
+
+
+def too_often(request: HttpRequest) -> HttpResponse:
+    """What allauth answers with where its pages are asked for too often; it names no time itself."""
+    answer = render(request, "429.html", status=429)
+    answer["Retry-After"] = str(RATE_SECONDS)
+    return answer
 
 
 def failed(request: HttpRequest) -> HttpResponse:

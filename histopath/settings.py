@@ -191,7 +191,7 @@ FILE_UPLOAD_TEMP_DIR.mkdir(exist_ok=True)
 FILE_UPLOAD_HANDLERS = [
     "cases.uploads.Capped",
     "django.core.files.uploadhandler.MemoryFileUploadHandler",
-    "django.core.files.uploadhandler.TemporaryFileUploadHandler",
+    "cases.uploads.Unnamed",
 ]
 #: Bytes of disk that uploads leave free, so that the database can still write.
 DISK_RESERVE = env.int("DISK_RESERVE", default=256 * 2**20)

@@ -11,6 +11,7 @@ from . import health, metrics
 # The admin's own sign-in page would know neither throttle nor second factor.
 admin.site.login = secure_admin_login(admin.site.login)  # type: ignore[method-assign]
 
+handler429 = "histopath.errors.too_often"
 handler500 = "histopath.errors.failed"
 
 urlpatterns = [

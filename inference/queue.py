@@ -48,8 +48,10 @@ def request_analyses(
     overlap = settings.ANALYSIS_OVERLAP if overlap is None else overlap
     result = []
     with transaction.atomic():
-        # Whoever asks for the same slide at the same time waits here, and then finds this one's analysis.
-        _lock(Analysis.objects.filter(slide__in=sizes, is_current=True))
+        # Whoever asks for the same slide at the same time waits here, and then finds this one's analysis. In the order
+        # that everybody does, so that no two wait for each other.
+        asked_before = Analysis.objects.filter(slide__in=sizes, is_current=True).order_by("pk")
+        list(asked_before.select_for_update().values_list("pk"))
         turn = clock.next_turn(person)
         current = Analysis.objects.filter(slide__in=sizes, is_current=True, state__in=OPEN)
         still_open = {analysis.slide_id: analysis for analysis in current}
@@ -66,16 +68,9 @@ def request_analyses(
     return result
 
 
-def _lock(rows: Any) -> None:
-    """Lock rows in the order that everybody does, so that no two wait for each other."""
-    list(rows.order_by("pk").select_for_update().values_list("pk"))
-
-
 def _update(rows: Any, **values: Any) -> int:
-    """Change many rows at once."""
-    with transaction.atomic():
-        _lock(rows)
-        return int(rows.update(**values))
+    """Change rows one by one: a worker holds none while it waits for another, which somebody may be deleting."""
+    return sum(rows.filter(pk=pk).update(**values) for pk in list(rows.values_list("pk", flat=True)))
 
 
 def open_count(person: int | None = None) -> int:

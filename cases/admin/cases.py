@@ -221,7 +221,8 @@ class CaseAdmin(Erasing):
                 "media": self.media,
             }
             return TemplateResponse(request, "admin/assign_reviewer.html", context)
-        reviewer = reviewers().filter(pk=chosen if chosen.isdecimal() else None).first()
+        is_key = chosen.isdecimal() and len(chosen) < 20
+        reviewer = reviewers().filter(pk=chosen if is_key else None).first()
         if chosen and reviewer is None:
             self.message_user(request, "Nothing was changed: that person is no reviewer any more.", messages.ERROR)
             return None

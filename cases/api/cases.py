@@ -12,7 +12,7 @@ from django.http.response import HttpResponseBase
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema, extend_schema_view
 from rest_framework import generics
-from rest_framework.parsers import JSONParser, MultiPartParser
+from rest_framework.parsers import JSONParser
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer
@@ -27,6 +27,7 @@ from cases.pressure import is_received
 from . import answers, errors
 from .authentication import person
 from .filters import CaseFilter
+from .parsers import FormParser
 from .predict import PENDING, files_of, require_length
 from .resource_serializers import CaseOut, ReviewOut, RunIn, SlideOut, SlidesAddedOut, SlidesIn
 from .serializers import FolderOut
@@ -163,7 +164,7 @@ class CaseReport(APIView):
 @extend_schema(tags=["Slides"])
 class CaseSlides(generics.ListAPIView[Slide]):
     serializer_class = SlideOut
-    parser_classes = [MultiPartParser]
+    parser_classes = [FormParser]
     filter_backends = []
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:

@@ -9,7 +9,6 @@ from django.core.files.uploadedfile import UploadedFile
 from django.http.response import HttpResponseBase
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
-from rest_framework.parsers import MultiPartParser
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
@@ -19,6 +18,7 @@ from inference.models import Analysis, State
 
 from . import answers, errors, results, streams
 from .authentication import look_again, person
+from .parsers import FormParser
 from .serializers import FolderIn, FolderOut, OptionsIn, PendingOut, SingleIn, SingleOut
 from .submit import Options, Submitted, submit
 from .throttles import Anonymous, Predictions
@@ -64,7 +64,7 @@ def files_of(request: Request, field: str, most: int) -> list[UploadedFile]:
 class Upload(APIView):
     """What the prediction calls have in common."""
 
-    parser_classes = [MultiPartParser]
+    parser_classes = [FormParser]
     throttle_classes = [Anonymous, UserThrottle, Predictions]
     is_folder = False
 

@@ -117,6 +117,8 @@ def _replay(user: User, key: str, fingerprint: str) -> Submitted | None:
     analyses = analyses_of(earlier.case)
     if earlier.analysis_id:
         analyses = list(_with_slide().filter(pk=earlier.analysis_id))
+    if not analyses:
+        raise errors.Problem("changed", "The images of the first call with this idempotency key were deleted.")
     return Submitted(earlier.case, analyses, earlier.rejected, replayed=True)
 
 

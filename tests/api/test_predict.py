@@ -13,7 +13,7 @@ import pytest
 from django.utils import timezone
 
 from cases import receiving, services, wording
-from cases.models import Case, Slide, Submission, User
+from cases.models import Case, Event, Slide, Submission, User
 from cases.pressure import Busy
 from inference.engine import runtime
 from inference.engine.image import decode
@@ -111,6 +111,7 @@ def test_out_of_domain_is_never_a_model_probability(api: Api, works: None, monke
     assert body["patch_map_url"] is None
     for path in ("map", "patches"):
         assert api.problem("get", f"/api/v1/analyses/{body['id']}/{path}")["code"] == "out_of_domain"
+    assert Event.objects.filter(kind=Event.Kind.VIEWED, about=body["id"]).count() == 2, "that is told, too"
     assert has_shape(body, SINGLE)
     folder = api.post("/predict/folder", {"files": [file(seed=1), file("b.png", seed=2)]}).json()
     assert folder["aggregated_diagnosis"]["prediction"] == "out_of_domain"
@@ -288,6 +289,19 @@ def test_idempotency_key_finds_the_same_analysis(api: Api, queued: Callable[[], 
     third = single(api, headers=headers)
     assert (third.status_code, third.json()["id"]) == (200, first["id"])
     assert third["Idempotent-Replayed"] == "true"
+
+
+def test_a_replayed_call_whose_images_are_gone_says_so(api: Api, works: None) -> None:
+    headers = {"Idempotency-Key": "order-22"}
+
+    def send() -> Any:
+        return api.post("/predict/folder", {"files": [file("a.png"), file("b.png", 1)]}, headers=headers)
+
+    first = send().json()
+    for slide in Slide.objects.filter(case=first["case"]):
+        services.remove_slide(slide, None)
+    problem = problem_of(send())
+    assert (problem["status"], problem["code"]) == (409, "changed")
 
 
 def test_idempotency_key_with_other_content_is_422(api: Api, works: None, stranger: Api) -> None:

@@ -199,6 +199,52 @@ def test_an_image_is_removed_just_after_it_was_asked_for_again(
     assert ended == [False] and not Slide.objects.exists()
 
 
+def test_an_image_asked_for_again_and_removed_at_once_leaves_no_name(
+    case: Case, alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slide = add_slide(case)
+    Analysis.objects.update(state=State.DONE, finished_at=timezone.now())
+    with monkeypatch.context() as patch:
+        # The first that happens once others see it queued.
+        patch.setattr(queue, "wake", lambda: services.remove_slide(Slide.objects.get(), alice))
+        services.request_again(case, [slide], alice)
+    told = Event.objects.filter(case=case.pk)
+    assert {Event.Kind.ADDED, Event.Kind.REQUESTED, Event.Kind.REMOVED} <= set(told.values_list("kind", flat=True))
+    assert not told.filter(detail__contains=slide.original_name).exists() and audit.verify() == []
+
+
+def test_an_account_is_deleted_while_a_worker_renews_what_it_holds_of_two_cases(
+    case: Case, alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The administration deletes all cases in one transaction, in another order than that of their analyses."""
+    if connection.vendor == "sqlite":
+        return  # It lets one write at a time, so none can meet.
+    claim, remove = uuid.uuid4(), services.remove_case
+    for of in (case, Case.objects.create(owner=alice, title="Second")):
+        add_slide(of)
+        queue.claim_next(claim)
+    held = list(Analysis.objects.order_by("-pk"))
+    renewed: list[bool] = []
+
+    def renew() -> None:
+        queue.renew(claim, [analysis.pk for analysis in held])
+        renewed.append(True)
+
+    renewing = in_thread(renew)
+
+    def all_of_them(of: Case, actor: User) -> None:
+        if renewing.ident:
+            return
+        remove(Case.objects.get(slides=held[0].slide_id), actor)
+        beside(renewing)
+        remove(Case.objects.get(slides=held[1].slide_id), actor)
+
+    monkeypatch.setattr(services, "remove_case", all_of_them)
+    erase(alice, "administration")
+    renewing.join()
+    assert renewed and not User.objects.filter(username="alice").exists()
+
+
 @pytest.mark.parametrize("where", ["portal", "administration"])
 def test_an_account_is_erased_while_one_of_its_images_is_queued(
     where: str, case: Case, alice: User, monkeypatch: pytest.MonkeyPatch

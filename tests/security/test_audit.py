@@ -75,6 +75,12 @@ def test_reading_is_noted_with_person_and_address(as_user: As, alice: User, revi
     assert event.address is not None and event.address.address == "192.0.2.7"
 
 
+def test_a_read_by_another_spelling_of_its_key_is_noted(as_user: As, reviewer: User, case: Case) -> None:
+    address = reverse("admin:cases_case_change", args=[f"urn_3Auuid_3A{case.pk.hex}"])
+    assert as_user(reviewer).get(address).status_code == 200
+    assert Event.objects.get(kind=Kind.VIEWED).case_id == case.pk
+
+
 def test_a_refused_read_is_not_noted(as_user: As, charlie: User, case: Case) -> None:
     assert as_user(charlie).get(reverse("cases:case", args=[case.pk])).status_code == 404
     assert not Event.objects.filter(kind=Kind.VIEWED).exists()

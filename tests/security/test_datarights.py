@@ -30,7 +30,7 @@ from django.utils import timezone
 from cases import audit, backups, datarights, removal, services, tokens, upkeep, uploads
 from cases.models import Case, Event, Removal, Review, Slide, User
 from inference import registry
-from inference.models import Analysis, ModelVersion
+from inference.models import Analysis, Lane, ModelVersion
 from tests.factories import PASSWORD, CaseFactory, add_slide, upload
 
 # Files go once the transaction is over.
@@ -139,6 +139,33 @@ def test_what_was_left_behind_goes(slide: Slide, media: Path, settings: Any, tmp
     counted = datarights.purge()
     assert (counted["files"], counted["uploads"]) == (1, 1)
     assert len(stored(media)) == 2 and not old.exists() and (tmp_path / "young").exists()
+
+
+def test_what_can_not_be_deleted_stops_no_purge(
+    slide: Slide, client: Client, alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    default_storage.save("slides/aa/1.png", ContentFile(b"x"))
+    default_storage.save("slides/aa/2.png", ContentFile(b"x"))
+    client.force_login(alice)
+    Session.objects.update(expire_date=timezone.now() - timedelta(days=1))
+    # Noted by a worker just after the account went.
+    Lane.objects.create(person=alice.pk + 1000)
+    times, delete = FileSystemStorage.get_modified_time, FileSystemStorage.delete
+
+    def long_ago(storage: FileSystemStorage, name: str) -> Any:
+        return times(storage, name) - 2 * timedelta(seconds=datarights.ABANDONED)
+
+    def fail(storage: FileSystemStorage, name: str) -> None:
+        if name.endswith("1.png"):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        delete(storage, name)
+
+    monkeypatch.setattr(FileSystemStorage, "get_modified_time", long_ago)
+    monkeypatch.setattr(FileSystemStorage, "delete", fail)
+    assert datarights.purge()["files"] == 1
+    assert default_storage.exists("slides/aa/1.png") and not default_storage.exists("slides/aa/2.png")
+    assert not Session.objects.exists()
+    assert set(Lane.objects.values_list("person", flat=True)) <= {Lane.ALL, alice.pk}
 
 
 @pytest.mark.parametrize("failing", ["a moment", "long"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import time
 import unicodedata
@@ -46,22 +47,56 @@ def test_text_is_read_as_utf_8_alone(client: Client, db: None, codec: str) -> No
     assert time.process_time() - before < 2
 
 
-@pytest.mark.parametrize("kind", ["charset=hex", "charset=undefined", "charset*=none''x", "boundary*=none''x"])
+def ask(method: str, path: str, body: bytes = b"", **environ: str) -> int:
+    """By what gunicorn calls; Django's client makes requests of its own kind."""
+    asked: dict[str, Any] = {"wsgi.input": io.BytesIO(body), "CONTENT_LENGTH": str(len(body))}
+    setup_testing_defaults(asked)
+    asked |= {"REQUEST_METHOD": method, "PATH_INFO": path, "HTTP_HOST": "localhost", **environ}
+    seen: list[Any] = []
+    application(asked, lambda status, headers, _=None: seen.extend((status, dict(headers))))
+    assert seen[1]["X-Request-ID"], seen
+    return int(seen[0].split()[0])
+
+
+#: A parameter whole and in pieces, at which Python's own reading of it ends in a TypeError.
+MIXED = "a*=x; a*0=y"
+
+
+@pytest.mark.parametrize(
+    "kind", ["charset=hex", "charset=undefined", "charset*=none''x", "boundary*=none''x", MIXED]
+)  # fmt: skip
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_an_address_is_read_as_utf_8_alone(db: None, kind: str, method: str) -> None:
-    """By what gunicorn calls; Django's client makes requests of its own kind."""
-    environ: dict[str, Any] = {}
-    setup_testing_defaults(environ)
-    environ |= {
-        "REQUEST_METHOD": method,
-        "PATH_INFO": "/api/v1/cases",
-        "QUERY_STRING": "q=%C3%BC",
-        "HTTP_HOST": "localhost",
-    }
-    environ["CONTENT_TYPE"] = f"text/plain; {kind}"
-    seen: list[Any] = []
-    application(environ, lambda status, headers, _=None: seen.extend((status, dict(headers))))
-    assert seen[0].startswith("401") and seen[1]["X-Request-ID"], seen
+    asked = {"QUERY_STRING": "q=%C3%BC", "CONTENT_TYPE": f"text/plain; {kind}"}
+    assert ask(method, "/api/v1/cases", **asked) == 401
+
+
+@pytest.mark.parametrize(
+    "named", ["a/b; c*=x''y", MIXED, f"application/json; {MIXED}", "*/*;a*=utf-8''%3Bb%2A%3Dno%27%27x"]
+)
+def test_a_format_that_can_not_be_read_is_any(db: None, named: str) -> None:
+    assert ask("OPTIONS", "/", HTTP_ACCEPT=named) == 405
+    assert ask("GET", "/api", HTTP_ACCEPT=named) in (200, 401)
+
+
+def test_a_part_of_a_form_that_can_not_be_read(as_user: As, alice: User, case: Case) -> None:
+    head = f'--x\r\nContent-Disposition: form-data; name="files"; filename="a.png"; {MIXED}\r\n\r\n'
+    body, kind = head.encode() + b"x\r\n--x--\r\n", "multipart/form-data; boundary=x"
+    answer = as_user(alice).generic("POST", f"/api/v1/cases/{case.pk}/slides", body, content_type=kind)
+    assert (answer.status_code, answer.json()["code"]) == (400, "malformed")
+    # Last, as it ends with the database's connection.
+    assert ask("POST", LOGIN, body, CONTENT_TYPE=kind, HTTP_COOKIE=f"csrftoken={'a' * 32}") == 400
+
+
+@pytest.mark.parametrize("name", ["a." + "x" * 240, "a." + "\u6f22" * 80])
+def test_a_name_too_long_for_the_disk(
+    as_user: As, alice: User, case: Case, model: Any, settings: Any, name: str
+) -> None:
+    settings.FILE_UPLOAD_MAX_MEMORY_SIZE = 0
+    for path, field in ((f"/api/v1/cases/{case.pk}/slides", "files"), ("/predict/single", "file")):
+        answer = as_user(alice).post(path, {field: upload(name)})
+        assert answer.status_code in (201, 503), answer.content
+    assert Slide.objects.get().original_name == name
 
 
 @pytest.mark.parametrize("name", ["utf-8", "UTF8", "us-ascii", '"utf-8"'])
@@ -87,6 +122,13 @@ def test_a_form_whose_page_is_none_of_ours(as_user: As, alice: User, case: Case,
         reverse("cases:bulk"), {"action": "delete", "confirmed": "1", "case": [case.pk], "next": place}
     )
     assert deleted["Location"] == reverse("cases:history") and not Case.objects.exists()
+
+
+def test_who_asks_an_account_page_too_often_is_told_when_to_ask_again(client: Client, db: None) -> None:
+    page = reverse("account_reset_password")
+    answers = [client.post(page, {"email": f"{number}@example.org"}) for number in range(21)]
+    assert [answers[0].status_code, answers[-1].status_code] == [302, 429]
+    assert answers[-1]["Retry-After"] == "300" and "Too many tries" in answers[-1].content.decode()
 
 
 def test_a_name_that_nobody_can_have_is_not_looked_for(client: Client, db: None) -> None:
@@ -143,8 +185,9 @@ def test_an_action_of_the_administration_on_a_row_that_is_none(as_user: As, revi
     assert "no such row" in client.post(address, form, follow=True).content.decode()
 
     client.post(address, {"action": "assign", "_selected_action": slide.case_id, "reviewer": reviewer.pk})
-    other = {"action": "assign", "_selected_action": slide.case_id, "reviewer": slide.case.owner_id}
-    assert "no reviewer any more" in client.post(address, other, follow=True).content.decode()
+    for other in (slide.case.owner_id, "9" * 5000, "x"):
+        form = {"action": "assign", "_selected_action": slide.case_id, "reviewer": other}
+        assert "no reviewer any more" in client.post(address, form, follow=True).content.decode()
     assert Case.objects.get().assigned_to == reviewer
 
     page = client.post(address, {"action": "assign", "_selected_action": slide.case_id}).content.decode()

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import socket
+import time
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,12 @@ def _stand_back() -> None:
     if os.getsid(0) == os.getpid():
         # Sessions are weighed against each other as a whole, unless control groups are (``CPUWeight``, ``cpu_shares``).
         with contextlib.suppress(OSError):
-            Path("/proc/self/autogroup").write_text(str(NICE))
+            for _ in range(10):
+                with contextlib.suppress(BlockingIOError):
+                    Path("/proc/self/autogroup").write_text(str(NICE))
+                    return
+                # The kernel takes one such change in 100 ms of the whole machine.
+                time.sleep(0.1)
 
 
 class Command(QCommand):  # type: ignore[misc]
