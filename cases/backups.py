@@ -12,6 +12,7 @@ import errno
 import hashlib
 import io
 import json
+import logging
 import re
 import shutil
 import sqlite3
@@ -36,6 +37,8 @@ from inference.engine import quantised
 from inference.engine.checkpoint import sha256
 
 from .models import Slide
+
+log = logging.getLogger(__name__)
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -121,7 +124,8 @@ def _dump(path: Path) -> tuple[list[str], list[str]]:
         cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         cursor.execute("SELECT pg_export_snapshot()")
         (snapshot,) = cursor.fetchone()
-        tables = (f"--table={table}" for table in _tables(cursor))
+        own, newer = _tables(cursor)
+        tables = (f"--table={table}" for table in own + newer)
         _postgres("pg_dump", "--format=custom", f"--snapshot={snapshot}", f"--file={path}", "--strict-names", *tables)
         found = []
         for query in NAMES:
@@ -130,7 +134,15 @@ def _dump(path: Path) -> tuple[list[str], list[str]]:
     return found[0], found[1]
 
 
-def _tables(cursor: Any) -> list[str]:
+def newer_tables() -> list[str]:
+    """Which tables would go with a restore that this version doesn't know: people should see them before they agree."""
+    if connection.vendor == "sqlite":
+        return []
+    with connection.cursor() as cursor:
+        return _tables(cursor)[1]
+
+
+def _tables(cursor: Any) -> tuple[list[str], list[str]]:
     """The application's tables with their schemas, quoted, and those of a newer version that was here: whatever begins
     as tables of an app do of which a migration is not known. Others may have theirs there, and keep them: the names of
     libraries that are in use ("auth", "account") are not the application's own, so what only begins so is nobody's."""
@@ -146,14 +158,18 @@ def _tables(cursor: Any) -> list[str]:
     home = {schema for name, schema, _, _ in found if name == migrations}
     on_disk = MigrationLoader(None, ignore_no_migrations=True).disk_migrations or {}
     newer = {app for app, name in MigrationRecorder(connection).applied_migrations() if (app, name) not in on_disk}
-    newer -= {config.label for config in apps.get_app_configs()} - {"cases", "inference"}
+    libraries = {config.label for config in apps.get_app_configs()} - {"cases", "inference"}
+    if ahead := sorted(newer & libraries):
+        log.warning("A newer version of %s was here; tables that it brought are left out.", ", ".join(ahead))
     # Django's own call theirs by what is in them: that of "sites" is "django_site".
-    starts = tuple(start for app in newer for start in (f"{app}_", f"django_{app[:-1]}"))
-    return [
+    starts = tuple(start for app in newer - libraries for start in (f"{app}_", f"django_{app[:-1]}"))
+    own = [str(table) for name, _, table, _ in found if name in known]
+    begin_so = [
         str(table)
         for name, schema, table, is_own in found
-        if name in known or (schema in home and is_own and name.startswith(starts))
+        if name not in known and schema in home and is_own and name.startswith(starts)
     ]
+    return own, begin_so
 
 
 #: Of a dump what is the server's: earlier versions' have its administrator's extensions, and the schema, too.
@@ -169,10 +185,10 @@ def _load(path: Path) -> None:
     # All of the application's goes first: the backup may be of an older version, which knows nothing of newer tables.
     script, clearing = path.with_suffix(".sql"), path.with_suffix(".clear.sql")
     with connection.cursor() as cursor:
-        tables = _tables(cursor)
+        own, newer = _tables(cursor)
     connection.close()
     # At once, as they name each other, and no more than they: what others hang on them stops it.
-    clearing.write_text(f"DROP TABLE {', '.join(tables)};\n" if tables else "")
+    clearing.write_text(f"DROP TABLE {', '.join(own + newer)};\n" if own else "")
     parts, wanted = path.with_suffix(".all"), path.with_suffix(".wanted")
     _postgres("pg_restore", "--list", f"--file={parts}", str(path))
     listed = [part for part in parts.read_text().splitlines(True) if not FOREIGN.search(part)]

@@ -120,6 +120,7 @@ def test_a_backup_is_of_the_applications_tables_wherever_they_are(tmp_path: Path
         postgres.administer(url, "TRUNCATE public.cases_user CASCADE")
         said = stack.manage("restore", str(tmp_path / "backup.tar"), "--yes")
         assert "0 slides, 1 cases and every model are whole" in said
+        assert all(f"public.{brought}" in said for brought in NEWER)
     postgres.administer(url, "SELECT n FROM public.seen")
     for others in ("auth_ledger", "inference_copy"):
         postgres.administer(url, f"SELECT 1 / count(*) FROM public.{others} WHERE n = 2")

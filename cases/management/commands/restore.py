@@ -28,6 +28,8 @@ class Command(BaseCommand):
             return False
 
     def handle(self, *args: Any, file: Path, yes: bool, **options: Any) -> None:
+        if newer := backups.newer_tables():
+            self.stdout.write(f"Taken for tables of a newer version that was here, and dropped: {', '.join(newer)}")
         if not (yes or self._is_sure()):
             raise CommandError("Nothing was done. Say --yes where nobody can answer.")
         try:
