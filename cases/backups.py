@@ -160,7 +160,9 @@ def _tables(cursor: Any) -> tuple[list[str], list[str]]:
     newer = {app for app, name in MigrationRecorder(connection).applied_migrations() if (app, name) not in on_disk}
     libraries = {config.label for config in apps.get_app_configs()} - {"cases", "inference"}
     if ahead := sorted(newer & libraries):
-        log.warning("A newer version of %s was here; tables that it brought are left out.", ", ".join(ahead))
+        log.warning(
+            "A newer version of %s was here; tables that it brought are neither saved nor dropped.", ", ".join(ahead)
+        )
     # Django's own call theirs by what is in them: that of "sites" is "django_site".
     starts = tuple(start for app in newer - libraries for start in (f"{app}_", f"django_{app[:-1]}"))
     own = [str(table) for name, _, table, _ in found if name in known]

@@ -246,10 +246,7 @@ def purge(all_files: bool = False) -> dict[str, int]:
             "whole, `manage.py purge --all-files` deletes them.", len(left), belonging,
         )  # fmt: skip
         left = []
-    for name in left:
-        with _going_on():
-            default_storage.delete(name)
-            counted["files"] += 1
+    counted["files"] += removal.delete(left)
     for path in Path(settings.FILE_UPLOAD_TEMP_DIR).iterdir():
         with _going_on():
             if time.time() - path.stat().st_mtime > ABANDONED:

@@ -100,8 +100,9 @@ def _note(request: HttpRequest, answer: HttpResponseBase) -> None:
     match = request.resolver_match
     if match is None or not isinstance(request.user, User):
         return
-    # The API tells of a failed analysis with a 500, and of one out of domain, for its map, with a 409.
-    shown = answer.status_code < 300 or answer.status_code in (409, 500)
+    # The API tells of a failed analysis with a 500, and of one out of domain in place of its map.
+    is_verdict = getattr(answer, "problem", "") == "out_of_domain"
+    shown = answer.status_code < 300 or answer.status_code == 500 or is_verdict
     # The administration answers a mistake in a form with the form and all that stands in it.
     again = request.method == "POST" and match.view_name.startswith("admin:") and match.view_name.endswith("_change")
     if shown and (request.method == "GET" or again):

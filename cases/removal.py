@@ -39,10 +39,11 @@ def remove(names: Iterable[str]) -> None:
     """Delete files once this transaction is over; where that fails, a worker tries again until it does not."""
     wanted = list(names)
     Removal.objects.bulk_create([Removal(name=name) for name in wanted], ignore_conflicts=True)
-    transaction.on_commit(partial(_delete, wanted), robust=True)
+    transaction.on_commit(partial(delete, wanted), robust=True)
 
 
-def _delete(names: list[str]) -> int:
+def delete(names: list[str]) -> int:
+    """Delete files, whether they were written down or not, until too many fail. Returns how many are gone."""
     gone, failed = [], []
     try:
         for name in names:
@@ -66,7 +67,7 @@ def _delete(names: list[str]) -> int:
 
 def again() -> int:
     """Delete what could not be deleted before. Returns how many files."""
-    return _delete(list(left().values_list("name", flat=True)[:BATCH]))
+    return delete(list(left().values_list("name", flat=True)[:BATCH]))
 
 
 def names() -> Iterable[str]:

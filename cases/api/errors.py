@@ -143,7 +143,10 @@ def response(code: str, detail: str, status: int | None = None, **extra: Any) ->
         "detail": detail,
         **extra,
     }
-    return HttpResponse(json.dumps(body), content_type=CONTENT_TYPE, status=status)
+    answer = HttpResponse(json.dumps(body), content_type=CONTENT_TYPE, status=status)
+    # For the trail, which must know what was told.
+    answer.problem = code  # type: ignore[attr-defined]
+    return answer
 
 
 def exception_handler(exc: Exception, context: dict[str, Any]) -> HttpResponse | None:

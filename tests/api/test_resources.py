@@ -241,6 +241,7 @@ def test_an_unfinished_analysis_has_no_patches_yet(api: Api, queued: Callable[[]
     for path in ("patches", "map"):
         problem = problem_of(api.get(f"/api/v1/analyses/{analysis}/{path}"))
         assert (problem["status"], problem["code"]) == (409, "not_finished")
+    assert not Event.objects.filter(kind=Event.Kind.VIEWED).exists(), "nothing was to be seen"
     shown = api.get(f"/api/v1/analyses/{analysis}").json()
     assert (shown["state"], shown["result"], shown["error"]) == ("queued", None, None)
     assert shown["progress"] == {"current": 0, "total": 1, "percentage": 0.0}
