@@ -219,7 +219,7 @@ def test_samples_that_were_not_added_are_added_the_next_time(
         assert case.slides.count() == 3
 
 
-def test_a_question_that_nobody_answers_is_a_no(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_question_that_nobody_answers_is_a_no(db: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", StringIO(""))
     with pytest.raises(CommandError, match="--yes"):
         call_command("restore", str(tmp_path / "backup.tar"))
