@@ -221,8 +221,7 @@ class CaseAdmin(Erasing):
                 "media": self.media,
             }
             return TemplateResponse(request, "admin/assign_reviewer.html", context)
-        is_key = chosen.isdecimal() and len(chosen) < 20
-        reviewer = reviewers().filter(pk=chosen if is_key else None).first()
+        reviewer = next((person for person in reviewers() if str(person.pk) == chosen), None)
         if chosen and reviewer is None:
             self.message_user(request, "Nothing was changed: that person is no reviewer any more.", messages.ERROR)
             return None
