@@ -16,7 +16,7 @@ from cases.turns import Kind, Turn
 from inference.models import Analysis, State
 
 from . import results
-from .authentication import person
+from .authentication import look_again, person
 from .submit import Submitted
 from .waiting import seconds_to_wait, wait
 
@@ -54,11 +54,12 @@ def pending(request: Request, submitted: Submitted, is_folder: bool) -> Response
 
 def waited(request: Request, submitted: Submitted, is_folder: bool) -> Response:
     """The result once it is there, or 202 where the caller does not want to wait, or not so long, or too
-    many others wait already."""
+    many others wait already. Raises AuthenticationFailed where the token was revoked meanwhile."""
     ids = [analysis.pk for analysis in submitted.analyses]
     with Turn(person(request), Kind.WAIT) as turn:
         seconds = seconds_to_wait(request.headers.get("Prefer", "")) if turn.taken else 0.0
         finished = wait(ids, seconds)
+    look_again(request)
     if not finished:
         return pending(request, _reloaded(submitted), is_folder)
     if is_folder:

@@ -9,6 +9,7 @@ from django.core.files.uploadedfile import UploadedFile
 from django.http.response import HttpResponseBase
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
+from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
@@ -169,6 +170,10 @@ def _progress(analysis: Analysis) -> streams.Event:
 
 
 def _end(request: Request, analysis: Analysis, cached: bool) -> streams.Event:
+    try:
+        look_again(request)
+    except AuthenticationFailed as refused:
+        return {"type": "error", "code": refused.get_codes(), "message": str(refused)}
     if analysis.state == State.FAILED:
         problem = results.failure(analysis)
         return {"type": "error", "code": problem.code, "message": problem.sentence}

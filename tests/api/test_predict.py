@@ -15,10 +15,12 @@ from django.utils import timezone
 from cases import receiving, services, wording
 from cases.models import Case, Event, Slide, Submission, User
 from cases.pressure import Busy
+from cases.tokens import ApiToken
 from inference.engine import runtime
 from inference.engine.image import decode
 from inference.engine.predictor import Predictor
 from inference.models import Analysis, Cluster, ModelVersion, State
+from inference.signals import analysis_ended
 from tests.factories import UserFactory
 
 from .conftest import Api, file, png, problem_of
@@ -176,6 +178,23 @@ def test_stream_tells_progress_and_ends_with_the_result(api: Api, works: None) -
 def test_stream_refuses_a_bad_file_before_it_begins(api: Api, works: None) -> None:
     problem = api.problem("post", "/predict/single/stream", {"file": file(content=b"text")})
     assert problem["code"] == "invalid_file"
+
+
+@pytest.mark.parametrize("call", ["single", "folder", "single/stream"])
+def test_a_token_revoked_while_it_waits_is_told_no_result(api: Api, works: None, call: str) -> None:
+    def revoke(**_: object) -> None:
+        ApiToken.objects.all().delete()
+
+    analysis_ended.connect(revoke)
+    try:
+        response = api.post(f"/predict/{call}", {"files" if call == "folder" else "file": file()})
+        body = b"".join(response).decode()
+    finally:
+        analysis_ended.disconnect(revoke)
+    assert Analysis.objects.get().state == State.DONE
+    assert '"token_invalid"' in body.replace(" ", "")[-200:] and "probabilities" not in body
+    assert call == "single/stream" or response.status_code == 401
+    assert not Event.objects.filter(kind=Event.Kind.VIEWED).exists(), "nothing was to be seen"
 
 
 def test_respond_async_answers_202_and_the_result_waits_at_location(api: Api, queued: Callable[[], int]) -> None:
