@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import time
+
 import factory
+from allauth.mfa import app_settings
+from allauth.mfa.totp.internal.auth import format_hotp_value, hotp_value, yield_hotp_counters_from_time
 from django.core.files.uploadedfile import SimpleUploadedFile
 
 from cases import services, synthetic
 from cases.models import Case, Slide, User
 
 PASSWORD = "correct horse battery staple"
+
+
+def code_of(secret: str) -> str:
+    """What an authenticator app shows now, and for some seconds more."""
+    left = app_settings.TOTP_PERIOD - time.time() % app_settings.TOTP_PERIOD
+    if left < 3:
+        time.sleep(left)
+    return format_hotp_value(hotp_value(secret, next(iter(yield_hotp_counters_from_time()))))
 
 
 class UserFactory(factory.django.DjangoModelFactory):

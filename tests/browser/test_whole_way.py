@@ -109,14 +109,22 @@ def test_from_sign_up_to_report(
     assert complaints == []
 
 
+def soon(page: Page, holds: Callable[[], bool]) -> None:
+    """Wait until it holds; the page goes on meanwhile."""
+    for _ in range(100):
+        page.wait_for_timeout(200)
+        if holds():
+            return
+    raise AssertionError("not within 20 s")
+
+
 def look_around(page: Page) -> None:
     """Maps, threshold, zoom and patches of the viewer; nothing of it on a slide out of domain but the image."""
     expect(page.locator("[data-viewer].ready")).to_be_visible()
     canvas = page.locator("[data-canvas]")
     before = canvas.screenshot()
     page.get_by_role("button", name="Zoom in").click()
-    page.wait_for_timeout(200)
-    assert canvas.screenshot() != before
+    soon(page, lambda: canvas.screenshot() != before)
     page.get_by_role("button", name="Fit the image").click()
     page.get_by_role("button", name="Activation").click()
     expect(page.locator("[data-legend-high]")).to_have_text("malignant")
@@ -126,8 +134,7 @@ def look_around(page: Page) -> None:
     page.wait_for_timeout(200)
     hidden = canvas.screenshot()
     page.locator("[data-threshold]").fill("0")
-    page.wait_for_timeout(200)
-    assert canvas.screenshot() != hidden
+    soon(page, lambda: canvas.screenshot() != hidden)
     box = canvas.bounding_box()
     assert box
     page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
@@ -278,11 +285,10 @@ def test_the_viewer_moves_by_keys_wheel_and_hand(
     # A fitted image lets the page scroll, and does not change by it.
     fitted = after(lambda: page.keyboard.press("0"))
     page.mouse.wheel(0, 200)
+    soon(page, lambda: page.evaluate("scrollY") > 100)
     page.wait_for_timeout(400)
-    assert page.evaluate("scrollY") > 100
     page.mouse.wheel(0, -100)
-    page.wait_for_timeout(400)
-    assert page.evaluate("scrollY") < 110  # and scrolls back as well
+    soon(page, lambda: page.evaluate("scrollY") < 110)  # and scrolls back as well
     page.evaluate("scrollTo(0, 0)")
     page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2 + 1)
     zoomed = after(lambda: page.mouse.wheel(0, -600))
@@ -322,8 +328,7 @@ def test_a_very_large_slide_opens_in_tiles_of_full_resolution(
     assert not any("/tiles/13/" in url for url in tiles)
     for _ in range(8):
         page.get_by_role("button", name="Zoom in").click()
-    page.wait_for_timeout(2000)
-    assert any("/tiles/13/" in url for url in tiles)
+    soon(page, lambda: any("/tiles/13/" in url for url in tiles))
     assert complaints == []
 
 

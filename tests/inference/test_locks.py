@@ -48,9 +48,20 @@ def erase(user: User, where: str) -> None:
     assert client.post(address, {"post": "yes"}).status_code == 302
 
 
-def ended_by(claim: uuid.UUID) -> bool:
-    """Whether the worker that holds it could end its analysis."""
-    return queue.fail(Analysis.objects.get(claim=claim).pk, claim, "error", "for this test")
+class Worker:
+    """Takes one analysis, and ends it however long ago its row went."""
+
+    def __init__(self) -> None:
+        self.claim = uuid.uuid4()
+
+    def take(self) -> None:
+        taken = queue.claim_next(self.claim)
+        assert taken
+        self.pk = taken.pk
+
+    def end(self) -> bool:
+        """Whether it could."""
+        return queue.fail(self.pk, self.claim, "error", "for this test")
 
 
 @pytest.mark.parametrize("where", ["portal", "administration"])
@@ -91,13 +102,13 @@ def test_a_case_is_deleted_just_after_an_image_was_added(
         return  # It lets one write at a time, so none can meet.
     add_slide(case)
     Analysis.objects.update(state=State.DONE)
-    claim, ended, wait = uuid.uuid4(), [], services.wait_for_workers
+    worker, ended, wait = Worker(), [], services.wait_for_workers
 
     def ask_and_begin() -> None:
         add_slide(case, "new.png")
-        queue.claim_next(claim)
+        worker.take()
 
-    asking, ending = in_thread(ask_and_begin), in_thread(lambda: ended.append(ended_by(claim)))
+    asking, ending = in_thread(ask_and_begin), in_thread(lambda: ended.append(worker.end()))
 
     def and_meanwhile(slides: object) -> object:
         held = wait(slides)
@@ -164,7 +175,7 @@ def test_an_image_is_removed_just_after_it_was_asked_for_again(
         return  # It lets one write at a time, so none can meet.
     slide = add_slide(case)
     Analysis.objects.update(state=State.DONE, finished_at=timezone.now())
-    claim, ended, about_to_commit = uuid.uuid4(), list[bool](), threading.Event()
+    worker, ended, about_to_commit = Worker(), list[bool](), threading.Event()
     wait, refresh, delete = services.wait_for_workers, services.refresh, Slide.delete
 
     def slowly_refreshed(of: Case) -> None:
@@ -173,8 +184,8 @@ def test_an_image_is_removed_just_after_it_was_asked_for_again(
         time.sleep(0.5)
 
     asking = in_thread(lambda: services.request_again(case, [slide], alice))
-    taking = in_thread(lambda: queue.claim_next(claim))
-    ending = in_thread(lambda: ended.append(ended_by(claim)))
+    taking = in_thread(worker.take)
+    ending = in_thread(lambda: ended.append(worker.end()))
 
     def and_meanwhile(slides: object) -> object:
         held = wait(slides)

@@ -65,7 +65,7 @@ def start(var: Path, model_dir: Path, *arguments: str, **environment: str) -> St
         cwd=ROOT, env=env, stdout=log, stderr=subprocess.STDOUT, text=True, start_new_session=True,
     )  # fmt: skip
     log.close()
-    until = time.monotonic() + 120
+    until = time.monotonic() + 300
     while time.monotonic() < until and process.poll() is None:
         output = (var / "log").read_text()
         if found := re.search(r"running at +(\S+)\s+sign in as +(\S+)\s+password +(\S+)", output):

@@ -168,7 +168,7 @@ class Stack:
         name = chance.choice(["web", "worker", "worker"])
         process = self.processes[name]
         pid = chance.choice([process.pid, *children(process.pid)])
-        command = Path(f"/proc/{pid}/cmdline")
+        command, described = Path(f"/proc/{pid}/cmdline"), "that has just ended"
         with contextlib.suppress(OSError):
             described = command.read_bytes().replace(b"\0", b" ").decode()[-60:]
         self.kill(name, None if pid == process.pid else pid)

@@ -37,6 +37,7 @@ def test_workers_on_two_machines_share_the_queue(
         "S3_ENDPOINT_URL": s3,
         "MODEL_DIR": str(random_checkpoint.parent),
         "ANALYSIS_THREADS": "1",
+        "ANALYSIS_LEASE": "120",
         **S3_KEYS,
     }
     one, two = tmp_path / "one", tmp_path / "two"

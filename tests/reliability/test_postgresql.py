@@ -37,7 +37,7 @@ NEWER = {"django_site": "sites", "polls_poll": "polls", "cases_batch": "cases"}
 def test_the_same_tests_pass_on_postgresql(postgres: Postgres) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *ALIKE],
-        cwd=ROOT, env={**os.environ, "DATABASE_URL": postgres.database()}, capture_output=True, text=True, timeout=580,
+        cwd=ROOT, env={**os.environ, "DATABASE_URL": postgres.database()}, capture_output=True, text=True, timeout=1800,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-6000:]
 
