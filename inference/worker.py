@@ -18,7 +18,7 @@ from django.conf import settings
 from django.db import close_old_connections, connection
 from django_q.signals import post_spawn
 
-from . import queue
+from . import clock, queue
 from .engine.checkpoint import CheckpointError
 from .engine.grid import Grid
 from .engine.image import ImageError, decode_image
@@ -35,6 +35,8 @@ PROGRESS_EVERY = 0.5
 RENEW_EVERY = 5.0
 #: Seconds without a sign of progress after which a claim is let go: longer than any image takes to be read and decoded.
 SILENCE = 600.0
+#: Single fields' work of an image beside which nothing more is claimed: some seconds.
+LONG = 20
 
 
 class Flag:
@@ -250,8 +252,9 @@ class _Turn:
                 self._next = analysis
                 return
             yield Job(analysis.pk, _loader(analysis), analysis.overlap)
-            if analysis.attempts > 1:
-                # A worker died of it, or beside it: it is worked on alone.
+            # Worked on alone: a worker died of it, or beside it; or another worker may be free before this one is.
+            slide = analysis.slide
+            if analysis.attempts > 1 or clock.work(slide.width, slide.height, analysis.overlap) > LONG:
                 return
             beside = True
 

@@ -323,6 +323,21 @@ def test_a_replayed_call_whose_images_are_gone_says_so(api: Api, works: None) ->
     assert (problem["status"], problem["code"]) == (409, "changed")
 
 
+def test_a_case_deleted_in_the_midst_of_its_call_is_said_to_be(
+    api: Api, alice: User, works: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    complete = Submission.complete
+
+    def and_then_deleted(self: Submission, *args: Any) -> None:
+        complete(self, *args)
+        assert self.case
+        services.remove_case(self.case, alice)
+
+    monkeypatch.setattr(Submission, "complete", and_then_deleted)
+    problem = api.problem("post", "/predict/single", {"file": file()})
+    assert (problem["status"], problem["code"]) == (409, "changed")
+
+
 def test_idempotency_key_with_other_content_is_422(api: Api, works: None, stranger: Api) -> None:
     headers = {"Idempotency-Key": "order-18"}
     single(api, headers=headers)

@@ -127,6 +127,19 @@ def test_the_log_follows_an_analysis_by_its_number_and_names_no_file(
     assert str(waiting.pk) in caplog.text
 
 
+@pytest.mark.parametrize("is_long", [True, False])
+def test_nothing_is_claimed_beside_an_image_of_long(waiting: Slide, case: Case, is_long: bool) -> None:
+    """It would wait for all of that image's patches, while another worker may be free."""
+    other = add_slide(case, "other.png")
+    if is_long:
+        Slide.objects.filter(pk=waiting.pk).update(width=224 * 16, height=224 * 16)
+    with worker.Keeper(uuid.uuid4()) as keeper:
+        jobs = worker._Turn(keeper.claim, keeper)._jobs(waiting.analyses.get().model_version_id)
+        assert next(jobs).key == waiting.analyses.get().pk
+        assert [job.key for job in jobs] == ([] if is_long else [other.analyses.get().pk])
+    assert other.analyses.get().state == (State.QUEUED if is_long else State.RUNNING)
+
+
 def test_what_a_worker_died_of_is_worked_on_alone_the_next_time(
     case: Case, media: Path, real_model: ModelVersion, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -122,6 +122,7 @@ def test_the_way_through_nginx(nginx: Nginx) -> None:
     image = requests.get(f"{nginx.url}/api/v1/slides/{slide}/image", headers=headers, timeout=30)
     assert image.status_code == 200 and image.content.startswith(b"\x89PNG")
     assert image.headers["Cache-Control"] == "private, no-store" and "X-Accel-Redirect" not in image.headers
+    assert image.headers["X-Content-Type-Options"] == "nosniff" and image.headers["X-Request-ID"]
     stored = next((nginx.stack.var / "media").rglob("*.png")).relative_to(nginx.stack.var / "media")
     for inside in (f"protected/{stored}", "signed-in"):
         assert requests.get(f"{nginx.url}/{inside}", timeout=10).status_code == 404
