@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import sys
 
+from django.core.exceptions import ObjectDoesNotExist
 from django.db import DatabaseError, DataError, IntegrityError
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
@@ -27,10 +28,12 @@ CHANGED = (
 UNREADABLE = "What was sent holds a value that can’t be kept, such as a zero byte, so nothing was recorded."
 
 
-def is_outdated(error: DatabaseError) -> bool:
+def is_outdated(error: Exception) -> bool:
     """Whether the database works and only what was written about is gone or different by now."""
     # Django says that a row it meant to change is not there by the class itself, drivers by ones below it.
-    return isinstance(error, IntegrityError) or (type(error) is DatabaseError and "did not affect" in str(error))
+    return isinstance(error, IntegrityError | ObjectDoesNotExist) or (
+        type(error) is DatabaseError and "did not affect" in str(error)
+    )
 
 
 def too_often(request: HttpRequest) -> HttpResponse:

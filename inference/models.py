@@ -165,6 +165,11 @@ class Analysis(models.Model):
         return (self.benign_patches or 0) + (self.malignant_patches or 0)
 
     @property
+    def expected_patches(self) -> int:
+        """Patches that it has or will have, reckoned from its slide, which must be at hand."""
+        return len(Grid(self.slide.width, self.slide.height, self.overlap))
+
+    @property
     def percent(self) -> int:
         return round(100 * self.patches_done / self.patches_total) if self.patches_total else 0
 

@@ -18,9 +18,8 @@ from django.conf import settings
 from django.db import close_old_connections, connection
 from django_q.signals import post_spawn
 
-from . import clock, queue
+from . import queue
 from .engine.checkpoint import CheckpointError
-from .engine.grid import Grid
 from .engine.image import ImageError, decode_image
 from .engine.predictor import Dropped, Job, Outcome, Predictor
 from .models import Analysis, ModelVersion
@@ -35,8 +34,8 @@ PROGRESS_EVERY = 0.5
 RENEW_EVERY = 5.0
 #: Seconds without a sign of progress after which a claim is let go: longer than any image takes to be read and decoded.
 SILENCE = 600.0
-#: Single fields' work of an image beside which nothing more is claimed: some seconds.
-LONG = 20
+#: Patches, those of 20 single fields, from which on nothing more is claimed beside an image: some seconds.
+LONG = 240
 
 
 class Flag:
@@ -118,11 +117,11 @@ class Keeper(AbstractContextManager["Keeper"]):
         self._thread = threading.Thread(target=self._keep, name="keeper", daemon=True)
 
     def hold(self, analysis: Analysis) -> None:
-        grid = Grid(analysis.slide.width, analysis.slide.height, analysis.overlap)
+        expected = analysis.expected_patches
         with self._lock:
             self._moved = time.monotonic()
             self._held.add(analysis.pk)
-            self._news[analysis.pk] = (0, len(grid))
+            self._news[analysis.pk] = (0, expected)
 
     def release(self, pk: uuid.UUID) -> None:
         with self._lock:
@@ -253,8 +252,7 @@ class _Turn:
                 return
             yield Job(analysis.pk, _loader(analysis), analysis.overlap)
             # Worked on alone: a worker died of it, or beside it; or another worker may be free before this one is.
-            slide = analysis.slide
-            if analysis.attempts > 1 or clock.work(slide.width, slide.height, analysis.overlap) > LONG:
+            if analysis.attempts > 1 or analysis.expected_patches > LONG:
                 return
             beside = True
 

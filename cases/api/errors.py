@@ -11,7 +11,6 @@ from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import (
-    ObjectDoesNotExist,
     PermissionDenied,
     RequestDataTooBig,
     SuspiciousOperation,
@@ -207,11 +206,8 @@ def _problem_of(exc: Exception) -> Problem | None:
             return unavailable("no_model", str(exc))
         case DataError():
             return Problem("malformed", "The request holds a value that can't be kept.")
-        case DatabaseError() if is_outdated(exc):
+        case _ if is_outdated(exc):
             log.warning("A row was changed or deleted meanwhile.", exc_info=exc)
-            return Problem("changed", "What this is about was changed or deleted meanwhile.")
-        case ObjectDoesNotExist():
-            log.warning("A row was deleted meanwhile.", exc_info=exc)
             return Problem("changed", "What this is about was changed or deleted meanwhile.")
         case DatabaseError():
             log.exception("The database failed.", exc_info=exc)

@@ -161,7 +161,7 @@ class AnalysisOut(Linked, ModelSerializer[Analysis]):
         }
     )
     def get_progress(self, analysis: Analysis) -> dict[str, Any]:
-        done, total = analysis.patches_done, analysis.patches_total or results.expected_patches(analysis)
+        done, total = analysis.patches_done, analysis.patches_total or analysis.expected_patches
         return {"current": done, "total": total, "percentage": round(100.0 * done / total, 1)}
 
     @extend_schema_field(FileErrorOut(allow_null=True))

@@ -12,7 +12,6 @@ from rest_framework.request import Request
 from cases import services, wording
 from cases.models import Case, Slide
 from inference import queue, results
-from inference.engine.grid import Grid
 from inference.models import Analysis, State, Verdict
 
 from .errors import Problem, unavailable
@@ -133,7 +132,7 @@ def progress(analyses: Sequence[Analysis]) -> dict[str, Any]:
     """How far analyses are, all together; each has its slide at hand."""
     waiting = [analysis for analysis in analyses if analysis.state == State.QUEUED]
     done = sum(analysis.patches_done for analysis in analyses)
-    total = sum(analysis.patches_total or expected_patches(analysis) for analysis in analyses)
+    total = sum(analysis.patches_total or analysis.expected_patches for analysis in analyses)
     all_wait = len(waiting) == len(analyses)
     return {
         "state": str(State.QUEUED if all_wait else State.RUNNING),
@@ -142,8 +141,3 @@ def progress(analyses: Sequence[Analysis]) -> dict[str, Any]:
         "percentage": round(100.0 * done / total, 1) if total else 0.0,
         "ahead": queue.position(min(waiting, key=lambda a: (a.turn, a.queued_at))) if all_wait and waiting else 0,
     }
-
-
-def expected_patches(analysis: Analysis) -> int:
-    """Patches that an analysis will have, before a worker has counted them."""
-    return len(Grid(analysis.slide.width, analysis.slide.height, analysis.overlap))

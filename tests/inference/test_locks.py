@@ -69,16 +69,13 @@ def test_a_case_is_deleted_while_one_of_its_analyses_ends(
     where: str, case: Case, alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add_slide(case)
-    claim = uuid.uuid4()
-    analysis = queue.claim_next(claim)
-    assert analysis
-    ended: list[bool] = []
-    worker = in_thread(lambda: ended.append(queue.fail(analysis.pk, claim, "error", "for this test")))
-    wait = services.wait_for_workers
+    worker, ended, wait = Worker(), [], services.wait_for_workers
+    worker.take()
+    ending = in_thread(lambda: ended.append(worker.end()))
 
     def and_meanwhile(slides: object) -> object:
-        if not worker.ident:
-            beside(worker)
+        if not ending.ident:
+            beside(ending)
         return wait(slides)
 
     monkeypatch.setattr(services, "wait_for_workers", and_meanwhile)
@@ -89,7 +86,7 @@ def test_a_case_is_deleted_while_one_of_its_analyses_ends(
         client = Client()
         client.force_login(root)
         assert client.post(reverse("admin:cases_case_delete", args=[case.pk]), {"post": "yes"}).status_code == 302
-    worker.join()
+    ending.join()
     assert len(ended) == 1 and not Case.objects.filter(pk=case.pk).exists()
     assert audit.verify() == []
 

@@ -21,6 +21,7 @@ from inference.engine.runtime import load
 from inference.models import Analysis, ModelVersion, PatchTable, State
 from inference.registry import activate, add
 from tests.factories import add_slide
+from tests.reliability.stack import until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -216,10 +217,7 @@ def test_who_makes_no_progress_lets_go(waiting: Slide, monkeypatch: pytest.Monke
         assert renewed and max(renewed) - started < 1
         count = len(renewed)
         keeper.report(Job(analysis.pk, lambda: None), 1, 12)  # type: ignore[arg-type, return-value]
-        until = time.monotonic() + 10
-        while len(renewed) == count:
-            assert time.monotonic() < until
-            time.sleep(0.01)
+        until(10, lambda: len(renewed) > count, "it renews again")
 
 
 def test_what_is_removed_while_it_is_analysed_holds_up_nobody(

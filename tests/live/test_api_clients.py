@@ -25,7 +25,7 @@ from cases import synthetic
 from inference.client import Client
 from tests.conftest import ROOT
 from tests.live.conftest import Stack, start, stop
-from tests.reliability.stack import field
+from tests.reliability.stack import field, until
 
 pytestmark = pytest.mark.live
 
@@ -145,9 +145,9 @@ def test_async_answers_at_once_and_the_location_has_the_result(stack: Stack, hea
         f"{stack.url}/predict/single", files=image, headers={**headers, "Prefer": "respond-async"}, timeout=30
     )
     assert answer.status_code == 202
-    until = time.monotonic() + 120
+    limit = time.monotonic() + 120
     while (poll := requests.get(answer.headers["Location"], headers=headers, timeout=30)).status_code == 202:
-        assert time.monotonic() < until
+        assert time.monotonic() < limit
         time.sleep(0.3)
     assert poll.json()["id"] == answer.json()["id"]
     assert poll.json()["num_patches"] == 20
@@ -159,16 +159,15 @@ def test_a_lost_connection_loses_nothing_and_a_retry_finds_the_same(stack: Stack
     url = f"{stack.url}/predict/single"
     with pytest.raises(requests.Timeout):
         requests.post(url, files={"file": ("a.png", image)}, headers=sent, timeout=(5, 0.02))
-    until = time.monotonic() + 60
     with contextlib.closing(sqlite3.connect(stack.var / "live.sqlite3")) as database:
-        while not database.execute("SELECT 1 FROM cases_submission WHERE key = 'lost-1'").fetchone():
-            assert time.monotonic() < until, "what was sent is taken in without its sender"
-            time.sleep(0.02)
+        known = "SELECT 1 FROM cases_submission WHERE key = 'lost-1'"
+        until(60, lambda: database.execute(known).fetchone(), "what was sent is taken in without its sender")
+    limit = time.monotonic() + 60
     while True:
         again = requests.post(url, files={"file": ("a.png", image)}, headers=sent, timeout=120)
         if again.status_code != 409:  # the first call is still being received
             break
-        assert time.monotonic() < until
+        assert time.monotonic() < limit
         time.sleep(0.3)
     assert again.status_code == 200
     assert again.headers["Idempotent-Replayed"] == "true"
@@ -187,7 +186,7 @@ def test_a_client_that_leaves_a_stream_frees_its_place(stack: Stack, headers: di
             f"{stack.url}/predict/single/stream", files=image, headers=headers, stream=True, timeout=30
         ) as answer:
             assert answer.status_code in (200, 202)
-    until = time.monotonic() + 120
+    limit = time.monotonic() + 120
     while True:
         answer = requests.post(
             f"{stack.url}/predict/single/stream", files={"file": ("gone.png", noise(100))}, headers=headers, timeout=120
@@ -195,7 +194,7 @@ def test_a_client_that_leaves_a_stream_frees_its_place(stack: Stack, headers: di
         if answer.status_code == 200:
             assert '"type": "complete"' in answer.text
             return
-        assert time.monotonic() < until
+        assert time.monotonic() < limit
         time.sleep(1)
 
 
