@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from .grid import PATCH
+from .tissue import STAINED, optical_density, relative_density
 
 if TYPE_CHECKING:
     from .checkpoint import Metadata
@@ -24,10 +25,6 @@ Floats = NDArray[np.floating]
 WORKING_SIDE = 256
 #: And the shorter one not below so many, as texture is looked at in quarters too; reached by strips beyond 32:1 alone.
 LEAST_SIDE = 8
-#: Sum of the three optical densities above which a pixel counts as stained.
-STAINED = 0.30
-#: The brightest share of each channel, in per cent, taken as the light without tissue.
-WHITE = 1
 
 STATISTICS = (
     "stained", "exposure", "density_std", "density_low", "density_high", "red_share", "green_share", "blue_share",
@@ -100,9 +97,9 @@ def statistics(rgb: NDArray[np.uint8]) -> NDArray[np.float64]:
     """
     small = reduced(rgb)
     light = np.maximum(small, 1).astype(np.float32) / 255
-    density = -np.log(light)
-    exposure = float(_sum3(density).mean())
-    density = np.maximum(density - np.percentile(density[::2, ::2], WHITE, axis=(0, 1)).astype(np.float32), 0)
+    exposure = float(_sum3(optical_density(small)).mean())
+    tables = relative_density(small)
+    density = np.stack([tables[channel][small[..., channel]] for channel in range(3)], axis=-1)
     total = _sum3(density)
     mask = total > STAINED
     stained = float(mask.mean())
