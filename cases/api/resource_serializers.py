@@ -18,8 +18,8 @@ from cases.models import Case, Reading, Review, Slide, User
 from cases.tokens import ApiToken
 from cases.trail import Event
 from inference.engine.grid import MAX_OVERLAP
+from inference.engine.results import probabilities
 from inference.models import Analysis, ModelVersion, State, Verdict
-from inference.results import probabilities
 
 from . import results
 from .errors import Problem

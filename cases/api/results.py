@@ -11,7 +11,8 @@ from rest_framework.request import Request
 
 from cases import services, wording
 from cases.models import Case, Slide
-from inference import queue, results
+from inference import queue
+from inference.engine import results
 from inference.models import Analysis, State, Verdict
 
 from .errors import Problem, unavailable

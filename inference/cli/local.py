@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from inference import results
-from inference.engine import patchmap, runtime
+from inference.engine import patchmap, results, runtime
 from inference.engine.checkpoint import CheckpointError, read_metadata
 from inference.engine.image import ImageError, decode_image
 from inference.engine.predictor import Job, Outcome, Prediction, Predictor

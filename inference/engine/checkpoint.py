@@ -73,14 +73,14 @@ class Metadata:
         try:
             values = json.loads(text)
         except ValueError as error:
-            raise _foreign("its metadata is no JSON") from error
+            raise foreign("its metadata is no JSON") from error
         if not isinstance(values, dict):
-            raise _foreign("its metadata is no JSON object")
+            raise foreign("its metadata is no JSON object")
         known = {item.name for item in fields(cls)}
         if unknown := sorted(set(values) - known):
-            raise _foreign(f"its metadata has unknown entries ({', '.join(unknown[:3])})")
+            raise foreign(f"its metadata has unknown entries ({', '.join(unknown[:3])})")
         if missing := sorted({"name", "version"} - set(values)):
-            raise _foreign(f"its metadata lacks {', '.join(missing)}")
+            raise foreign(f"its metadata lacks {', '.join(missing)}")
         for name in ("classes", "mean", "std"):
             if isinstance(values.get(name), list):
                 values[name] = tuple(values[name])
@@ -112,7 +112,7 @@ class Metadata:
         }
         wrong = [name for name, good in checks.items() if not good]
         if wrong:
-            raise _foreign(f"its metadata has an unusable {wrong[0]}")
+            raise foreign(f"its metadata has an unusable {wrong[0]}")
 
 
 def _numbers(values: Any, count: int) -> bool:
@@ -123,7 +123,8 @@ def _numbers(values: Any, count: int) -> bool:
     )
 
 
-def _foreign(why: str) -> CheckpointError:
+def foreign(why: str) -> CheckpointError:
+    """The error for a file of another kind; ``why`` ends its sentence."""
     return CheckpointError("foreign", f"This is not a histopath checkpoint: {why}.")
 
 
@@ -145,7 +146,7 @@ def _header(path: Path) -> dict[str, Any]:
             raise damaged
         (length,) = struct.unpack("<Q", start)
         if length > min(MAX_HEADER, size - 8):
-            raise _foreign("it is no safetensors file") if not _could_be_ours(path) else damaged
+            raise foreign("it is no safetensors file") if not _could_be_ours(path) else damaged
         try:
             header = json.loads(file.read(length))
         except ValueError as error:
@@ -176,7 +177,7 @@ def read_metadata(path: Path | str, expected_sha256: str | None = None) -> tuple
     header = _header(path)
     notes = header.get("__metadata__")
     if not isinstance(notes, dict) or KEY not in notes:
-        raise _foreign("it carries no histopath metadata")
+        raise foreign("it carries no histopath metadata")
     metadata = Metadata.from_json(notes[KEY])
     digest = sha256(path)
     if expected_sha256 is not None and digest != expected_sha256:
@@ -236,42 +237,3 @@ def save(path: Path | str, arrays: dict[str, np.ndarray], metadata: Metadata) ->
         Path(temporary).unlink(missing_ok=True)
         raise
     return hashlib.sha256(content).hexdigest()
-
-
-def import_upstream(pth: Path | str, out: Path | str, name: str = "upstream", version: str = "1") -> str:
-    """Convert a PyTorch checkpoint of the upstream layout (torchvision's ResNet50, ``fc`` of two classes).
-
-    Accepts a bare state dict or one under ``model_state_dict``, ``state_dict`` or ``model``, with or without a
-    ``module.`` or ``model.`` prefix, and a head at ``fc`` or ``fc.1``. Nothing but tensors is unpickled. Returns the
-    SHA-256 of the written file; the result is uncalibrated. Raises CheckpointError.
-    """
-    import torch
-
-    pth = Path(pth)
-    if not pth.is_file():
-        raise CheckpointError("missing", f"There is no file at {pth}.")
-    try:
-        content = torch.load(pth, map_location="cpu", weights_only=True)
-    except Exception as error:  # the unpickler raises nearly anything on damaged data
-        raise CheckpointError(
-            "corrupt", f"{pth.name} is damaged, or holds more than weights and is not opened for safety."
-        ) from error
-    for key in ("model_state_dict", "state_dict", "model"):
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
-            break
-    if not isinstance(content, dict) or not all(isinstance(value, torch.Tensor) for value in content.values()):
-        raise _foreign("it holds no state dict")
-    arrays = {_plain_key(key): value.float().numpy() for key, value in content.items()}
-    metadata = Metadata(name=name, version=version, training={"source": f"imported from {pth.name}"})
-
-    from .network import build, load_state
-
-    load_state(build(metadata), arrays)
-    return save(out, arrays, metadata)
-
-
-def _plain_key(key: str) -> str:
-    for prefix in ("module.", "model.", "backbone.", "resnet."):
-        key = key.removeprefix(prefix)
-    return key.replace("fc.1.", "fc.") if key.startswith("fc.1.") else key

@@ -8,12 +8,12 @@ from torchvision.models import resnet50
 from inference.engine.checkpoint import (
     CheckpointError,
     Metadata,
-    import_upstream,
     load_arrays,
     read_metadata,
     save,
     sha256,
 )
+from inference.engine.upstream import import_upstream
 
 ARRAYS = {
     "conv1.weight": np.full((2, 3), 0.1, np.float32),

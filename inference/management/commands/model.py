@@ -11,7 +11,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from inference import registry
-from inference.engine.checkpoint import CheckpointError, import_upstream, read_metadata, sha256
+from inference.engine.checkpoint import CheckpointError, read_metadata, sha256
 from inference.engine.quantised import describe, has_vnni
 from inference.models import ModelVersion
 
@@ -67,6 +67,8 @@ class Command(BaseCommand):
         if target.exists() and target.resolve() != source.resolve() and not _repairs(source, target):
             raise CommandError(f"{target.name} exists already in {target.parent}; rename one of them.")
         if source.suffix in (".pth", ".pt"):
+            from inference.engine.upstream import import_upstream  # needs torch, which the other actions do not
+
             import_upstream(source, target, options["name"], options["model_version"])
         elif target.resolve() != source.resolve():
             read_metadata(source)

@@ -1,0 +1,45 @@
+"""Import of PyTorch checkpoints that the upstream project or others wrote."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from .checkpoint import CheckpointError, Metadata, foreign, save
+from .network import build, load_state
+
+
+def import_upstream(pth: Path | str, out: Path | str, name: str = "upstream", version: str = "1") -> str:
+    """Convert a PyTorch checkpoint of the upstream layout (torchvision's ResNet50, ``fc`` of two classes).
+
+    Accepts a bare state dict or one under ``model_state_dict``, ``state_dict`` or ``model``, with or without a
+    ``module.`` or ``model.`` prefix, and a head at ``fc`` or ``fc.1``. Nothing but tensors is unpickled. Returns the
+    SHA-256 of the written file; the result is uncalibrated. Raises CheckpointError.
+    """
+    pth = Path(pth)
+    if not pth.is_file():
+        raise CheckpointError("missing", f"There is no file at {pth}.")
+    try:
+        content = torch.load(pth, map_location="cpu", weights_only=True)
+    except Exception as error:  # the unpickler raises nearly anything on damaged data
+        raise CheckpointError(
+            "corrupt", f"{pth.name} is damaged, or holds more than weights and is not opened for safety."
+        ) from error
+    for key in ("model_state_dict", "state_dict", "model"):
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+            break
+    if not isinstance(content, dict) or not all(isinstance(value, torch.Tensor) for value in content.values()):
+        raise foreign("it holds no state dict")
+    arrays = {_plain_key(key): value.float().numpy() for key, value in content.items()}
+    metadata = Metadata(name=name, version=version, training={"source": f"imported from {pth.name}"})
+
+    load_state(build(metadata), arrays)
+    return save(out, arrays, metadata)
+
+
+def _plain_key(key: str) -> str:
+    for prefix in ("module.", "model.", "backbone.", "resnet."):
+        key = key.removeprefix(prefix)
+    return key.replace("fc.1.", "fc.") if key.startswith("fc.1.") else key
