@@ -7,15 +7,17 @@ class CasesConfig(AppConfig):
     verbose_name = "Cases"
 
     def ready(self) -> None:
-        from inference.signals import analysis_ended, kept_up
-
-        from . import audit, datarights, reads, receiving, removal, services
-        from .accounts import create_reviewers
+        from cases import audit, services
+        from cases.accounts.permissions import create_reviewers
+        from cases.audit import access_log
+        from cases.images import deletion
+        from cases.services import abandoned_uploads, privacy
+        from inference.jobs.signals import analysis_ended, kept_up
 
         analysis_ended.connect(services.on_analysis_ended, dispatch_uid="cases.refresh")
-        kept_up.connect(audit.upkeep, dispatch_uid="cases.upkeep")
-        kept_up.connect(receiving.upkeep, dispatch_uid="cases.submissions")
-        kept_up.connect(datarights.upkeep, dispatch_uid="cases.purge")
-        kept_up.connect(removal.upkeep, dispatch_uid="cases.removal")
-        reads.connect()
+        kept_up.connect(audit.upkeep, dispatch_uid="cases.audit")
+        kept_up.connect(abandoned_uploads.upkeep, dispatch_uid="cases.abandoned_uploads")
+        kept_up.connect(privacy.upkeep, dispatch_uid="cases.privacy")
+        kept_up.connect(deletion.upkeep, dispatch_uid="cases.deletion")
+        access_log.connect()
         post_migrate.connect(create_reviewers, sender=self)

@@ -29,9 +29,9 @@ def when_ready(server: Any) -> None:
 
 def post_worker_init(worker: Any) -> None:
     """The decoder starts with the process, so that the first upload need not wait for it."""
-    from cases import decoding
+    from cases.images import sandbox
 
-    decoding.warm_up()
+    sandbox.warm_up()
 
 
 def child_exit(server: Any, worker: Any) -> None:

@@ -21,6 +21,8 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 env = environ.Env()
 env.read_env(BASE_DIR / ".env")
 
+VERSION = __version__
+
 # What kind of place this is
 DEBUG = env.bool("DEBUG", default=False)
 HTTPS = env.bool("HTTPS", default=not DEBUG)
@@ -71,15 +73,15 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "histopath.logging.RequestMiddleware",
-    "histopath.metrics.MetricsMiddleware",
+    "cases.monitoring.metrics.MetricsMiddleware",
     "cases.api.errors.ProblemMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",
-    "cases.middleware.TooLargeMiddleware",
-    "cases.middleware.CharsetMiddleware",
+    "cases.web.middleware.TooLargeMiddleware",
+    "cases.web.middleware.CharsetMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
-    "histopath.health.CommonMiddleware",
+    "cases.monitoring.health.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
@@ -87,11 +89,11 @@ MIDDLEWARE = [
     "histopath.headers.HeadersMiddleware",
     "allauth.account.middleware.AccountMiddleware",
     "allauth.usersessions.middleware.UserSessionsMiddleware",
-    "cases.middleware.TimeZoneMiddleware",
-    "cases.middleware.StillSignedInMiddleware",
-    "cases.reads.TrailMiddleware",
-    "cases.middleware.MethodMiddleware",
-    "cases.middleware.BusyMiddleware",
+    "cases.web.middleware.TimeZoneMiddleware",
+    "cases.web.middleware.StillSignedInMiddleware",
+    "cases.audit.access_log.TrailMiddleware",
+    "cases.web.middleware.MethodMiddleware",
+    "cases.web.middleware.BusyMiddleware",
 ]
 
 TEMPLATES = [
@@ -104,7 +106,7 @@ TEMPLATES = [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
-                "cases.context.site",
+                "cases.web.context_processors.site",
             ],
         },
     }
@@ -189,9 +191,9 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * 2**20
 FILE_UPLOAD_TEMP_DIR = VAR / "incoming"
 FILE_UPLOAD_TEMP_DIR.mkdir(exist_ok=True)
 FILE_UPLOAD_HANDLERS = [
-    "cases.uploads.Capped",
+    "cases.images.intake.Capped",
     "django.core.files.uploadhandler.MemoryFileUploadHandler",
-    "cases.uploads.Unnamed",
+    "cases.images.intake.Unnamed",
 ]
 #: Bytes of disk that uploads leave free, so that the database can still write.
 DISK_RESERVE = env.int("DISK_RESERVE", default=256 * 2**20)
@@ -253,11 +255,11 @@ AUTH_PASSWORD_VALIDATORS = [
 SIGNUP_OPEN = env.bool("SIGNUP_OPEN", default=True)
 LOGIN_URL = "account_login"
 LOGIN_REDIRECT_URL = "cases:history"
-ACCOUNT_ADAPTER = "cases.accounts.AccountAdapter"
+ACCOUNT_ADAPTER = "cases.accounts.adapters.AccountAdapter"
 ACCOUNT_FORMS = {
-    "login": "cases.credentials.LoginForm",
-    "change_password": "cases.credentials.ChangePasswordForm",
-    "reset_password": "cases.credentials.ResetPasswordForm",
+    "login": "cases.accounts.forms.LoginForm",
+    "change_password": "cases.accounts.forms.ChangePasswordForm",
+    "reset_password": "cases.accounts.forms.ResetPasswordForm",
 }
 # It signs the readings of people who were erased.
 ACCOUNT_USERNAME_BLACKLIST = ["former-user"]
@@ -275,10 +277,10 @@ ACCOUNT_RATE_LIMITS = {"login_failed": "10/5m/ip,5/5m/key"}
 # How many proxies of one's own stand before the web server: whose X-Forwarded-For is believed.
 NUM_PROXIES = env.int("NUM_PROXIES", default=0)
 MFA_FORMS = {
-    "authenticate": "cases.credentials.AuthenticateForm",
-    "reauthenticate": "cases.credentials.ReauthenticateForm",
+    "authenticate": "cases.accounts.forms.AuthenticateForm",
+    "reauthenticate": "cases.accounts.forms.ReauthenticateForm",
 }
-MFA_ADAPTER = "cases.accounts.MFAAdapter"
+MFA_ADAPTER = "cases.accounts.adapters.MFAAdapter"
 MFA_SUPPORTED_TYPES = ["totp", "recovery_codes"]
 MFA_TOTP_ISSUER = "histopath"
 # Without verification of addresses nobody could ever switch the second step on.

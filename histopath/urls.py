@@ -6,16 +6,16 @@ from django.contrib import admin
 from django.urls import include, path
 from django.views.generic import RedirectView
 
-from . import health, metrics
+from cases.monitoring import health, metrics
 
 # The admin's own sign-in page would know neither throttle nor second factor.
 admin.site.login = secure_admin_login(admin.site.login)  # type: ignore[method-assign]
 
-handler429 = "histopath.errors.too_often"
-handler500 = "histopath.errors.failed"
+handler429 = "cases.web.errors.too_often"
+handler500 = "cases.web.errors.failed"
 
 urlpatterns = [
-    path("", include("cases.urls")),
+    path("", include("cases.web.urls")),
     path("", include("cases.api.urls")),
     path("accounts/", include("allauth.urls")),
     path("health", health.ready, name="health"),

@@ -17,7 +17,7 @@ EXTENDED = re.compile(r"\*\d*\*?\s*=")
 
 class Request(WSGIRequest):
     """A request in UTF-8. Django would read its address with whichever of Python's codecs it names, and answer what
-    can't be read so with nothing at all; :class:`cases.middleware.CharsetMiddleware` has words for it."""
+    can't be read so with nothing at all; :class:`cases.web.middleware.CharsetMiddleware` has words for it."""
 
     def __init__(self, environ: dict[str, Any]) -> None:
         if EXTENDED.search(environ.get("HTTP_ACCEPT", "")):

@@ -7,7 +7,8 @@ class InferenceConfig(AppConfig):
     verbose_name = "Analyses"
 
     def ready(self) -> None:
-        from . import registry, worker
+        from inference import registry
+        from inference.jobs import worker
 
         post_migrate.connect(registry.register_bundled, sender=self)
         worker.connect()

@@ -175,7 +175,7 @@ class Analysis(models.Model):
 
 
 class Lane(models.Model):
-    """How far somebody's work that was begun reaches on the queue's virtual time; see :mod:`inference.clock`.
+    """How far somebody's work that was begun reaches on the queue's virtual time; see :mod:`inference.jobs.fairness`.
 
     ``person`` is a user's primary key, or :attr:`ALL`: the highest turn that was begun of anybody's.
     """

@@ -10,7 +10,7 @@ import pytest
 from django.contrib.auth.models import Group
 from django.test import Client
 
-from cases.accounts import REVIEWERS
+from cases.accounts.permissions import REVIEWERS
 from cases.models import Case, Slide, User
 from inference.models import ModelVersion
 from tests.factories import CaseFactory, UserFactory, add_slide

@@ -9,7 +9,8 @@ from allauth.mfa import app_settings
 from allauth.mfa.totp.internal.auth import format_hotp_value, hotp_value, yield_hotp_counters_from_time
 from django.core.files.uploadedfile import SimpleUploadedFile
 
-from cases import services, synthetic
+from cases import services
+from cases.images import synthetic
 from cases.models import Case, Slide, User
 
 PASSWORD = "correct horse battery staple"

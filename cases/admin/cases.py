@@ -14,11 +14,12 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from cases import export, services
-from cases.accounts import reviewers
-from cases.filters import PROBABILITY, STATES
+from cases import services
+from cases.accounts.permissions import reviewers
 from cases.models import Case, Event, Review, Slide
-from cases.views.history import analyse_again
+from cases.services import export
+from cases.services.search import PROBABILITY, STATES
+from cases.web.views.history import analyse_again
 from inference.models import Verdict
 
 from .parts import Erasing, ReadOnlyInline, chance, is_form_of, verdict_mark

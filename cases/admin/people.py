@@ -15,8 +15,8 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.utils.html import format_html_join
 
-from cases import datarights
 from cases.models import Tag, User
+from cases.services import privacy
 from inference.admin import PlainAdmin
 
 from .parts import Erasing
@@ -84,12 +84,12 @@ class PersonAdmin(Erasing, UserAdmin):
 
     def delete_model(self, request: HttpRequest, obj: User) -> None:
         # With cases, files and what the trail says in words, as when they do it themselves.
-        datarights.erase(obj)
+        privacy.erase(obj)
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
         for user in queryset:
             if user != request.user:
-                datarights.erase(user)
+                privacy.erase(user)
 
     @admin.display(description="name")
     def full_name(self, user: User) -> str:

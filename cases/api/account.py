@@ -24,10 +24,10 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from cases import audit, tokens
-from cases.credentials import CodeForm
-from cases.models import Event, User
-from cases.tokens import ApiToken
+from cases import audit
+from cases.accounts import tokens
+from cases.accounts.forms import CodeForm
+from cases.models import ApiToken, Event, User
 
 from .authentication import person
 from .errors import Problem

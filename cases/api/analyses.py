@@ -20,7 +20,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from cases import reads, services
+from cases import services
+from cases.audit import access_log
 from cases.models import Case, Slide
 from inference.engine import patchmap
 from inference.engine.grid import PATCH
@@ -69,7 +70,7 @@ class Analyses(generics.ListAPIView[Analysis]):
 
     def paginate_queryset(self, queryset: Any) -> list[Any] | None:
         page = super().paginate_queryset(queryset)
-        reads.note_list(person(self.request), {analysis.slide.case_id for analysis in page or []})
+        access_log.note_list(person(self.request), {analysis.slide.case_id for analysis in page or []})
         return page
 
 

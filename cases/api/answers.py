@@ -11,8 +11,8 @@ from django.urls import reverse
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from cases.limits.concurrency import Kind, Turn
 from cases.models import Case
-from cases.turns import Kind, Turn
 from inference.models import Analysis, State
 
 from . import results

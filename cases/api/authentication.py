@@ -12,21 +12,22 @@ from rest_framework.parsers import JSONParser
 from rest_framework.permissions import SAFE_METHODS, IsAuthenticated
 from rest_framework.request import Request
 
-from cases import tokens
-from cases.accounts import is_as_read, is_session_open
-from cases.models import User
+from cases.accounts import tokens
+from cases.accounts.permissions import is_as_read
+from cases.accounts.sessions import is_session_open
+from cases.models import ApiToken, User
 
 
 class TokenAuthentication(KnoxTokenAuthentication):
     """knox's, with one indexed look-up instead of a search, an own answer for expired tokens (which stay
     listed until they are revoked), and a note of the last use."""
 
-    def authenticate_credentials(self, token: bytes) -> tuple[User, tokens.ApiToken]:
+    def authenticate_credentials(self, token: bytes) -> tuple[User, ApiToken]:
         try:
             digest = hash_token(token.decode("ascii"))
         except UnicodeDecodeError as error:
             raise AuthenticationFailed("The token is not valid.", "token_invalid") from error
-        found = tokens.ApiToken.objects.select_related("user").filter(digest=digest).first()
+        found = ApiToken.objects.select_related("user").filter(digest=digest).first()
         if found is None or not found.user.is_active:
             raise AuthenticationFailed("The token is not valid.", "token_invalid")
         if found.expiry is not None and found.expiry <= timezone.now():
@@ -38,8 +39,8 @@ class TokenAuthentication(KnoxTokenAuthentication):
 def look_again(request: Request) -> None:
     """For when the whole of a call has arrived: a body may be sent slowly, and token, password, rights or account be
     gone meanwhile. Raises AuthenticationFailed."""
-    if isinstance(request.auth, tokens.ApiToken):
-        is_there = tokens.ApiToken.objects.filter(pk=request.auth.pk).exists()
+    if isinstance(request.auth, ApiToken):
+        is_there = ApiToken.objects.filter(pk=request.auth.pk).exists()
     else:
         is_there = is_session_open(request._request)
     if not is_there or not is_as_read(person(request)):

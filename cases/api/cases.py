@@ -18,11 +18,13 @@ from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer
 from rest_framework.views import APIView
 
-from cases import reads, services, wording
-from cases import report as reports
-from cases.files import send as send_file
+from cases import services
+from cases.audit import access_log
+from cases.images.serving import send as send_file
+from cases.limits.quotas import is_received
 from cases.models import Case, Review, Slide
-from cases.pressure import is_received
+from cases.reporting import pdf as reports
+from cases.reporting import text
 
 from . import answers, errors
 from .authentication import person
@@ -64,7 +66,7 @@ class Cases(generics.ListCreateAPIView[Case]):
 
     def paginate_queryset(self, queryset: Any) -> list[Any] | None:
         page = super().paginate_queryset(queryset)
-        reads.note_list(person(self.request), [case.pk for case in page or []])
+        access_log.note_list(person(self.request), [case.pk for case in page or []])
         return page
 
     def perform_create(self, serializer: BaseSerializer[Case]) -> None:
@@ -136,7 +138,7 @@ class CaseAnalyses(APIView):
             raise errors.Problem("not_finished", "The case has no slides yet.")
         taken = {analysis.slide_id for analysis in services.request_again(case, slides, case.owner, **wishes.values())}
         left = [slide for slide in slides if slide.pk not in taken]
-        problems = [{"filename": one.original_name, "code": "busy", "reason": wording.NO_ROOM} for one in left]
+        problems = [{"filename": one.original_name, "code": "busy", "reason": text.NO_ROOM} for one in left]
         return answers.pending(request, Submitted(case, analyses_of(case), problems), is_folder=True)
 
 

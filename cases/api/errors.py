@@ -23,17 +23,16 @@ from django.http.response import HttpResponseBase
 from rest_framework import exceptions
 from rest_framework.views import set_rollback
 
-from cases.pressure import Busy
-from cases.submissions import GivenUp
-from cases.uploads import Rejected
-from histopath.errors import STORAGE, is_outdated
+from cases.images.intake import Rejected
+from cases.limits.quotas import Busy
+from cases.models.submissions import GivenUp
+from cases.services.outages import RETRY_SECONDS, STORAGE, is_outdated
 from inference.registry import NoModel
 
 log = logging.getLogger(__name__)
 
 CONTENT_TYPE = "application/problem+json"
 API_PATHS = ("/predict", "/api", "/health", "/schema")
-RETRY_SECONDS = 10
 
 #: Every code that an answer may carry: status and what it means. The documentation prints this table.
 CODES: dict[str, tuple[int, str]] = {

@@ -10,8 +10,8 @@ from django.core.exceptions import ValidationError
 from django.db.models import Q, QuerySet
 from django_filters.fields import IsoDateTimeField
 
-from cases.filters import PROBABILITY, mentions
 from cases.models import Case, Magnification, Slide
+from cases.services.search import PROBABILITY, mentions
 from inference.models import Analysis, State, Verdict
 
 

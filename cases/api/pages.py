@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.conf import settings
 from django.urls import reverse
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
@@ -12,8 +13,6 @@ from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
-
-from histopath import __version__
 
 
 @extend_schema(tags=["About"], auth=[])
@@ -29,7 +28,7 @@ class Index(APIView):
         return Response(
             {
                 "name": "histopath",
-                "version": __version__,
+                "version": settings.VERSION,
                 "health": at("health"),
                 "docs": at("docs"),
                 "schema": at("schema"),

@@ -13,8 +13,8 @@ from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from cases import sse
-from cases.turns import Kind, Turn
+from cases.limits.concurrency import Kind, Turn
+from cases.services import event_stream as sse
 from inference.models import Analysis, State
 
 from . import answers, errors, results, streams

@@ -12,11 +12,11 @@ from django.urls import reverse
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from cases import services, tokens
-from cases.accounts import LONGEST_EMAIL
-from cases.models import Case, Reading, Review, Slide, User
-from cases.tokens import ApiToken
-from cases.trail import Event
+from cases import services
+from cases.accounts import tokens
+from cases.accounts.adapters import LONGEST_EMAIL
+from cases.models import ApiToken, Case, Reading, Review, Slide, User
+from cases.models.audit import Event
 from inference.engine.grid import MAX_OVERLAP
 from inference.engine.results import probabilities
 from inference.models import Analysis, ModelVersion, State, Verdict

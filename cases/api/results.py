@@ -9,10 +9,11 @@ from django.db.models import Max, Min
 from django.urls import reverse
 from rest_framework.request import Request
 
-from cases import services, wording
+from cases import services
 from cases.models import Case, Slide
-from inference import queue
+from cases.reporting import text
 from inference.engine import results
+from inference.jobs import queue
 from inference.models import Analysis, State, Verdict
 
 from .errors import Problem, unavailable
@@ -112,7 +113,7 @@ def folder(request: Request, case: Case, cached: bool = False) -> dict[str, Any]
         **answer,
         "verdict": case.verdict,
         "warnings": [
-            *([wording.MIXED] if services.is_mixed(slides) else []),
+            *([text.MIXED] if services.is_mixed(slides) else []),
             *(f"{image['filename']}: {text}" for image in images for text in image["warnings"]),
         ],
         # Whose cut points judged.

@@ -8,7 +8,7 @@ from typing import Any
 
 from django.conf import settings
 
-from cases.sse import BEAT, STILL_HERE, encode
+from cases.services.event_stream import BEAT, STILL_HERE, encode
 from inference.models import Analysis
 
 from .waiting import LONGEST_PAUSE, pauses

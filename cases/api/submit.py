@@ -15,12 +15,12 @@ from django.db import IntegrityError, models, transaction
 from django.utils import timezone
 
 from cases import services
+from cases.images.intake import Rejected, clean_name
 from cases.models import Case, Slide, User
-from cases.receiving import abandon
-from cases.submissions import LEASE, Submission
-from cases.trail import Event
-from cases.uploads import Rejected, clean_name
-from inference import queue
+from cases.models.audit import Event
+from cases.models.submissions import LEASE, Submission
+from cases.services.abandoned_uploads import abandon
+from inference.jobs import queue
 from inference.models import Analysis, State
 from inference.registry import active_model
 

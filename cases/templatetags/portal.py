@@ -7,7 +7,7 @@ from django.forms import BoundField
 from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
 
-from cases.icons import ICONS
+from cases.web.icons import ICONS
 
 register = template.Library()
 

@@ -7,7 +7,7 @@ from typing import Any
 from django import template
 
 from cases.models import Case
-from inference import queue
+from inference.jobs import queue
 from inference.models import Analysis, State
 
 register = template.Library()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TextIO
 
-from inference.client import ApiError
+from inference.cli.client import ApiError
 from inference.engine.checkpoint import CheckpointError
 
 from . import local, remote, show

@@ -5,7 +5,7 @@ from __future__ import annotations
 import urllib.parse
 from typing import Any, cast
 
-from inference.client import ApiError, Client, Pending
+from inference.cli.client import ApiError, Client, Pending
 
 from .arguments import Task
 from .local import Progress
@@ -14,7 +14,7 @@ from .local import Progress
 def predict(task: Task, progress: Progress) -> dict[str, Any]:
     """The server's answer, as :func:`inference.cli.local.predict` gives it.
 
-    Raises :class:`inference.client.ApiError` and OSError.
+    Raises :class:`inference.cli.client.ApiError` and OSError.
     """
     client = Client(task.server, task.token)
 

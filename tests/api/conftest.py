@@ -15,9 +15,9 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 from PIL import Image
 
-from cases import tokens
+from cases.accounts import tokens
 from cases.models import User
-from inference import queue, worker
+from inference.jobs import queue, worker
 from inference.models import Cluster, ModelVersion
 from inference.registry import activate, add
 

@@ -150,7 +150,7 @@ def test_health_notices_a_changed_model_file(
 
 
 def test_health_without_a_database_is_503(anonymous: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    from inference import queue
+    from inference.jobs import queue
 
     def away() -> bool:
         raise OperationalError("connection refused at 10.0.0.1")

@@ -12,15 +12,16 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from cases import receiving, services, wording
-from cases.models import Case, Event, Slide, Submission, User
-from cases.pressure import Busy
-from cases.tokens import ApiToken
+from cases import services
+from cases.limits.quotas import Busy
+from cases.models import ApiToken, Case, Event, Slide, Submission, User
+from cases.reporting import text
+from cases.services import abandoned_uploads
 from inference.engine import runtime
 from inference.engine.image import decode
 from inference.engine.predictor import Predictor
+from inference.jobs.signals import analysis_ended
 from inference.models import Analysis, Cluster, ModelVersion, State
-from inference.signals import analysis_ended
 from tests.factories import UserFactory
 
 from .conftest import Api, file, png, problem_of
@@ -229,7 +230,7 @@ def test_when_the_wait_is_over_the_answer_is_202(api: Api, queued: Callable[[], 
 
 
 def test_at_most_half_the_threads_wait(api: Api, charlie: User, queued: Callable[[], int], settings: Any) -> None:
-    from cases.turns import Kind, Turn
+    from cases.limits.concurrency import Kind, Turn
 
     settings.WEB_THREADS = 4
     with (
@@ -246,7 +247,7 @@ def test_at_most_half_the_threads_wait(api: Api, charlie: User, queued: Callable
 
 
 def test_nobody_takes_all_the_waiting_places(alice: User, charlie: User, settings: Any) -> None:
-    from cases.turns import Kind, Turn
+    from cases.limits.concurrency import Kind, Turn
 
     settings.WEB_THREADS = 16
     with ExitStack() as held:
@@ -259,7 +260,7 @@ def test_nobody_takes_all_the_waiting_places(alice: User, charlie: User, setting
 def test_a_stream_that_is_never_read_gives_its_slot_back(
     api: Api, alice: User, queued: Callable[[], int], settings: Any
 ) -> None:
-    from cases.turns import Kind, Turn
+    from cases.limits.concurrency import Kind, Turn
 
     settings.WEB_THREADS = 4
     response = api.post("/predict/single/stream", {"file": file()})
@@ -360,13 +361,13 @@ def test_a_call_that_was_cut_off_leaves_nothing_behind(who: str, api: Api, works
     headers = {"Idempotency-Key": "order-21"}
     first = single(api, headers=headers).json()
     Submission.objects.update(receiving_until=timezone.now() + timedelta(minutes=1))
-    assert receiving.sweep() == 0
+    assert abandoned_uploads.sweep() == 0
     assert problem_of(single(api, headers=headers))["code"] == "conflict"
     assert single(api).json()["cached"] is False, "nor is anything answered from it"
     Case.objects.exclude(pk=first["case"]).delete()
     Submission.objects.update(receiving_until=timezone.now() - timedelta(minutes=1))
     if who == "a worker":
-        assert receiving.sweep() == 1
+        assert abandoned_uploads.sweep() == 1
         assert not Case.objects.exists() and not Submission.objects.exists()
     again = single(api, headers=headers)
     assert again.status_code == 200 and again.json()["case"] != first["case"]
@@ -458,7 +459,7 @@ def test_without_a_model_it_is_503_and_says_so(api: Api, alive: Cluster) -> None
 
 
 def test_a_damaged_model_is_503_and_says_so(api: Api, works: None, settings: Any, tmp_path: Path) -> None:
-    from inference import worker
+    from inference.jobs import worker
 
     worker._predictors.clear()
     settings.MODEL_DIR = tmp_path
@@ -504,5 +505,5 @@ def test_a_folder_that_two_models_judged_says_so(api: Api, works: None) -> None:
     newer = ModelVersion.objects.create(name="newer", version="2", file="n.safetensors", sha256="9" * 64, metadata={})
     Analysis.objects.filter(slide__original_name="b.png").update(model_version=newer)
     again = api.get(f"/api/v1/cases/{answer['case']}/result").json()
-    assert wording.MIXED in again["warnings"]
+    assert text.MIXED in again["warnings"]
     assert again["model"]["name"] == "newer", "whose cut points judge the case"

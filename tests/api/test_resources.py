@@ -14,8 +14,9 @@ from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from cases import services, wording
+from cases import services
 from cases.models import Case, Event, Slide, Tag, User
+from cases.reporting import text
 from inference.models import Analysis, Cluster, ModelVersion, State
 from tests.factories import CaseFactory, upload
 
@@ -348,7 +349,7 @@ def test_a_case_that_is_analysed_again_in_parts_says_so(
     done()
     result = api.get(f"/api/v1/cases/{case.pk}/result").json()
     assert sorted(image["overlap"] for image in result["individual_predictions"]) == [0.0, 0.5, 0.5]
-    assert wording.MIXED in result["warnings"]
+    assert text.MIXED in result["warnings"]
 
 
 def test_cases_in_order_of_probability_end_with_those_that_have_none(api: Api, alice: User) -> None:

@@ -15,7 +15,7 @@ from drf_spectacular.drainage import GENERATOR_STATS
 from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.validation import validate_schema
 
-from inference import client
+from inference.cli import client
 from tests.conftest import ROOT
 
 

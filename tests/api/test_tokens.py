@@ -11,7 +11,7 @@ from allauth.mfa.totp.internal.auth import TOTP, generate_totp_secret
 from django.test import Client
 from django.utils import timezone
 
-from cases import tokens
+from cases.accounts import tokens
 from cases.models import ApiToken, User
 from tests.factories import PASSWORD, code_of
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect, sync_playwright
 
-from cases import synthetic
+from cases.images import synthetic
 from tests.live.conftest import Stack, stack
 
 __all__ = ["stack"]

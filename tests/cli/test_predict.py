@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from inference.client import ApiError
-from inference.client import Client as ApiClient
+from inference.cli.client import ApiError
+from inference.cli.client import Client as ApiClient
 from inference.engine import runtime
 from inference.engine.image import decode
 from inference.engine.predictor import Predictor

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cases import decoding
+from cases.images import sandbox
 from inference.engine.image import ImageError
 
 #: How many; 10,000 in the full run (see docs/reliability.md).
@@ -145,7 +145,7 @@ def ingest(content: bytes, folder: Path) -> str:
         source.flush()
         source.seek(0)
         try:
-            made = decoding.run("ingest", [source, png, small])
+            made = sandbox.run("ingest", [source, png, small])
         except ImageError as error:
             return error.code
         png.seek(0)
@@ -161,16 +161,16 @@ def test_the_seeds_are_read(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_damaged_images(tmp_path: Path, settings: Any, capsys: pytest.CaptureFixture[str]) -> None:
     settings.DECODER_SECONDS = 10
-    decoding.warm_up()
-    assert decoding._helper is not None
-    helper = decoding._helper.process.pid
+    sandbox.warm_up()
+    assert sandbox._helper is not None
+    helper = sandbox._helper.process.pid
     before = resident(os.getpid())
     counted: Counter[str] = Counter()
     for number in range(IMAGES):
         code = ingest(mutant(number), tmp_path)
         assert code in KNOWN | {"read"}, (number, code)
         counted[code] += 1
-    assert decoding._helper.process.pid == helper and decoding._helper.process.poll() is None, "it never died"
+    assert sandbox._helper.process.pid == helper and sandbox._helper.process.poll() is None, "it never died"
     grown = resident(os.getpid()) - before
     assert grown < 100 * 2**20
     with capsys.disabled():

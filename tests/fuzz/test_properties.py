@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from cases.uploads import clean_name
+from cases.images.intake import clean_name
 from inference.engine import verdict
 from inference.engine.checkpoint import CheckpointError, load_arrays, read_metadata
 

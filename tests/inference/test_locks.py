@@ -13,9 +13,10 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from cases import audit, datarights, services
+from cases import audit, services
 from cases.models import Case, Event, Slide, User
-from inference import queue
+from cases.services import privacy
+from inference.jobs import queue
 from inference.models import Analysis, Lane, State
 from tests.factories import PASSWORD, add_slide
 
@@ -40,7 +41,7 @@ def in_thread(act: object) -> threading.Thread:
 
 def erase(user: User, where: str) -> None:
     if where == "portal":
-        datarights.erase(user)
+        privacy.erase(user)
         return
     client = Client()
     client.force_login(User.objects.create_superuser("root", password=PASSWORD))

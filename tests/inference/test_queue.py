@@ -16,7 +16,7 @@ from django_q.models import OrmQ
 
 from cases import services
 from cases.models import Case, Event, Slide, User
-from inference import clock, queue
+from inference.jobs import fairness, queue
 from inference.models import Analysis, Cluster, ModelVersion, State
 from inference.registry import NoModel
 from tests.factories import CaseFactory, UserFactory, add_slide
@@ -421,11 +421,11 @@ def test_a_claim_that_waits_for_the_clock_holds_nothing(
 ) -> None:
     """Its lease would end meanwhile."""
     add_slide(case)
-    begin = clock.begin
+    begin = fairness.begin
 
     def noticed(analysis: Analysis) -> None:
         assert Analysis.objects.get().state == State.QUEUED
         begin(analysis)
 
-    monkeypatch.setattr(clock, "begin", noticed)
+    monkeypatch.setattr(fairness, "begin", noticed)
     assert queue.claim_next(uuid.uuid4())

@@ -14,10 +14,10 @@ from PIL import Image
 
 from cases import services
 from cases.models import Case, Slide
-from inference import queue, worker
 from inference.engine.image import decode
 from inference.engine.predictor import Job, Predictor
 from inference.engine.runtime import load
+from inference.jobs import queue, worker
 from inference.models import Analysis, ModelVersion, PatchTable, State
 from inference.registry import activate, add
 from tests.factories import add_slide
@@ -120,7 +120,7 @@ def test_the_log_follows_an_analysis_by_its_number_and_names_no_file(
     waiting: Slide, caplog: pytest.LogCaptureFixture
 ) -> None:
     analysis = waiting.analyses.get()
-    with caplog.at_level("INFO", "inference.worker"):
+    with caplog.at_level("INFO", "inference.jobs.worker"):
         worker.drain()
     steps = [record.step for record in caplog.records if getattr(record, "analysis", "") == str(analysis.pk)]
     assert steps == ["claimed", "done"]
@@ -148,7 +148,7 @@ def test_what_a_worker_died_of_is_worked_on_alone_the_next_time(
     slides = [add_slide(case, f"{n}.png") for n in range(5)]
     suspect = Analysis.objects.get(slide=slides[2])
     Analysis.objects.filter(pk=suspect.pk).update(attempts=1)
-    with caplog.at_level("INFO", "inference.worker"):
+    with caplog.at_level("INFO", "inference.jobs.worker"):
         worker.drain()
     steps = [(record.step, record.analysis) for record in caplog.records if hasattr(record, "step")]
     claimed = steps.index(("claimed", str(suspect.pk)))
@@ -239,7 +239,7 @@ def test_what_is_removed_while_it_is_analysed_holds_up_nobody(
         time.sleep(0.1)
 
     monkeypatch.setattr(worker.Keeper, "report", told)
-    with caplog.at_level("INFO", "inference.worker"):
+    with caplog.at_level("INFO", "inference.jobs.worker"):
         worker.drain()
     assert f"Analysis {analysis.pk} gone meanwhile" in caplog.text
     assert seen[-1][0] < seen[-1][1] / 2

@@ -21,8 +21,8 @@ import pytest
 import requests
 from PIL import Image
 
-from cases import synthetic
-from inference.client import Client
+from cases.images import synthetic
+from inference.cli.client import Client
 from tests.conftest import ROOT
 from tests.live.conftest import Stack, start, stop
 from tests.reliability.stack import field, until

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from cases import synthetic
 from cases.api.errors import CODES
+from cases.images import synthetic
 from tests.conftest import ROOT
 from tests.live.conftest import Stack, start, stop
 from tests.live.test_api_clients import sign_in

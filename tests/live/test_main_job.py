@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cases import synthetic
+from cases.images import synthetic
 from tests.conftest import BUNDLED
 from tests.live.conftest import Browser, Stack, start, stop
 

@@ -10,12 +10,12 @@ import pytest
 from django.test import Client
 
 from cases.models import Case, Slide, User
-from inference import queue
 from inference.engine.checkpoint import Metadata
 from inference.engine.domain import DomainResult
 from inference.engine.grid import Grid
 from inference.engine.predictor import Prediction
 from inference.engine.verdict import slide_verdict
+from inference.jobs import queue
 from inference.models import ModelVersion
 from tests.factories import add_slide
 

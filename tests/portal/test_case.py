@@ -9,7 +9,7 @@ from django.urls import reverse
 
 from cases import services
 from cases.models import Case, Event, User
-from inference import queue
+from inference.jobs import queue
 from inference.models import Analysis, ModelVersion
 from tests.factories import UserFactory
 
@@ -148,7 +148,7 @@ def test_the_stream_ends_with_the_last_result(client: Client, case: Case, done: 
 def test_streams_take_half_the_threads_at_most(
     client: Client, case: Case, alice: User, done: object, settings: object
 ) -> None:
-    from cases.turns import Kind, Turn
+    from cases.limits.concurrency import Kind, Turn
 
     settings.WEB_THREADS = 4  # type: ignore[attr-defined]
     with Turn(UserFactory(), Kind.WAIT), Turn(UserFactory(), Kind.WAIT):

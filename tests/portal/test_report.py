@@ -8,9 +8,10 @@ from django.template.loader import render_to_string
 from django.test import Client
 from django.urls import reverse
 
-from cases import report as reports
-from cases import services, wording
+from cases import services
 from cases.models import Case, Report, User
+from cases.reporting import pdf as reports
+from cases.reporting import text
 from inference.models import Analysis, ModelVersion
 from tests.factories import add_slide
 
@@ -70,11 +71,11 @@ def test_it_says_what_is_not_finished_and_which_images_the_mean_hides(case: Case
 def test_a_case_that_several_models_judged_says_so(client: Client, case: Case, alice: User, finish: Finish) -> None:
     finish(0.2, "a.png")
     other = ModelVersion.objects.create(name="other", version="2", file="o.safetensors", sha256="8" * 64, metadata={})
-    assert wording.MIXED not in client.get(case.get_absolute_url()).content.decode()
+    assert text.MIXED not in client.get(case.get_absolute_url()).content.decode()
     slide = finish(0.9, "b.png")
     Analysis.objects.filter(slide=slide).update(model_version=other)
     context = reports._context(
         Case.objects.get(pk=case.pk), alice, Report(case=case, author=alice), services.case_model(case), "https://x"
     )
     for page in (render_to_string("cases/report.html", context), client.get(case.get_absolute_url()).content.decode()):
-        assert wording.MIXED in page
+        assert text.MIXED in page

@@ -8,9 +8,10 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 
-from cases import services, statistics
+from cases import services
 from cases.models import Case, Review, User
-from cases.statistics import cohen_kappa
+from cases.reporting import agreement
+from cases.reporting.agreement import cohen_kappa
 
 from .conftest import Finish
 
@@ -63,10 +64,10 @@ def test_statistics_count_a_blinded_case_once_two_have_read(
     finish(0.2)
     Case.objects.filter(pk=case.pk).update(is_blinded=True)
     sign(client, case)
-    assert len(statistics.latest_reviews(reviewer)) == 0
-    assert len(statistics.latest_reviews(alice)) == 1
+    assert len(agreement.latest_reviews(reviewer)) == 0
+    assert len(agreement.latest_reviews(alice)) == 1
     sign(client_of(reviewer), case)
-    assert len(statistics.latest_reviews(reviewer)) == len(statistics.latest_reviews(alice)) == 2
+    assert len(agreement.latest_reviews(reviewer)) == len(agreement.latest_reviews(alice)) == 2
 
 
 def test_kappa_against_a_textbook_table() -> None:
@@ -83,7 +84,7 @@ def test_statistics_count_the_latest_reading_of_each_reader(alice: User, reviewe
     services.sign_review(case, alice, "benign")
     services.sign_review(case, alice, "malignant")
     services.sign_review(case, reviewer, "benign")
-    found = statistics.compute(statistics.latest_reviews(reviewer))
+    found = agreement.compute(agreement.latest_reviews(reviewer))
     assert found.readings == 2
     assert found.overall.n == 2
     assert found.overall.share == 0.5

@@ -13,7 +13,7 @@ from PIL import Image
 
 from cases import services
 from cases.models import Case, Event, Slide, User
-from inference import queue
+from inference.jobs import queue
 from inference.models import Analysis
 from tests.factories import CaseFactory
 

@@ -19,8 +19,10 @@ from django.test import Client
 from django.urls import reverse
 from PIL import Image
 
-from cases import datarights, decoding, previews, services, synthetic
+from cases import services
+from cases.images import sandbox, synthetic, tiles
 from cases.models import Case, Slide, User
+from cases.services import privacy
 from histopath.storage import Storage, _Pieces
 from inference.engine.image import write_png
 
@@ -88,8 +90,8 @@ def test_tiles_are_nobody_elses(
 
 
 def test_they_are_made_once_and_are_the_same_file_again(client: Client, wide: Slide) -> None:
-    storage, name = wide.file.storage, previews.name(wide)
-    assert previews.ensure(wide, wide.case.owner) == name
+    storage, name = wide.file.storage, tiles.name(wide)
+    assert tiles.ensure(wide, wide.case.owner) == name
     made = storage.get_modified_time(name)
     with storage.open(name) as file:
         first = file.read()
@@ -105,33 +107,33 @@ def test_they_are_made_once_and_are_the_same_file_again(client: Client, wide: Sl
 def test_they_go_with_the_slide(
     client: Client, wide: Slide, django_capture_on_commit_callbacks: Callable[..., Any]
 ) -> None:
-    storage, name = wide.file.storage, previews.name(wide)
+    storage, name = wide.file.storage, tiles.name(wide)
     client.get(address(wide, 11, 0, 0))
     assert storage.exists(name)
-    assert name not in datarights.orphans(storage)[0]
+    assert name not in privacy.orphans(storage)[0]
     with django_capture_on_commit_callbacks(execute=True):
         client.post(reverse("cases:slide_delete", args=[wide.pk]))
     assert not storage.exists(name)
 
 
 def test_a_slide_that_is_deleted_meanwhile_leaves_none(wide: Slide, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = decoding.run
+    made = sandbox.run
 
     def slow(*arguments: Any, **options: Any) -> dict[str, Any]:
         found = made(*arguments, **options)
         Slide.objects.filter(pk=wide.pk).delete()
         return found
 
-    monkeypatch.setattr(decoding, "run", slow)
-    previews.ensure(wide, wide.case.owner)
-    assert not wide.file.storage.exists(previews.name(wide))
+    monkeypatch.setattr(sandbox, "run", slow)
+    tiles.ensure(wide, wide.case.owner)
+    assert not wide.file.storage.exists(tiles.name(wide))
 
 
 def test_tiles_that_were_cut_short_are_made_again(client: Client, wide: Slide) -> None:
     """A full disk or a killed process, where the store is on another disk than the uploads."""
     path = address(wide, 11, 0, 0)
     first = client.get(path).content
-    storage, name = wide.file.storage, previews.name(wide)
+    storage, name = wide.file.storage, tiles.name(wide)
     with storage.open(name) as file:
         half = file.read()[:-100]
     storage.delete(name)
@@ -140,9 +142,9 @@ def test_tiles_that_were_cut_short_are_made_again(client: Client, wide: Slide) -
 
 
 def test_one_slide_at_a_time(client: Client, wide: Slide, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(previews, "PATIENCE", 0.01)
+    monkeypatch.setattr(tiles, "PATIENCE", 0.01)
     path = reverse("cases:tiles", args=[wide.pk])
-    with previews._making:
+    with tiles._making:
         answer = client.get(path, headers={"accept": "application/json"})
     assert answer.status_code == 429 and int(answer["Retry-After"]) > 0
     assert client.get(path).status_code == 200
@@ -150,8 +152,8 @@ def test_one_slide_at_a_time(client: Client, wide: Slide, monkeypatch: pytest.Mo
 
 def test_very_large_slides_are_shown_in_tiles(client: Client, wide: Slide, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "tiles" not in client.get(wide.get_absolute_url()).context["viewer"]
-    monkeypatch.setattr(previews, "LARGE", 1000)
-    monkeypatch.setattr(previews, "OVERVIEW", 800)
+    monkeypatch.setattr(tiles, "LARGE", 1000)
+    monkeypatch.setattr(tiles, "OVERVIEW", 800)
     assert client.get(wide.get_absolute_url()).context["viewer"]["tiles"] == reverse("cases:tiles", args=[wide.pk])
     answer = client.get(reverse("cases:view", args=[wide.pk]))
     assert answer["Content-Type"] == "image/jpeg"
@@ -193,7 +195,7 @@ def test_the_largest_slide_stays_within_the_decoders_limits(tmp_path: Path) -> N
     with (tmp_path / "slide.png").open("w+b") as stored, (tmp_path / "tiles.zip").open("w+b") as archive:
         write_png(Image.fromarray(np.tile(field, times)[:side, :side]), stored)
         stored.flush()
-        decoding.run("pyramid", [stored, archive], previews.TILE, previews.OVERLAP, previews.OVERVIEW)
+        sandbox.run("pyramid", [stored, archive], tiles.TILE, tiles.OVERLAP, tiles.OVERVIEW)
         names = zipfile.ZipFile(archive).namelist()
-    across = -(-side // previews.TILE)
+    across = -(-side // tiles.TILE)
     assert f"14/{across - 1}_{across - 1}.jpg" in names and "9/0_0.jpg" in names and "overview.jpg" in names

@@ -191,7 +191,7 @@ class Crasher(threading.Thread):
     def decoding(self) -> int | None:
         for pid in children(self.web):
             with contextlib.suppress(OSError):
-                is_server = b"cases.decoder" in Path(f"/proc/{pid}/cmdline").read_bytes()
+                is_server = b"cases.images.sandbox_worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
                 if is_server and (watching := self.below(pid)):
                     self.server = pid
                     return next((child for watcher in watching for child in self.below(watcher)), None)

@@ -13,7 +13,7 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from cases import tokens
+from cases.accounts import tokens
 from cases.models import Case, Report, Slide, User
 from inference.models import Analysis, ModelVersion
 from tests.factories import UserFactory

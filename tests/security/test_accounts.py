@@ -22,9 +22,12 @@ from django.test import Client
 from django.test.client import BOUNDARY, MULTIPART_CONTENT, FakePayload, encode_multipart
 from django.urls import reverse
 
-from cases import audit, datarights, services, tokens
-from cases.accounts import REVIEWERS, AccountAdapter
+from cases import audit, services
+from cases.accounts import tokens
+from cases.accounts.adapters import AccountAdapter
+from cases.accounts.permissions import REVIEWERS
 from cases.models import Case, Event, Review, Slide, Tag, User
+from cases.services import privacy
 from tests.factories import PASSWORD, UserFactory, upload
 
 As = Callable[[User], Client]
@@ -73,7 +76,7 @@ def test_what_was_set_is_saved_also_after_it_was_read_anew(alice: User) -> None:
 
 def test_an_erased_account_does_not_come_back(alice: User) -> None:
     earlier = User.objects.get(pk=alice.pk)
-    datarights.erase(alice)
+    privacy.erase(alice)
     earlier.first_name = "Alice"
     with pytest.raises(DatabaseError), transaction.atomic():
         earlier.save()
@@ -110,7 +113,7 @@ def test_a_form_that_was_sent_slowly_is_refused(
     address: str, in_browser: Client, alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The account got another password while the body was on its way, which Django reads to find the CSRF token."""
-    from cases import middleware
+    from cases.web import middleware
 
     seen = middleware.accounts.is_as_read
 

@@ -25,10 +25,14 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from cases import audit, backups, datarights, decoding, export, previews, report, services, tokens, uploads
+from cases import audit, services
+from cases.accounts import tokens
+from cases.images import intake, sandbox, tiles
+from cases.limits.concurrency import Kind, Turn
+from cases.limits.quotas import Busy
 from cases.models import Case, Event, Identity, Review, Slide, User
-from cases.pressure import Busy
-from cases.turns import Kind, Turn
+from cases.reporting import pdf
+from cases.services import backups, export, privacy
 from inference.models import Analysis, ModelVersion, State
 from tests.factories import PASSWORD, CaseFactory, UserFactory, upload
 
@@ -147,14 +151,14 @@ def test_nobody_can_take_the_name_under_which_erased_peoples_readings_stand(
     client: Client, db: None, alice: User, charlie: User
 ) -> None:
     cache.clear()
-    form = {"username": datarights.NOBODY, "email": "eve@example.org", "password1": PASSWORD, "password2": PASSWORD}
+    form = {"username": privacy.NOBODY, "email": "eve@example.org", "password1": PASSWORD, "password2": PASSWORD}
     client.post(reverse("account_signup"), form)
-    assert not User.objects.filter(username=datarights.NOBODY).exists()
+    assert not User.objects.filter(username=privacy.NOBODY).exists()
 
-    squatter = UserFactory(username=datarights.NOBODY)
+    squatter = UserFactory(username=privacy.NOBODY)
     User.objects.filter(pk=alice.pk).update(is_superuser=True)
     services.sign_review(CaseFactory(owner=charlie), alice, "benign", comment="private words")
-    datarights.erase(alice)
+    privacy.erase(alice)
     assert not Review.objects.filter(author=squatter, author__is_active=True).exists()
 
 
@@ -169,7 +173,7 @@ def test_no_name_is_left_of_who_was_erased(
     as_user(admin_user).post(reverse("admin:cases_user_change", args=[reviewer.pk]), {**form, **joined})
     assert LogEntry.objects.filter(object_repr="rita").exists()
     audit.seal()
-    datarights.erase(User.objects.get(pk=reviewer.pk))
+    privacy.erase(User.objects.get(pk=reviewer.pk))
     audit.seal()
     assert "rita" not in json.dumps(list(audit.rows(Event.objects.all())))
     assert not LogEntry.objects.filter(object_repr__contains="rita").exists()
@@ -268,8 +272,8 @@ def test_an_export_of_ones_data_asks_for_room_file_by_file(
     alice: User, slide: Slide, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []
-    monkeypatch.setattr(datarights, "require_space", asked.append)
-    datarights.write_export(alice, io.BytesIO())
+    monkeypatch.setattr(privacy, "require_space", asked.append)
+    privacy.write_export(alice, io.BytesIO())
     assert asked == [slide.file.size]
 
 
@@ -284,9 +288,9 @@ def test_a_busy_decoder_is_said_and_not_waited_for_without_end(
     as_user: As, alice: User, finished: Slide, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings.DECODERS = 1
-    monkeypatch.setattr(decoding, "PATIENCE", 0.05)
-    monkeypatch.setattr(decoding, "VIEWER_PATIENCE", 0.05)
-    with decoding._turn(None, 1):
+    monkeypatch.setattr(sandbox, "PATIENCE", 0.05)
+    monkeypatch.setattr(sandbox, "VIEWER_PATIENCE", 0.05)
+    with sandbox._turn(None, 1):
         answer = as_user(alice).get(reverse("cases:patch", args=[finished.pk, 0]))
         assert answer.status_code == 429 and answer["Retry-After"]
         for address, files in (("cases:add_slides", "images"), ("api:case-slides", "files")):
@@ -304,12 +308,12 @@ def test_who_sends_images_that_hang_the_decoder_leaves_one_to_others(
     case: Case, charlie: User, media: Path, model: ModelVersion, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache.clear()
-    monkeypatch.setattr(uploads, "HEAVY_PATIENCE", 0.05)
+    monkeypatch.setattr(intake, "HEAVY_PATIENCE", 0.05)
     settings.DECODER_SECONDS = 1
     _, (problem,) = services.add_slides(case, [upload("slow.png", bomb(12_200))])
     assert "too long" in problem.reason
     settings.DECODER_SECONDS = 60
-    with uploads._heavy:
+    with intake._heavy:
         with pytest.raises(Busy):  # no second decoder at once
             services.add_slides(case, [upload()])
         slides, _ = services.add_slides(CaseFactory(owner=charlie), [upload()])
@@ -321,12 +325,12 @@ def test_who_sends_images_that_hang_the_decoder_leaves_one_to_others(
 
 def test_nobody_takes_all_decoders(alice: User, charlie: User, settings: Any) -> None:
     settings.DECODERS = 2
-    with decoding._turn(alice.pk, 0.05):
-        with pytest.raises(decoding.Occupied), decoding._turn(alice.pk, 0.05):
+    with sandbox._turn(alice.pk, 0.05):
+        with pytest.raises(sandbox.Occupied), sandbox._turn(alice.pk, 0.05):
             pass
-        with decoding._turn(charlie.pk, 0.05), pytest.raises(decoding.Occupied), decoding._turn(None, 0.05):
+        with sandbox._turn(charlie.pk, 0.05), pytest.raises(sandbox.Occupied), sandbox._turn(None, 0.05):
             pass
-    with decoding._turn(alice.pk, 0.05):
+    with sandbox._turn(alice.pk, 0.05):
         pass
 
 
@@ -347,7 +351,7 @@ def test_reports_take_a_quarter_of_the_threads_at_most(
     as_user: As, alice: User, charlie: User, case: Case, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings.WEB_THREADS = 4
-    monkeypatch.setattr(report, "PATIENCE", 0.05)
+    monkeypatch.setattr(pdf, "PATIENCE", 0.05)
     client = as_user(alice)
     with Turn(charlie, Kind.REPORT):
         for name in ("cases:report", "api:case-report"):
@@ -407,7 +411,7 @@ def test_pictures_that_are_made_leave_threads_for_pages(
     as_user: As, alice: User, charlie: User, finished: Slide, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings.WEB_THREADS = 4
-    monkeypatch.setattr(previews, "PATIENCE", 0.05)
+    monkeypatch.setattr(tiles, "PATIENCE", 0.05)
     client = as_user(alice)
     paths = [reverse("cases:tiles", args=[finished.pk]), reverse("cases:patch", args=[finished.pk, 0])]
     with Turn(charlie, Kind.PICTURE), Turn(UserFactory(), Kind.PICTURE):
@@ -436,14 +440,14 @@ def test_two_uploads_at_once_keep_the_limit(
     case: Case, media: Path, model: ModelVersion, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings.USER_OPEN_MAX = 3
-    store = uploads.store
+    store = intake.store
 
     def meanwhile(*args: Any) -> Any:
-        monkeypatch.setattr(uploads, "store", store)
+        monkeypatch.setattr(intake, "store", store)
         services.add_slides(CaseFactory(owner=case.owner), [upload("a.png"), upload("b.png")])
         return store(*args)
 
-    monkeypatch.setattr(uploads, "store", meanwhile)
+    monkeypatch.setattr(intake, "store", meanwhile)
     slides, rejected = services.add_slides(case, [upload("1.png"), upload("2.png")])
     assert (len(slides), [problem.code for problem in rejected]) == (1, ["busy"])
 
@@ -590,7 +594,7 @@ def test_idempotency_keys_are_ones_own(
     alice: User, charlie: User, media: Path, model: ModelVersion, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from cases.api import submit as calls
-    from inference import queue
+    from inference.jobs import queue
 
     monkeypatch.setattr(queue, "worker_alive", lambda: True)
     options = calls.Options(0.0, "unknown")

@@ -16,7 +16,8 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from cases import audit, reads, services
+from cases import audit, services
+from cases.audit import access_log
 from cases.models import Case, Event, Identity, Seal, Slide, User
 from tests.factories import PASSWORD
 
@@ -54,17 +55,19 @@ def test_every_address_that_reads_a_case_is_noted() -> None:
         for row in rows if isinstance(rows, tuple) else (rows,):
             if isinstance(row, Row) and row.method == "get" and row.target in ("case", "slide", "analysis", "report"):
                 reading.add(name)
-    noted = {name for name in reads.READS if not name.startswith("admin:")}
-    assert reading - PARTS - NOTED == noted | set(reads.PARTS)
+    noted = {name for name in access_log.READS if not name.startswith("admin:")}
+    assert reading - PARTS - NOTED == noted | set(access_log.PARTS)
 
 
 def test_every_page_of_the_administration_that_shows_clinical_data_is_noted() -> None:
     clinical = {name for name in REVIEWERS_MAY if "modelversion" not in name}
     pages = {name for name in clinical if name.endswith(("_change", "_history"))}
     # Who may see more than a reviewer does sees reports there, too.
-    noted = {name for name in reads.READS if name.startswith("admin:") and "report" not in name}
+    noted = {name for name in access_log.READS if name.startswith("admin:") and "report" not in name}
     assert pages == {name for name in noted if not name.endswith("_delete")}
-    assert {name for name in clinical if name.endswith("_changelist")} == {n for n in reads.LISTS if "report" not in n}
+    assert {name for name in clinical if name.endswith("_changelist")} == {
+        n for n in access_log.LISTS if "report" not in n
+    }
 
 
 def test_reading_is_noted_with_person_and_address(as_user: As, alice: User, reviewer: User, slide: Slide) -> None:

@@ -14,8 +14,9 @@ from django.db import connection
 from django.test import Client
 from django.urls import reverse
 
-from cases import services, statistics
+from cases import services
 from cases.models import Case, Review, User
+from cases.reporting import agreement
 from tests.factories import PASSWORD
 
 As = Callable[[User], Client]
@@ -75,7 +76,7 @@ def test_what_is_signed_after_the_others_was_seen_counts_in_no_figure(
     services.sign_review(blinded, reviewer, "uncertain")
     services.sign_review(blinded, reviewer, "malignant")
     services.sign_review(blinded, alice, "benign")
-    said = {review.author_id: review.reading for review in statistics.latest_reviews(reviewer)}
+    said = {review.author_id: review.reading for review in agreement.latest_reviews(reviewer)}
     assert said == {alice.pk: "malignant", reviewer.pk: "uncertain"}
 
 

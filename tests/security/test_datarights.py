@@ -27,8 +27,12 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from cases import audit, backups, datarights, removal, services, tokens, upkeep, uploads
+from cases import audit, services
+from cases.accounts import tokens
+from cases.images import deletion, intake
+from cases.limits import housekeeping
 from cases.models import Case, Event, Removal, Review, Slide, User
+from cases.services import backups, privacy
 from inference import registry
 from inference.models import Analysis, Lane, ModelVersion
 from tests.factories import PASSWORD, CaseFactory, add_slide, upload
@@ -48,7 +52,7 @@ def test_the_export_holds_everything_of_one_person(slide: Slide, alice: User, ch
     tokens.create(alice, "laboratory")
     services.sign_review(slide.case, alice, "benign", comment="quiet")
     out = io.BytesIO()
-    datarights.write_export(alice, out)
+    privacy.write_export(alice, out)
     with zipfile.ZipFile(out) as archive:
         data = json.loads(archive.read("data.json"))
         assert sorted(archive.namelist()) == ["data.json", f"images/{slide.pk}.png"]
@@ -72,13 +76,13 @@ def test_erasing_leaves_nothing_but_a_whole_chain(
     User.objects.filter(pk=alice.pk).update(is_superuser=True)
     services.sign_review(foreign, alice, "malignant")
     audit.seal()
-    datarights.erase(alice)
+    privacy.erase(alice)
     audit.seal()
     assert not User.objects.filter(username="alice").exists()
     assert not Slide.objects.exists() and not Analysis.objects.exists() and not stored(media)
     assert not tokens.ApiToken.objects.exists()
     assert client.get(reverse("cases:history")).status_code == 302
-    assert Review.objects.get().author.username == datarights.NOBODY
+    assert Review.objects.get().author.username == privacy.NOBODY
     assert not Review.objects.get().author.is_active
     assert audit.verify() == []
     assert "alice" not in json.dumps(list(audit.rows(Event.objects.all())))
@@ -109,19 +113,19 @@ def test_the_last_administrator_can_not_erase_themselves(db: None, as_user: As) 
 def test_old_cases_go_when_their_time_is_over(slide: Slide, alice: User, media: Path, settings: Any) -> None:
     young = CaseFactory(owner=alice)
     Case.objects.filter(pk=slide.case_id).update(updated_at=timezone.now() - timedelta(days=31), open_count=0)
-    assert datarights.purge()["cases"] == 0, "kept for ever unless told otherwise"
+    assert privacy.purge()["cases"] == 0, "kept for ever unless told otherwise"
     settings.RETENTION_DAYS = 30
-    assert datarights.purge()["cases"] == 1
+    assert privacy.purge()["cases"] == 1
     assert list(Case.objects.all()) == [young] and not stored(media)
 
 
 def test_a_store_of_another_database_is_left_alone(slide: Slide, media: Path, caplog: pytest.LogCaptureFixture) -> None:
     """The database's disk was lost and it begins anew, or a worker on trial was given the store of the real one."""
     for path in stored(media):
-        long_ago = time.time() - 2 * datarights.ABANDONED
+        long_ago = time.time() - 2 * privacy.ABANDONED
         os.utime(media / path, (long_ago, long_ago))
     Slide.objects.all().delete()
-    assert datarights.purge()["files"] == 0 and len(stored(media)) == 2
+    assert privacy.purge()["files"] == 0 and len(stored(media)) == 2
     assert "2 files of the store belong to no slide, 0 do" in caplog.text
     call_command("purge", "--all-files", stdout=io.StringIO())
     assert not stored(media)
@@ -133,10 +137,10 @@ def test_what_was_left_behind_goes(slide: Slide, media: Path, settings: Any, tmp
     old.write_bytes(b"x")
     (tmp_path / "young").write_bytes(b"x")
     name = default_storage.save("slides/aa/orphan.png", ContentFile(b"x"))
-    long_ago = timezone.now().timestamp() - 2 * datarights.ABANDONED
+    long_ago = timezone.now().timestamp() - 2 * privacy.ABANDONED
     for path in (old, Path(default_storage.path(name))):
         os.utime(path, (long_ago, long_ago))
-    counted = datarights.purge()
+    counted = privacy.purge()
     assert (counted["files"], counted["uploads"]) == (1, 1)
     assert len(stored(media)) == 2 and not old.exists() and (tmp_path / "young").exists()
 
@@ -153,7 +157,7 @@ def test_what_can_not_be_deleted_stops_no_purge(
     times, delete = FileSystemStorage.get_modified_time, FileSystemStorage.delete
 
     def long_ago(storage: FileSystemStorage, name: str) -> Any:
-        return times(storage, name) - 2 * timedelta(seconds=datarights.ABANDONED)
+        return times(storage, name) - 2 * timedelta(seconds=privacy.ABANDONED)
 
     def fail(storage: FileSystemStorage, name: str) -> None:
         if name.endswith("1.png"):
@@ -162,7 +166,7 @@ def test_what_can_not_be_deleted_stops_no_purge(
 
     monkeypatch.setattr(FileSystemStorage, "get_modified_time", long_ago)
     monkeypatch.setattr(FileSystemStorage, "delete", fail)
-    assert datarights.purge()["files"] == 1
+    assert privacy.purge()["files"] == 1
     assert default_storage.exists("slides/aa/1.png") and not default_storage.exists("slides/aa/2.png")
     assert not Session.objects.exists()
     assert set(Lane.objects.values_list("person", flat=True)) <= {Lane.ALL, alice.pk}
@@ -188,17 +192,17 @@ def test_files_that_a_failing_store_kept_go_later(
     assert not Case.objects.filter(pk=case.pk).exists()
     left = len(stored(media)) - 2
     assert left == 24 if failing == "long" else left == 1
-    assert removal.again() == 0, "just asked for"
+    assert deletion.again() == 0, "just asked for"
     Removal.objects.update(asked_at=timezone.now() - timedelta(minutes=6))
     if failing == "long":
-        assert removal.again() == 0
+        assert deletion.again() == 0
         said = StringIO()
         with pytest.raises(CommandError):
             call_command("verify", stderr=said)
         assert "files are still to be deleted" in said.getvalue()
     monkeypatch.undo()
     Removal.objects.update(asked_at=timezone.now() - timedelta(minutes=6))
-    removal.again()
+    deletion.again()
     assert sorted(path.name for path in stored(media)) == sorted(
         Path(name).name for name in (other.file.name, other.thumbnail.name)
     )
@@ -218,14 +222,14 @@ def test_a_file_that_can_not_be_deleted_holds_up_no_other(
     assert not stored(media)
     for _ in range(2):
         Removal.objects.update(asked_at=timezone.now() - timedelta(minutes=6))
-        removal.again()
+        deletion.again()
     assert [row.name for row in Removal.objects.all()] == [first.file.name]
 
 
 def test_ended_sessions_are_cleared(client: Client, alice: User) -> None:
     client.force_login(alice)
     Session.objects.update(expire_date=timezone.now() - timedelta(days=1))
-    datarights.purge()
+    privacy.purge()
     assert not Session.objects.exists()
 
 
@@ -285,7 +289,7 @@ def test_a_case_opened_while_its_owner_is_erased_goes_with_its_files(
             add_slide(CaseFactory(owner=alice, title="Opened meanwhile"))
 
     monkeypatch.setattr(services, "remove_case", meanwhile)
-    datarights.erase(alice)
+    privacy.erase(alice)
     assert not Case.objects.exists() and not stored(media)
     assert not Event.objects.filter(detail__contains="meanwhile").exists()
 
@@ -410,7 +414,7 @@ def test_verify_says_nothing_of_what_is_deleted_while_it_looks(
 def test_a_purge_goes_on_where_others_delete_too(media: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("slides/aa/1.png", "slides/aa/2.png"):
         default_storage.save(name, ContentFile(b"x"))
-        old = time.time() - 2 * datarights.ABANDONED
+        old = time.time() - 2 * privacy.ABANDONED
         os.utime(media / name, (old, old))
     times = default_storage.get_modified_time
 
@@ -419,7 +423,7 @@ def test_a_purge_goes_on_where_others_delete_too(media: Path, monkeypatch: pytes
         return times(name)
 
     monkeypatch.setattr(default_storage, "get_modified_time", gone)
-    datarights.purge(all_files=True)
+    privacy.purge(all_files=True)
     assert not stored(media)
 
 
@@ -464,14 +468,14 @@ def test_an_upload_to_a_case_that_goes_meanwhile_is_a_conflict(
     address: str, alice: User, media: Path, model: ModelVersion, as_user: As, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     case = CaseFactory(owner=alice)
-    store = uploads.store
+    store = intake.store
 
     def and_meanwhile(found: Case, *args: Any) -> Slide:
         if Case.objects.filter(pk=found.pk).exists():
             services.remove_case(Case.objects.get(pk=found.pk), alice)
         return store(found, *args)
 
-    monkeypatch.setattr(uploads, "store", and_meanwhile)
+    monkeypatch.setattr(intake, "store", and_meanwhile)
     client = as_user(alice)
     client.raise_request_exception = False
     files = {"files" if address.startswith("api") else "images": [upload()]}
@@ -512,12 +516,12 @@ def test_a_purge_that_could_not_be_asked_for_is_asked_for_again(db: None, monkey
             raise ConnectionError("the broker is away")
 
     cache.clear()
-    monkeypatch.setattr(upkeep, "async_task", ask)
+    monkeypatch.setattr(housekeeping, "async_task", ask)
     with pytest.raises(ConnectionError):
-        datarights.upkeep(None)
-    datarights.upkeep(None)
-    datarights.upkeep(None)
-    assert asked == [("cases.datarights.purge",)] * 2
+        privacy.upkeep(None)
+    privacy.upkeep(None)
+    privacy.upkeep(None)
+    assert asked == [("cases.services.privacy.purge",)] * 2
     cache.clear()
 
 

@@ -14,8 +14,8 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 
-from cases import datarights
 from cases.models import Case, Event, Slide, Tag, User
+from cases.services import privacy
 from histopath.wsgi import application
 from tests.factories import PASSWORD, upload
 
@@ -138,7 +138,7 @@ def test_a_name_that_nobody_can_have_is_not_looked_for(client: Client, db: None)
 
 @pytest.mark.parametrize("name", ["ｆormer-user", "ａlice", "alice＠example.org"])
 def test_nobody_has_a_name_that_looks_like_anothers(client: Client, alice: User, name: str) -> None:
-    assert datarights.NOBODY == "former-user"
+    assert privacy.NOBODY == "former-user"
     plain = unicodedata.normalize("NFKC", name)
     answer = client.post(
         reverse("account_signup"),

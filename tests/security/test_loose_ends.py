@@ -18,9 +18,13 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from cases import datarights, report, services, synthetic, tokens
+from cases import services
+from cases.accounts import tokens
+from cases.images import synthetic
 from cases.management.commands import demo
 from cases.models import Case, Event, Report, Slide, User
+from cases.reporting import pdf
+from cases.services import privacy
 from histopath import logging as logs
 from inference.models import Analysis, ModelVersion, State
 from tests.factories import PASSWORD, UserFactory, add_slide
@@ -53,7 +57,7 @@ def test_a_case_that_is_used_is_not_past_its_retention(
     finish()
     Case.objects.filter(pk=case.pk).update(open_count=0)
     settings.RETENTION_DAYS = 365
-    datarights.purge()
+    privacy.purge()
     assert Case.objects.filter(pk=case.pk).exists()
 
 
@@ -61,18 +65,18 @@ def test_a_case_that_is_used_is_not_past_its_retention(
 def test_what_time_deleted_nobody_deleted(case: Case, settings: Any) -> None:
     Case.objects.filter(pk=case.pk).update(updated_at=timezone.now() - timedelta(days=400))
     settings.RETENTION_DAYS = 365
-    datarights.purge()
+    privacy.purge()
     assert Event.objects.get(case=case.pk, kind=Kind.DELETED).actor is None
 
 
 def test_a_reports_number_tells_nothing_of_a_hidden_reading(case: Case, slide: Slide, reviewer: User) -> None:
     Case.objects.filter(pk=case.pk).update(is_blinded=True)
     case.refresh_from_db()
-    before = report.content_checksum(case, reviewer)
+    before = pdf.content_checksum(case, reviewer)
     services.sign_review(case, reviewer, "malignant", comment="first opinion")
-    assert report.content_checksum(case, reviewer) == before
+    assert pdf.content_checksum(case, reviewer) == before
     services.sign_review(case, case.owner, "benign")
-    assert report.content_checksum(case, reviewer) != before
+    assert pdf.content_checksum(case, reviewer) != before
 
 
 @pytest.mark.parametrize("how", ["administration", "command"])
@@ -156,10 +160,10 @@ def test_an_administrator_can_delete_a_case_and_its_title_goes_from_the_log(
 def test_the_browser_and_address_of_an_ended_session_are_forgotten(alice: User, client: Client) -> None:
     client.post("/accounts/login/", {"login": alice.username, "password": PASSWORD})
     client.get("/cases/")
-    datarights.purge()
+    privacy.purge()
     assert UserSession.objects.filter(user=alice).count() == 1
     client.session.flush()
-    datarights.purge()
+    privacy.purge()
     assert not UserSession.objects.filter(user=alice).exists()
 
 

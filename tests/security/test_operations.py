@@ -20,10 +20,10 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from cases import tokens
+from cases.accounts import tokens
 from cases.models import Case, Slide, User
+from cases.monitoring.metrics import population_stability
 from histopath.logging import configuration
-from histopath.metrics import population_stability
 from inference.models import Analysis, ModelVersion, State, Verdict
 from tests.factories import PASSWORD, add_slide
 
@@ -164,7 +164,7 @@ def test_what_is_away_is_said(
 
     client = as_user(alice)
     client.raise_request_exception = False
-    monkeypatch.setattr("cases.views.case.get_case", broken)
+    monkeypatch.setattr("cases.web.views.case.get_case", broken)
     answer = client.get(reverse("cases:case", args=[case.pk]))
     assert answer.status_code == status
     assert ("Retry-After" in answer) == (status == 503)

@@ -10,9 +10,10 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 
-from cases import services, tokens
+from cases import services
+from cases.accounts import tokens
+from cases.limits.quotas import Busy
 from cases.models import Case, Slide, User
-from cases.pressure import Busy
 from inference.models import Analysis, ModelVersion, State
 from tests.factories import add_slide, upload
 

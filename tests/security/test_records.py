@@ -18,8 +18,11 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from cases import datarights, export, report, services, tokens
+from cases import services
+from cases.accounts import tokens
 from cases.models import Case, Event, Report, Review, Slide, Submission, User
+from cases.reporting import pdf
+from cases.services import export, privacy
 from histopath import logging as logs
 from inference.models import Analysis, State
 from tests.factories import PASSWORD, CaseFactory, UserFactory
@@ -48,15 +51,15 @@ def test_a_report_names_who_signed_and_its_number_covers_the_name(case: Case, al
 
     reader = User.objects.get(pk=alice.pk)
     found = export.with_everything(Case.objects.filter(pk=case.pk)).get()
-    made = Report.objects.create(case=case, author=reader, sha256=report.content_checksum(case, reader))
-    page = render_to_string("cases/report.html", report._context(found, reader, made, None, "https://example.org"))
+    made = Report.objects.create(case=case, author=reader, sha256=pdf.content_checksum(case, reader))
+    page = render_to_string("cases/report.html", pdf._context(found, reader, made, None, "https://example.org"))
     assert page.count("Rita Reviewer (alice)") >= 3 and "Rita Reviewer," not in page
     User.objects.filter(pk=alice.pk).update(first_name="Prof.", last_name="X")
-    assert report.content_checksum(case, User.objects.get(pk=alice.pk)) != made.sha256
+    assert pdf.content_checksum(case, User.objects.get(pk=alice.pk)) != made.sha256
 
 
 def test_of_two_equal_reports_on_record_the_page_takes_one(case: Case, alice: User, as_user: As) -> None:
-    number = report.content_checksum(case, alice)
+    number = pdf.content_checksum(case, alice)
     for _ in range(2):
         Report.objects.create(case=case, author=alice, sha256=number)
     assert as_user(alice).get(reverse("cases:report", args=[case.pk])).status_code == 200
@@ -71,7 +74,7 @@ def test_a_number_that_was_printed_before_names_were_covered_holds_on(case: Case
     assert printed.form == 1
     page = client.get(reverse("cases:verify", args=[printed.pk])).content.decode()
     assert "has changed since" not in page
-    assert report.make(case, alice, "https://example.org")[0].form == report.FORM
+    assert pdf.make(case, alice, "https://example.org")[0].form == pdf.FORM
 
 
 def test_what_is_signed_while_a_report_is_drawn_is_not_in_it(
@@ -79,7 +82,7 @@ def test_what_is_signed_while_a_report_is_drawn_is_not_in_it(
 ) -> None:
     Case.objects.filter(pk=case.pk).update(is_blinded=True)
     services.sign_review(case, alice, "benign")
-    pictures, shown = report._pictures, {}
+    pictures, shown = pdf._pictures, {}
 
     def meanwhile(slides: list[Slide]) -> Any:
         services.sign_review(case, reviewer, "malignant")
@@ -89,9 +92,9 @@ def test_what_is_signed_while_a_report_is_drawn_is_not_in_it(
         shown.update(context)
         return "<p>Report</p>"
 
-    monkeypatch.setattr(report, "_pictures", meanwhile)
-    monkeypatch.setattr(report, "render_to_string", render)
-    report.make(case, alice, "https://example.org")
+    monkeypatch.setattr(pdf, "_pictures", meanwhile)
+    monkeypatch.setattr(pdf, "render_to_string", render)
+    pdf.make(case, alice, "https://example.org")
     assert shown["is_blind"] and [review.author for review in shown["reviews"]] == [alice]
 
 
@@ -105,7 +108,7 @@ def test_reports_at_the_same_moment_are_one(case: Case, alice: User) -> None:
     def make(_: int) -> str:
         try:
             together.wait()
-            return str(report.make(case, alice, "https://example.org")[0].pk)
+            return str(pdf.make(case, alice, "https://example.org")[0].pk)
         finally:
             connection.close()
 
@@ -158,8 +161,8 @@ def test_two_readings_stay_readable_when_both_readers_are_erased(
     Case.objects.filter(pk=case.pk).update(is_blinded=True)
     for reader in (reviewer, second):
         services.sign_review(case, reader, "benign")
-    datarights.erase(reviewer)
-    datarights.erase(second)
+    privacy.erase(reviewer)
+    privacy.erase(second)
     case.refresh_from_db()
     assert services.visible_reviews(case, alice).count() == 2
     assert all(review.was_blind for review in Review.objects.all())
@@ -223,7 +226,7 @@ def test_marking_for_teaching_is_use(case: Case, second: User, as_user: As, sett
     chosen = {"action": "mark_for_teaching", "_selected_action": [str(case.pk)]}
     as_user(second).post(reverse("admin:cases_case_changelist"), chosen)
     settings.RETENTION_DAYS = 365
-    datarights.purge()
+    privacy.purge()
     assert Case.objects.filter(pk=case.pk).exists()
 
 
@@ -274,7 +277,7 @@ def test_the_export_leaves_nothing_out(slide: Slide, case: Case, alice: User, re
     read = CaseFactory(owner=UserFactory(), assigned_to=alice)
     services.record(case, Kind.VIEWED, reviewer, "Case")
     out = io.BytesIO()
-    datarights.write_export(alice, out)
+    privacy.write_export(alice, out)
     with zipfile.ZipFile(out) as archive:
         data = json.loads(archive.read("data.json"))
     account, (kept,) = data["account"], data["cases"]

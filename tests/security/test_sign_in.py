@@ -15,7 +15,7 @@ from django.core.exceptions import ValidationError
 from django.test import Client
 from django.urls import reverse
 
-from cases import accounts
+from cases.accounts.sessions import client_ip
 from cases.models import Event, User
 from tests.factories import PASSWORD, UserFactory, code_of
 
@@ -253,4 +253,4 @@ def test_a_sign_in_that_waits_for_its_code_ends_with_the_password(client: Client
 )
 def test_who_calls_is_whom_ones_own_proxies_name(proxies: int, passed: str, named: str, rf: Any, settings: Any) -> None:
     settings.NUM_PROXIES = proxies
-    assert accounts.client_ip(rf.get("/", headers={"X-Forwarded-For": passed})) == named
+    assert client_ip(rf.get("/", headers={"X-Forwarded-For": passed})) == named

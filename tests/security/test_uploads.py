@@ -23,7 +23,8 @@ from django.urls import reverse
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from cases import decoding, services
+from cases import services
+from cases.images import sandbox
 from cases.models import Case, Slide, User
 from inference.engine.image import ImageError, decode
 from inference.models import Analysis, ModelVersion, State
@@ -171,23 +172,23 @@ def test_decoding_that_takes_too_long_is_ended(case: Case, media: Path, model: M
 
 
 def test_a_decoder_that_dies_is_replaced(case: Case, media: Path, model: ModelVersion) -> None:
-    decoding.warm_up()
-    helper = decoding._helper
+    sandbox.warm_up()
+    helper = sandbox._helper
     assert helper is not None
     helper.process.kill()
     helper.process.wait()
     slides, rejected = services.add_slides(case, [upload()])
     assert slides and not rejected
-    assert decoding._helper is not None and decoding._helper.process.pid != helper.process.pid
+    assert sandbox._helper is not None and sandbox._helper.process.pid != helper.process.pid
 
 
 def test_the_decoder_knows_no_secret(case: Case, media: Path, model: ModelVersion) -> None:
-    decoding.warm_up()
-    assert decoding._helper is not None
+    sandbox.warm_up()
+    assert sandbox._helper is not None
     time.sleep(0.5)
-    environment = Path(f"/proc/{decoding._helper.process.pid}/environ").read_bytes()
+    environment = Path(f"/proc/{sandbox._helper.process.pid}/environ").read_bytes()
     assert b"SECRET" not in environment and b"DATABASE" not in environment
-    loaded = Path(f"/proc/{decoding._helper.process.pid}/maps").read_text()
+    loaded = Path(f"/proc/{sandbox._helper.process.pid}/maps").read_text()
     assert "_sqlite3" not in loaded and "torch" not in loaded
 
 
@@ -202,7 +203,7 @@ def test_many_at_once_are_all_read(media: Path) -> None:
             source.flush()
             source.seek(0)
             with (media.parent / f"{n}.jpg").open("w+b") as small:
-                made = decoding.run("ingest", [source, png, small])
+                made = sandbox.run("ingest", [source, png, small])
         found[n] = (made["width"], made["height"])
 
     threads = [threading.Thread(target=read, args=(n,)) for n in range(len(sizes))]
@@ -231,7 +232,7 @@ def test_what_an_image_becomes_leaves_the_reserve_too(case: Case, media: Path, s
         source.seek(0)
         settings.DISK_RESERVE = shutil.disk_usage(tempfile.gettempdir()).free - 8 * 2**20
         with pytest.raises(OSError, match="No space left") as raised:
-            decoding.run("ingest", [source, png, small])
+            sandbox.run("ingest", [source, png, small])
         assert raised.value.errno == errno.ENOSPC
         assert os.fstat(png.fileno()).st_size < 12 * 2**20 < noise.nbytes
 
@@ -285,7 +286,7 @@ def test_names_are_data_and_no_paths(name: str, case: Case, media: Path, model: 
     slides, _ = services.add_slides(case, [SimpleUploadedFile("x.png", encoded(picture(), "PNG"))])
     slide = slides[0]
     assert Path(slide.file.path).is_relative_to(media)
-    from cases.uploads import clean_name
+    from cases.images.intake import clean_name
 
     cleaned = clean_name(name)
     assert not {"/", "\\", "\x00", "\u202e"} & set(cleaned)
@@ -297,7 +298,7 @@ def test_the_refusal_says_which_work_failed(tmp_path: Path) -> None:
         source.flush()
         source.seek(0)
         with pytest.raises(ImageError) as refused:
-            decoding.run("crop", [source, out], [0, 0, 9, 9])
+            sandbox.run("crop", [source, out], [0, 0, 9, 9])
     assert refused.value.code == "not_an_image"
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from cases import backups
+from cases.services import backups
 
 
 class Command(BaseCommand):

@@ -24,14 +24,16 @@ from django.db import connection
 from django.test import Client
 from django.utils import timezone
 
-from cases import endurance, synthetic, tokens
-from cases.endurance import descendants, resident
+from cases.accounts import tokens
+from cases.benchmark import endurance
+from cases.benchmark.endurance import descendants, resident
+from cases.benchmark.peak import best, measure, operations_a_patch
+from cases.benchmark.stack import Stack
+from cases.images import synthetic
 from cases.models import Case, User
-from cases.stack import Stack
 from inference.engine.grid import PATCH, Grid
 from inference.engine.runtime import Device, Runtime, available_cores, load
 from inference.models import Analysis
-from inference.peak import best, measure, operations_a_patch
 from inference.registry import active_model
 
 FIELD = Grid(*synthetic.SIZE)
@@ -56,7 +58,7 @@ class Command(BaseCommand):
         parser.add_argument("--port", type=int, default=8900)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        from inference import baseline
+        from cases.benchmark import baseline
 
         with tempfile.TemporaryDirectory(prefix="histopath-benchmark-") as folder:
             self._use_a_place_of_its_own(Path(folder))

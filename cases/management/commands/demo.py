@@ -18,10 +18,10 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 
 from cases import services
+from cases.benchmark.stack import Stack, require_free
+from cases.images.intake import clean_name
+from cases.limits.quotas import Busy
 from cases.models import Case, User
-from cases.pressure import Busy
-from cases.stack import Stack, require_free
-from cases.uploads import clean_name
 from inference.cli.arguments import in_folder
 from inference.registry import NoModel
 

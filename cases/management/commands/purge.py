@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from cases import datarights
+from cases.services import privacy
 
 
 class Command(BaseCommand):
@@ -18,5 +18,5 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        counted = datarights.purge(options["all_files"])
+        counted = privacy.purge(options["all_files"])
         self.stdout.write(", ".join(f"{number} {what}" for what, number in counted.items()) + " deleted")

@@ -10,8 +10,9 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 from django.db.models import Q
 
-from cases import backups, services
+from cases import services
 from cases.models import Slide
+from cases.services import backups
 
 
 class Command(BaseCommand):

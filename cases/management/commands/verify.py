@@ -6,8 +6,9 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from cases import integrity, services
+from cases import services
 from cases.models import Case, Slide
+from cases.services import integrity
 
 
 class Command(BaseCommand):

@@ -15,10 +15,10 @@ from django.db import close_old_connections
 from django.utils import timezone
 from django_q.management.commands.qcluster import Command as QCommand
 
-from inference import queue
-from inference.cluster import StoppableCluster, die_with_parent
+from inference.jobs import queue
+from inference.jobs.cluster import StoppableCluster, die_with_parent
+from inference.jobs.signals import kept_up
 from inference.models import Cluster
-from inference.signals import kept_up
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,6 @@
+"""Moments of a sign-in that other packages act on."""
+
+from django.dispatch import Signal
+
+#: Sent with ``user`` when a right password was given and a one-time code is still to come.
+password_accepted = Signal()

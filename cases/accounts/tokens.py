@@ -1,0 +1,61 @@
+"""Tokens with which programs sign in: several a person, named, shown once, kept as a hash."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from django.db import transaction
+from django.db.models import QuerySet
+from django.utils import timezone
+from knox.models import get_digest_token
+from knox.settings import CONSTANTS
+
+from cases.accounts.permissions import hold
+from cases.models import ApiToken
+
+if TYPE_CHECKING:
+    from cases.models import User
+
+#: Days that a new token may live; 0 means that it does not expire.
+LIFETIMES = [(30, "30 days"), (90, "90 days"), (365, "1 year"), (0, "Until revoked")]
+DEFAULT_DAYS = 90
+MAX_DAYS = 3650
+#: A token's last use is written down at most this often.
+NOTE_USE_EVERY = timedelta(minutes=1)
+
+
+def create(user: User, name: str, days: int = DEFAULT_DAYS) -> tuple[ApiToken, str]:
+    """A new token and its plain text, which can't be shown again. ``days`` 0 means no expiry.
+
+    Raises ``PermissionDenied`` as :func:`cases.accounts.hold` does: a new password ends all tokens, this one too.
+    """
+    digest, plain = get_digest_token()
+    with transaction.atomic():
+        token = ApiToken.objects.create(
+            user=hold(user),
+            name=name.strip()[:80] or "unnamed",
+            digest=digest,
+            token_key=plain[: CONSTANTS.TOKEN_KEY_LENGTH],
+            expiry=timezone.now() + timedelta(days=days) if days else None,
+        )
+    return token, plain
+
+
+def of(user: User) -> QuerySet[ApiToken]:
+    """A person's tokens, newest first, expired ones included."""
+    return ApiToken.objects.filter(user=user)
+
+
+def revoke(user: User, pk: uuid.UUID) -> bool:
+    """Delete a token of this person; False where there is none."""
+    return bool(of(user).filter(pk=pk).delete()[0])
+
+
+def note_use(token: ApiToken) -> None:
+    """Remember that the token was used just now."""
+    now = timezone.now()
+    if token.last_used_at is None or now - token.last_used_at >= NOTE_USE_EVERY:
+        ApiToken.objects.filter(pk=token.pk).update(last_used_at=now)
+        token.last_used_at = now

@@ -1,0 +1,219 @@
+"""From an uploaded file to a slide: checked, stripped of everything but its pixels, stored."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import os
+import re
+import tempfile
+import threading
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from io import BufferedReader
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.core.cache import cache
+from django.core.files.uploadedfile import UploadedFile
+from django.core.files.uploadhandler import FileUploadHandler, TemporaryFileUploadHandler
+from django.db import DatabaseError
+
+from cases.images import sandbox, tiles
+from cases.images.serving import Made
+from cases.limits.disk_space import require_space
+from cases.limits.quotas import Busy, require_room
+from cases.models import Case, Slide, random_name, random_thumbnail_name
+from inference.engine.image import ImageError
+
+log = logging.getLogger(__name__)
+
+#: Seconds that somebody is remembered for an image that took the decoder to its limits, and that the next one waits.
+HEAVY_FOR, HEAVY_PATIENCE = 600, 5.0
+_heavy = threading.Lock()
+
+
+class Capped(FileUploadHandler):
+    """Stands before Django's own upload handlers and lets no more through than may be kept.
+
+    Of a file that is too long, one chunk beyond the limit is passed on, so that the form can still name it,
+    and the rest is dropped. Files of nobody who is signed in are dropped whole: a form is read with its files to
+    find its CSRF token, before any view asks who sends it.
+    """
+
+    def handle_raw_input(self, input_data: Any, META: dict, content_length: int, *args: Any, **kwargs: Any) -> None:  # noqa: N803
+        # The API sets the user of a token before it reads the body.
+        user = getattr(self.request, "user", None)
+        self.is_wanted = user is not None and user.is_authenticated
+        if self.is_wanted:
+            require_space(content_length)
+
+    def receive_data_chunk(self, raw_data: bytes, start: int) -> bytes | None:
+        if not self.is_wanted or start > settings.UPLOAD_MAX_BYTES:
+            return None
+        # Others send at the same time.
+        require_space(len(raw_data))
+        return raw_data
+
+    def file_complete(self, file_size: int) -> None:
+        return None
+
+
+class Unnamed(TemporaryFileUploadHandler):
+    """Django's handler for long files, but none of their name is in that of the file on disk: it may be too long for
+    one, and an error that quotes it would bring it into the log."""
+
+    def new_file(self, field_name: str, file_name: str, *args: Any, **kwargs: Any) -> None:
+        super().new_file(field_name, "upload", *args, **kwargs)
+        self.file_name = self.file.name = file_name
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A file that was not taken: its name, a stable code, and a sentence that says why."""
+
+    filename: str
+    code: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.filename} {self.reason}"
+
+
+def clean_name(name: str | None) -> str:
+    """The file's own name as data: no folders, no control characters, at most 255 characters."""
+    readable = (" " if unicodedata.category(char).startswith("C") else char for char in name or "")
+    last = "".join(readable).replace("\\", "/").rstrip("/ ").rpartition("/")[2]
+    cleaned = re.sub(r"\s+", " ", last).strip()[:255].rstrip()
+    return "unnamed" if cleaned in ("", ".", "..") else cleaned
+
+
+def store(case: Case, upload: UploadedFile, keep: Callable[[Slide], None]) -> Slide:
+    """Have one upload decoded, put its files into the store, and hand the unsaved slide to ``keep``.
+
+    The stored PNG is rebuilt from the pixels, so no metadata of the upload survives; the SHA-256 of
+    what was sent is kept. The web process itself never reads the image. Raises :class:`ImageError`, or
+    ``OSError`` where the store fails, or whatever ``keep`` raises, and leaves neither file nor row behind.
+    """
+    name = clean_name(upload.name)
+    if (upload.size or 0) > settings.UPLOAD_MAX_BYTES:
+        raise ImageError("too_large", f"is larger than {settings.UPLOAD_MAX_BYTES // 2**20} MB")
+    require_space()
+    with tempfile.TemporaryDirectory(dir=settings.FILE_UPLOAD_TEMP_DIR) as folder:
+        png, small = Path(folder, "slide.png"), Path(folder, "thumbnail.jpg")
+        with _on_disk(upload, folder) as source, png.open("w+b") as png_file, small.open("w+b") as small_file:
+            sha256 = hashlib.file_digest(source, "sha256").hexdigest()
+            source.seek(0)
+            with _lane(case):
+                made = sandbox.run("ingest", [source, png_file, small_file], person=case.owner_id)
+            size = os.fstat(source.fileno()).st_size
+        slide = Slide(
+            case=case,
+            original_name=name,
+            sha256=sha256,
+            stored_sha256=made["sha256"],
+            format=made["format"],
+            size=size,
+            width=made["width"],
+            height=made["height"],
+            magnification=case.magnification,
+        )
+        # Named before they are written, so that what a full disk cuts short can be deleted.
+        slide.file, slide.thumbnail = random_name(slide, name), random_thumbnail_name(slide, name)
+        require_space()
+        try:
+            with Made(png) as whole, Made(small) as reduced:
+                slide.file.storage.save(slide.file.name, whole)
+                slide.thumbnail.storage.save(slide.thumbnail.name, reduced)
+            keep(slide)
+        except BaseException as error:
+            if not isinstance(error, DatabaseError) or _is_absent(slide):
+                delete_files(slide)
+            raise
+    return slide
+
+
+def _is_absent(slide: Slide) -> bool:
+    """Whether the database surely has no such row: what was committed may be answered by an error, where the answer
+    gets lost. Files that stay without reason go with the daily purge."""
+    try:
+        return not Slide.objects.filter(pk=slide.pk).exists()
+    except DatabaseError:
+        return False
+
+
+@contextlib.contextmanager
+def _lane(case: Case) -> Iterator[None]:
+    """Whose image took the decoder to its limits has one decoder, shared with others of that kind, for a while."""
+    key = f"heavy-images-{case.owner_id}"
+    is_heavy = bool(cache.get(key))
+    if is_heavy and not _heavy.acquire(timeout=HEAVY_PATIENCE):
+        raise sandbox.Occupied
+    try:
+        yield
+    except ImageError as error:
+        if error.code == "undecodable":
+            cache.set(key, True, HEAVY_FOR)
+        raise
+    finally:
+        if is_heavy:
+            _heavy.release()
+
+
+def _on_disk(upload: UploadedFile, folder: str) -> BufferedReader:
+    """The upload as an open file that another process can read."""
+    if hasattr(upload, "temporary_file_path"):
+        return open(upload.temporary_file_path(), "rb")
+    path = Path(folder, "upload")
+    with path.open("wb") as out:
+        upload.seek(0)
+        for chunk in upload.chunks():
+            out.write(chunk)
+    return path.open("rb")
+
+
+def store_all(
+    case: Case, uploads: Iterable[UploadedFile], keep: Callable[[Slide], None]
+) -> tuple[list[Slide], list[Rejected]]:
+    """Keep what can be read and say of the rest why not."""
+    slides: list[Slide] = []
+    rejected: list[Rejected] = []
+    for upload in uploads:
+        try:
+            if case.slides.count() >= settings.CASE_MAX_IMAGES:
+                raise ImageError("case_full", f"is one too many: a case has at most {settings.CASE_MAX_IMAGES} images")
+            # Others of theirs may have come meanwhile, each with room when it began.
+            require_room(case.owner, 1, besides=len(slides))
+            slides.append(store(case, upload, keep))
+        except ImageError as error:
+            rejected.append(Rejected(clean_name(upload.name), error.code, str(error)))
+        except Busy as error:
+            if not slides:
+                raise
+            rejected.append(Rejected(clean_name(upload.name), "busy", f"was not taken: {error}"))
+        except sandbox.Occupied as error:
+            if not slides:
+                raise Busy("Other images are being read. Send yours again in a moment.") from error
+            reason = "was not read: other images keep the server busy; send it again in a moment"
+            rejected.append(Rejected(clean_name(upload.name), "busy", reason))
+        except OSError as error:
+            log.exception("The file store failed.")
+            reason = f"could not be stored by the server ({error.strerror or 'storage error'}); try again later"
+            rejected.append(Rejected(clean_name(upload.name), "storage", reason))
+    return slides, rejected
+
+
+def files_of(slide: Slide) -> list[str]:
+    """Names in the store of all that belongs to a slide; the tiles of large ones are made on first use only."""
+    return [name for name in (slide.file.name, slide.thumbnail.name) if name] + (
+        [tiles.name(slide)] if slide.file.name else []
+    )
+
+
+def delete_files(slide: Slide) -> None:
+    """Remove a slide's files from the store; missing ones are no error."""
+    for name in files_of(slide):
+        slide.file.storage.delete(name)

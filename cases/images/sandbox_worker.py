@@ -1,0 +1,210 @@
+"""The process that reads what people upload. It holds no Django, no secret and no database.
+
+The web process starts one (see :mod:`cases.images.sandbox`) and hands it open files. Each piece of work runs
+in a fork of its own, which dies with it: limited in memory, processor time and wall-clock time, so that
+a file that crashes, hangs or bloats the decoder costs that one file and nothing else. A fork takes
+milliseconds because Pillow and numpy are imported already.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import resource
+import signal
+import socket
+import sys
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from io import BytesIO
+from typing import IO, Any
+
+from PIL import Image
+
+from inference.engine.image import ImageError, decode_image, write_png
+
+THUMBNAIL = (320, 320)
+#: Longest message: a request of a few hundred bytes, or an answer.
+MESSAGE = 8192
+
+CRASHED = ("undecodable", "can't be read: it makes the decoder crash")
+TOO_SLOW = ("undecodable", "can't be read: decoding it takes too long")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one piece of work may use: bytes of address space, seconds, pixels; and bytes it must leave on the disk."""
+
+    memory: int
+    seconds: int
+    pixels: int
+    reserve: int
+
+
+class _Hashed:
+    """A file that is written once, hashed on the way, and ends where the disk has only its reserve left."""
+
+    def __init__(self, file: IO[bytes], reserve: int) -> None:
+        self.file = file
+        self.reserve = reserve
+        self.digest = hashlib.sha256()
+
+    def write(self, data: bytes) -> int:
+        _require_space(self.file, len(data), self.reserve)
+        self.digest.update(data)
+        return self.file.write(data)
+
+    def flush(self) -> None:
+        self.file.flush()
+
+
+def ingest(limits: Limits, upload: int, png: int, small: int) -> dict[str, Any]:
+    """Rebuild an upload as a PNG of its pixels alone, and draw its thumbnail."""
+    with open(upload, "rb") as source:
+        image, kind = decode_image(source, limits.pixels)
+    with open(png, "wb") as out:
+        hashed = _Hashed(out, limits.reserve)
+        write_png(image, hashed)  # type: ignore[arg-type]
+    width, height = image.size
+    _shrink(image, small, THUMBNAIL, 85)
+    return {"format": kind, "width": width, "height": height, "sha256": hashed.digest.hexdigest()}
+
+
+def pyramid(limits: Limits, stored: int, archive: int, tile: int, overlap: int, overview: int) -> dict[str, Any]:
+    """Deep Zoom tiles of a PNG that :func:`ingest` wrote, as a stored zip of JPEGs.
+
+    ``level/column_row.jpg`` holds a square of ``tile`` pixels and ``overlap`` more towards each neighbour. The highest
+    level is the slide itself, each below it half as large, the lowest one tile; ``overview.jpg`` is the largest of at
+    most ``overview`` pixels a side. Needs 5 bytes for each of the slide's pixels.
+    """
+    with open(stored, "rb") as source:
+        image, _ = decode_image(source, limits.pixels)
+    level = (max(image.size) - 1).bit_length()
+    seen_whole = False
+    with open(archive, "wb") as file, zipfile.ZipFile(file, "w") as out:
+        while True:
+            width, height = image.size
+            for row, top in enumerate(range(0, height, tile)):
+                for column, left in enumerate(range(0, width, tile)):
+                    right, bottom = min(left + tile + overlap, width), min(top + tile + overlap, height)
+                    box = (max(0, left - overlap), max(0, top - overlap), right, bottom)
+                    _require_space(file, 0, limits.reserve)
+                    _add_jpeg(out, f"{level}/{column}_{row}.jpg", image.crop(box))
+            if not seen_whole and max(image.size) <= overview:
+                _add_jpeg(out, "overview.jpg", image)
+                seen_whole = True
+            if max(image.size) <= tile:
+                return {}
+            image = image.reduce(2)
+            level -= 1
+
+
+def crop(limits: Limits, stored: int, png: int, box: list[int]) -> dict[str, Any]:
+    """The rectangle ``box`` (left, top, right, bottom) of a stored PNG, as PNG."""
+    with open(stored, "rb") as source:
+        image, _ = decode_image(source, limits.pixels)
+    with open(png, "wb") as out:
+        write_png(image.crop((box[0], box[1], box[2], box[3])), out)
+    return {}
+
+
+WORK: dict[str, Callable[..., dict[str, Any]]] = {"ingest": ingest, "pyramid": pyramid, "crop": crop}
+
+
+def _require_space(file: IO[bytes], wanted: int, reserve: int) -> None:
+    """Others write at the same time, so it is asked anew for each piece. Raises ``OSError`` (ENOSPC)."""
+    disk = os.fstatvfs(file.fileno())
+    if disk.f_bavail * disk.f_frsize - wanted < reserve:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def _add_jpeg(archive: zipfile.ZipFile, name: str, image: Image.Image) -> None:
+    out = BytesIO()
+    # Full resolution in colour too: stains are told apart by it.
+    image.save(out, "JPEG", quality=90, subsampling=0)
+    # Without the time of day, so that the same slide gives the same file.
+    archive.writestr(zipfile.ZipInfo(name), out.getvalue())
+
+
+def _shrink(image: Image.Image, out: int, size: tuple[int, int], quality: int) -> None:
+    image.thumbnail(size, Image.Resampling.LANCZOS, reducing_gap=2.0)
+    with open(out, "wb") as file:
+        image.save(file, "JPEG", quality=quality)
+
+
+def _limit(limits: Limits) -> None:
+    """Ends this process, whatever it is doing, once it uses too much."""
+    resource.setrlimit(resource.RLIMIT_AS, (limits.memory, limits.memory))
+    resource.setrlimit(resource.RLIMIT_CPU, (limits.seconds, limits.seconds + 1))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.alarm(limits.seconds)
+
+
+def _say(answer: int, message: dict[str, Any]) -> None:
+    os.write(answer, json.dumps(message).encode())
+
+
+def _refusal(code: str, reason: str) -> dict[str, Any]:
+    return {"code": code, "reason": reason}
+
+
+def _decode(request: dict[str, Any], files: list[int]) -> dict[str, Any]:
+    limits = Limits(**request["limits"])
+    _limit(limits)
+    try:
+        return WORK[request["work"]](limits, *files, *request["arguments"])
+    except ImageError as error:
+        return _refusal(error.code, str(error))
+    except OSError as error:
+        # Of the store, not of the image: a full or read-only disk, for example.
+        return {"errno": error.errno or 0, "reason": os.strerror(error.errno or 0)}
+
+
+def _supervise(request: dict[str, Any], answer: int, files: list[int]) -> None:
+    """Run the work in a child and say how it ended where the child no longer could."""
+    child = os.fork()
+    if child == 0:
+        with contextlib.suppress(BaseException):
+            _say(answer, _decode(request, files))
+            os._exit(0)
+        os._exit(1)
+    _, status = os.waitpid(child, 0)
+    if os.WIFSIGNALED(status):
+        slow = os.WTERMSIG(status) in (signal.SIGALRM, signal.SIGXCPU)
+        _say(answer, _refusal(*(TOO_SLOW if slow else CRASHED)))
+    elif os.WEXITSTATUS(status):
+        _say(answer, _refusal(*CRASHED))
+
+
+def serve(requests: socket.socket) -> None:
+    """Take work until the web process closes its end, as it does when it dies.
+
+    A message is JSON with ``work``, ``limits``, ``arguments``; beside it travel the file descriptors: where
+    the answer goes, then the files of that work.
+    """
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    while True:
+        message, descriptors, _, _ = socket.recv_fds(requests, MESSAGE, 8)
+        if not message:
+            return
+        if os.fork() == 0:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            requests.close()
+            with contextlib.suppress(BaseException):
+                _supervise(json.loads(message), descriptors[0], descriptors[1:])
+            os._exit(0)
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+
+if __name__ == "__main__":
+    # Imported lazily by Pillow otherwise, once in every fork.
+    Image.init()
+    with socket.socket(fileno=int(sys.argv[1])) as inherited:
+        serve(inherited)

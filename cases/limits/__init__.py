@@ -1,0 +1,1 @@
+"""What one person, and all together, may use."""

@@ -1,0 +1,41 @@
+"""What is stored, by subject. Import the models from here; the modules hold their definitions."""
+
+from cases.models.audit import Event, Identity, Seal
+from cases.models.cases import (
+    Case,
+    CaseQuerySet,
+    Slide,
+    SlideQuerySet,
+    Tag,
+    random_name,
+    random_thumbnail_name,
+)
+from cases.models.choices import Magnification, Reading, Theme
+from cases.models.deletion import Removal
+from cases.models.reviews import Report, Review
+from cases.models.submissions import Submission
+from cases.models.tokens import ApiToken
+from cases.models.users import User, validate_time_zone
+
+__all__ = [
+    "ApiToken",
+    "Case",
+    "CaseQuerySet",
+    "Event",
+    "Identity",
+    "Magnification",
+    "Reading",
+    "Removal",
+    "Report",
+    "Review",
+    "Seal",
+    "Slide",
+    "SlideQuerySet",
+    "Submission",
+    "Tag",
+    "Theme",
+    "User",
+    "random_name",
+    "random_thumbnail_name",
+    "validate_time_zone",
+]

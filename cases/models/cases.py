@@ -1,0 +1,222 @@
+"""Cases, their images and their tags."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING, Any
+
+from django.core.exceptions import ValidationError
+from django.db import models
+from django.db.models import Count, Prefetch
+from django.urls import reverse
+from django.utils import timezone
+
+from inference.models import Analysis, Verdict
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import AnonymousUser
+from cases.models.choices import Magnification
+from cases.models.users import User
+
+
+class Tag(models.Model):
+    """A word by which one person sorts their cases."""
+
+    owner = models.ForeignKey(User, on_delete=models.CASCADE, related_name="tags")
+    name = models.CharField(max_length=30)
+
+    class Meta:
+        ordering = ["name"]
+        constraints = [models.UniqueConstraint(fields=["owner", "name"], name="one_tag_a_name")]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class CaseQuerySet(models.QuerySet["Case"]):
+    def visible_to(self, user: User | AnonymousUser) -> CaseQuerySet:
+        """All cases for a reviewer, one's own for anybody else, none for nobody."""
+        if not isinstance(user, User) or not user.is_active:
+            return self.none()
+        return self if user.is_reviewer else self.filter(owner=user)
+
+    def editable_by(self, user: User | AnonymousUser) -> CaseQuerySet:
+        """One's own: a reviewer reads what others keep and changes none of it."""
+        if not isinstance(user, User) or not user.is_active:
+            return self.none()
+        return self.filter(owner=user)
+
+    def for_change(self) -> CaseQuerySet:
+        """Held until the transaction ends: what a form finds true of a case is still so when it is saved, and what
+        somebody else changes meanwhile is not undone."""
+        return self.select_for_update(no_key=True, of=("self",))
+
+    def still_blind(self) -> CaseQuerySet:
+        """Those whose readings are hidden, until two people have signed; :func:`cases.services.is_blind` for one."""
+        return (
+            self.filter(is_blinded=True).annotate(readers=Count("reviews__author", distinct=True)).filter(readers__lt=2)
+        )
+
+
+class Case(models.Model):
+    """Slides that belong together, usually of one patient.
+
+    The aggregate (``verdict``, ``probability`` and the counts) is derived from the slides' current
+    analyses by :func:`cases.services.refresh` and kept here so that a history of thousands of cases
+    is one query.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    owner = models.ForeignKey(User, on_delete=models.CASCADE, related_name="cases")
+    title = models.CharField(max_length=120)
+    patient = models.CharField(
+        "patient pseudonym", max_length=60, blank=True, help_text="Never a name, birth date or record number."
+    )
+    notes = models.TextField("clinical notes", max_length=5000, blank=True)
+    magnification = models.CharField(max_length=7, choices=Magnification.choices, default=Magnification.UNKNOWN)
+    overlap = models.FloatField(default=0.0, help_text="Least share of a patch that neighbours have in common.")
+    is_synthetic = models.BooleanField(default=False, editable=False)
+    tags = models.ManyToManyField(Tag, blank=True, related_name="cases")
+    assigned_to = models.ForeignKey(
+        User, on_delete=models.SET_NULL, null=True, blank=True, related_name="assigned_cases"
+    )
+    is_blinded = models.BooleanField(
+        "blinded double reading",
+        default=False,
+        help_text="Until two people have signed a reading, each sees only their own.",
+    )
+    is_teaching = models.BooleanField("teaching case", default=False)
+    created_at = models.DateTimeField("created", default=timezone.now, editable=False)
+    updated_at = models.DateTimeField("updated", auto_now=True)
+
+    verdict = models.CharField(max_length=15, choices=Verdict.choices, blank=True, editable=False)
+    probability = models.FloatField(null=True, blank=True, editable=False)
+    slide_count = models.PositiveIntegerField(default=0, editable=False)
+    open_count = models.PositiveIntegerField(default=0, editable=False)
+    failed_count = models.PositiveIntegerField(default=0, editable=False)
+
+    #: Written by :func:`cases.services.refresh` alone.
+    DERIVED = ("verdict", "probability", "slide_count", "open_count", "failed_count")
+
+    objects = CaseQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-created_at"]
+        permissions = [("review_cases", "Can read every case")]
+        indexes = [models.Index(fields=["owner", "-created_at"], name="case_history")]
+
+    def __str__(self) -> str:
+        return self.title
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Leaves alone what is derived: a form that was read before an analysis ended must not undo it."""
+        if not self._state.adding and kwargs.get("update_fields") is None:
+            kwargs["update_fields"] = [
+                field.name
+                for field in self._meta.concrete_fields
+                if not field.primary_key and field.name not in self.DERIVED
+            ]
+        super().save(*args, **kwargs)
+
+    def get_absolute_url(self) -> str:
+        return reverse("cases:case", args=[self.pk])
+
+    def clean(self) -> None:
+        """Blinding ends by a second reading, not by a tick: who reads second could look and then sign. And it begins
+        before the first: else a case that was open would seem to have been read blind."""
+        if self._state.adding:
+            return
+        was_blinded = Case.objects.filter(pk=self.pk, is_blinded=True).exists()
+        readers = self.reviews.values("author").distinct().count()
+        if was_blinded and not self.is_blinded and readers == 1:
+            raise ValidationError(
+                {"is_blinded": "One person has signed a reading; it stays blinded until a second has."}
+            )
+        if self.is_blinded and not was_blinded and readers:
+            raise ValidationError(
+                {"is_blinded": "Somebody has signed a reading already; a case is blinded before the first."}
+            )
+
+    @property
+    def state(self) -> str:
+        """``empty``, ``running``, ``failed`` (some slide has no result), or ``done``."""
+        if not self.slide_count:
+            return "empty"
+        if self.open_count:
+            return "running"
+        return "failed" if self.failed_count else "done"
+
+    @property
+    def confidence(self) -> float | None:
+        """The larger of both calibrated probabilities; 0 out of domain, None before a verdict."""
+        if self.probability is None:
+            return None
+        if self.verdict == Verdict.OUT_OF_DOMAIN:
+            return 0.0
+        return max(self.probability, 1.0 - self.probability)
+
+
+def random_name(slide: Slide, filename: str) -> str:
+    """Where a slide's pixels are kept; nothing of the original name is in it."""
+    name = uuid.uuid4().hex
+    return f"slides/{name[:2]}/{name}.png"
+
+
+def random_thumbnail_name(slide: Slide, filename: str) -> str:
+    name = uuid.uuid4().hex
+    return f"thumbnails/{name[:2]}/{name}.jpg"
+
+
+class SlideQuerySet(models.QuerySet["Slide"]):
+    def with_analysis(self) -> SlideQuerySet:
+        """With the current analysis of each, in one further query; see :attr:`Slide.analysis`."""
+        current = Analysis.with_model().filter(is_current=True)
+        return self.prefetch_related(Prefetch("analyses", current, to_attr="current_analyses"))
+
+    def visible_to(self, user: User | AnonymousUser) -> SlideQuerySet:
+        return self.filter(case__in=Case.objects.visible_to(user))
+
+    def editable_by(self, user: User | AnonymousUser) -> SlideQuerySet:
+        return self.filter(case__in=Case.objects.editable_by(user))
+
+
+class Slide(models.Model):
+    """One uploaded image. Its file holds the pixels alone, rebuilt as PNG; the upload's SHA-256 is kept."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    case = models.ForeignKey(Case, on_delete=models.CASCADE, related_name="slides")
+    original_name = models.CharField("file name", max_length=255)
+    file = models.FileField(upload_to=random_name, editable=False, max_length=200)
+    thumbnail = models.FileField(upload_to=random_thumbnail_name, editable=False, max_length=200)
+    sha256 = models.CharField("SHA-256 of the upload", max_length=64, editable=False)
+    stored_sha256 = models.CharField("SHA-256 of the stored file", max_length=64, blank=True, editable=False)
+    format = models.CharField(max_length=10, editable=False)
+    size = models.PositiveBigIntegerField("bytes uploaded", editable=False)
+    width = models.PositiveIntegerField(editable=False)
+    height = models.PositiveIntegerField(editable=False)
+    magnification = models.CharField(max_length=7, choices=Magnification.choices, default=Magnification.UNKNOWN)
+    added_at = models.DateTimeField("added", default=timezone.now, editable=False)
+
+    current_analyses: list[Analysis]
+
+    objects = SlideQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["added_at", "original_name"]
+
+    def __str__(self) -> str:
+        return self.original_name
+
+    def get_absolute_url(self) -> str:
+        return reverse("cases:slide", args=[self.pk])
+
+    @property
+    def analysis(self) -> Analysis | None:
+        """The current analysis; from :meth:`SlideQuerySet.with_analysis` where that was used."""
+        if hasattr(self, "current_analyses"):
+            return self.current_analyses[0] if self.current_analyses else None
+        return Analysis.with_model().filter(slide=self, is_current=True).first()
+
+    @property
+    def megapixels(self) -> float:
+        return self.width * self.height / 1e6

@@ -1,0 +1,25 @@
+"""Values that several models share."""
+
+from __future__ import annotations
+
+from django.db import models
+
+
+class Magnification(models.TextChoices):
+    UNKNOWN = "unknown", "Unknown"
+    X40 = "40X", "40×"
+    X100 = "100X", "100×"
+    X200 = "200X", "200×"
+    X400 = "400X", "400×"
+
+
+class Theme(models.TextChoices):
+    AUTO = "auto", "As the system"
+    LIGHT = "light", "Light"
+    DARK = "dark", "Dark"
+
+
+class Reading(models.TextChoices):
+    BENIGN = "benign", "Benign"
+    MALIGNANT = "malignant", "Malignant"
+    UNCERTAIN = "uncertain", "Uncertain"

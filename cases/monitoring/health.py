@@ -1,0 +1,82 @@
+"""Whether this process, and the whole, can do their work."""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime
+
+from django.db import DatabaseError
+from django.http import HttpRequest, HttpResponsePermanentRedirect, JsonResponse
+from django.middleware import common
+from django.views.decorators.cache import never_cache
+from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.http import require_safe
+
+from inference import registry
+from inference.jobs import queue
+
+log = logging.getLogger(__name__)
+
+PROBES = ("/health", "/health/live")
+
+
+class CommonMiddleware(common.CommonMiddleware):
+    """Django's, but probes may name any host: container engines and load balancers ask by address."""
+
+    def process_request(self, request: HttpRequest) -> HttpResponsePermanentRedirect | None:
+        return None if request.path in PROBES else super().process_request(request)
+
+
+REASONS = {
+    "database_unavailable": "The database does not answer.",
+    "health_unknown": "The check itself failed; the log has the cause.",
+    "not_working": "Images wait, but none is taken up. See the worker's log; restart it, and Redis where it is used.",
+    "no_worker": "No background worker was heard of lately. Start one: manage.py qcluster.",
+    "no_model": "No model is active. Add and activate one: manage.py model add, manage.py model activate.",
+    "model_unusable": "The active model's file is missing, damaged or not the one that was registered.",
+}
+
+
+@csrf_exempt
+@require_safe
+@never_cache
+def live(request: HttpRequest) -> JsonResponse:
+    """This process answers; container checks use it."""
+    return JsonResponse({"status": "alive"})
+
+
+@csrf_exempt
+@require_safe
+@never_cache
+def ready(request: HttpRequest) -> JsonResponse:
+    """Database, worker and model, each by itself; 503 when an image could not be analysed now."""
+    checks = {"database": False, "worker": False, "model": False}
+    codes = []
+    try:
+        checks["worker"] = queue.worker_alive()
+        checks["database"] = True
+        if not checks["worker"]:
+            codes.append("no_worker")
+        elif queue.is_stalled():
+            codes.append("not_working")
+        checks["model"] = registry.is_usable()
+        if not checks["model"]:
+            codes.append("model_unusable" if registry.has_active() else "no_model")
+    except DatabaseError:
+        log.exception("The database failed.")
+        checks = dict.fromkeys(checks, False)
+        codes = ["database_unavailable"]
+    except Exception:
+        log.exception("The health check failed.")
+        codes.append("health_unknown")
+    healthy = not codes
+    return JsonResponse(
+        {
+            "status": "healthy" if healthy else "unhealthy",
+            "model_loaded": checks["model"] and checks["worker"],
+            "timestamp": datetime.now(UTC).replace(tzinfo=None).isoformat(timespec="seconds"),
+            "checks": checks,
+            "problems": [{"code": code, "detail": REASONS[code]} for code in codes],
+        },
+        status=200 if healthy else 503,
+    )

@@ -1,0 +1,1 @@
+"""Text, charts, PDF reports and agreement statistics."""

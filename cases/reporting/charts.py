@@ -1,0 +1,72 @@
+"""What the slide page draws from a patch table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from django.urls import reverse
+
+from cases.images import tiles
+from cases.models import Slide
+from inference.engine.grid import PATCH
+from inference.engine.patchmap import colour_table
+from inference.models import PatchTable
+
+BINS = 20
+#: Patches in each of the two lists.
+LISTED = 6
+
+
+def patches(table: PatchTable | None, slide: Slide) -> dict[str, Any]:
+    """Context of the viewer, the histogram and the two lists; nothing without a table."""
+    data: dict[str, Any] = {
+        "width": slide.width,
+        "height": slide.height,
+        "view": reverse("cases:view", args=[slide.pk]),
+        "patch": PATCH,
+    }
+    if tiles.is_large(slide):
+        data["tiles"] = reverse("cases:tiles", args=[slide.pk])
+    if table is None:
+        return {"viewer": data}
+    rows = table.rows()
+    data |= {
+        # Of this analysis, whichever is current when they are asked for.
+        "analysis": str(table.analysis_id),
+        "activation": f"{reverse('cases:activation', args=[slide.pk])}?analysis={table.analysis_id}",
+        "patches": [[row["x"], row["y"], round(row["malignant"], 6)] for row in rows],
+        "patch_url": reverse("cases:patch", args=[slide.pk, 0]).removesuffix("0.png"),
+        "colours": colour_table()[::4].tolist(),
+    }
+    ordered = sorted(rows, key=lambda row: -row["malignant"])
+    listed = min(LISTED, (len(rows) + 1) // 2)
+    return {
+        "viewer": data,
+        "histogram": histogram(table),
+        "suspicious": ordered[:listed],
+        "harmless": ordered[::-1][: min(listed, len(rows) - listed)],
+        "patch_count": len(rows),
+    }
+
+
+def histogram(table: PatchTable) -> dict[str, Any]:
+    """Bars of the patch probabilities, as shares of the chart's width and height for SVG."""
+    counts, edges = np.histogram(table.malignant, bins=BINS, range=(0.0, 1.0))
+    top = int(counts.max(initial=1)) or 1
+    return {
+        "top": top,
+        "bars": [
+            {
+                "x": float(edges[i]),
+                "width": 1 / BINS,
+                "y": 1 - count / top,
+                "height": count / top,
+                "count": int(count),
+                "low": float(edges[i]),
+                "high": float(edges[i + 1]),
+                "leans": "malignant" if edges[i] >= 0.5 else "benign",
+            }
+            for i, count in enumerate(counts)
+        ],
+    }

@@ -1,0 +1,162 @@
+"""A case on paper: PDF with identification, images, maps, verdicts, readings, model and disclaimer.
+
+What is printed is exactly what :func:`cases.services.export.case_data` says; the report carries the SHA-256 of
+that, and an address where the number can be compared.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from django.contrib.staticfiles import finders
+from django.db import transaction
+from django.shortcuts import get_object_or_404
+from django.template.loader import render_to_string
+from django.utils import timezone
+from PIL import Image
+
+from cases import services
+from cases.limits.concurrency import Kind
+from cases.limits.quotas import require_received, require_turn
+from cases.models import Case, Event, Report, Slide, User
+from cases.reporting import model_card, text
+from cases.services import export
+from inference.engine import patchmap
+from inference.models import ModelVersion, PatchTable, Verdict
+
+PAPERS = {"a4": "A4", "letter": "letter"}
+#: Share of the map's colour in the picture with the map.
+OPACITY = 0.45
+#: Seconds that a report waits for its turn.
+PATIENCE = 5.0
+
+
+#: What a number covers: 1 without the names that people give themselves, and without whether they read blind.
+FORM = 2
+
+
+def content_checksum(case: Case, reader: User, form: int = FORM) -> str:
+    """SHA-256 of the case as this person may read it now; without its readings while they are blind.
+
+    Whoever holds the number could otherwise try out which hidden reading gives it: there are only a few.
+    """
+    found = export.with_everything(Case.objects.filter(pk=case.pk)).get()
+    return _checksum(found, reader, form)
+
+
+def _checksum(case: Case, reader: User, form: int) -> str:
+    data = export.case_data(case, reader)
+    if services.is_blind(case, list(case.reviews.all())):
+        data["reviews"] = []
+    if form == 1:
+        # Numbers that were printed before these were there hold on.
+        del data["owner_name"]
+        for review in data["reviews"]:
+            del review["author_name"], review["blind"]
+    return export.checksum(data)
+
+
+def make(case: Case, author: User, verify_address: str, paper: str = "a4") -> tuple[Report, bytes]:
+    """A report and its PDF. The same content by the same author is the same report.
+
+    ``verify_address`` is the site's own address, without a slash at its end; ``paper`` a key of
+    :data:`PAPERS`. Raises :class:`cases.limits.quotas.Busy` where too many are being drawn.
+    """
+    with require_turn(author, Kind.REPORT, "Other reports are being drawn. Try again in a moment.", PATIENCE):
+        return _make(case, author, verify_address, paper)
+
+
+def _make(case: Case, author: User, verify_address: str, paper: str) -> tuple[Report, bytes]:
+    from weasyprint import CSS, HTML  # slow to import, and only needed here
+    from weasyprint.urls import URLFetcher
+
+    with transaction.atomic():
+        # Of two at once the second finds what the first made.
+        require_received(get_object_or_404(Case.objects.for_change(), pk=case.pk))
+        found = export.with_everything(Case.objects.filter(pk=case.pk)).get()
+        checksum = _checksum(found, author, FORM)
+        report = Report.objects.filter(case=case, author=author, sha256=checksum).last()
+        if report is None:
+            report = Report.objects.create(case=case, author=author, sha256=checksum, form=FORM)
+            services.record(case, Event.Kind.REPORTED, author, checksum[:12])
+        model = services.case_model(found)
+    html = render_to_string("cases/report.html", _context(found, author, report, model, verify_address))
+    # Pictures are inlined; nothing else is ever fetched, neither from the net nor from the disk.
+    fetcher = URLFetcher(allowed_protocols={"data"})
+    style = CSS(string=_style() + f"@page {{ size: {PAPERS[paper]} }}", url_fetcher=fetcher)
+    pdf = HTML(string=html, url_fetcher=fetcher).write_pdf(
+        stylesheets=[style], pdf_variant="pdf/ua-1", custom_metadata=True
+    )
+    assert pdf is not None
+    return report, pdf
+
+
+def _style() -> str:
+    path = finders.find("css/report.css")
+    assert isinstance(path, str)
+    return Path(path).read_text(encoding="utf-8")
+
+
+def _context(case: Case, author: User, report: Report, model: ModelVersion | None, address: str) -> dict[str, Any]:
+    """Of what was read together with the number, and nothing that came since."""
+    slides = sorted(case.slides.all(), key=services.natural)
+    reviews = list(case.reviews.all())
+    blind = services.is_blind(case, reviews)
+    return {
+        "case": case,
+        "author": author,
+        "report": report,
+        "verify_url": address + report.get_absolute_url(),
+        "printed_at": timezone.now(),
+        "model": model,
+        "card": model_card.lines(model) if model else {},
+        "benign_probability": None if case.probability is None else 1 - case.probability,
+        "statement": text.statement(case.verdict, case.probability, model, "case"),
+        "cut_points": text.cut_points(model) if model else "",
+        "disclaimer": text.DISCLAIMER,
+        "mixed": text.MIXED if services.is_mixed(slides) else "",
+        "slides": list(_pictures(slides)),
+        "against": services.against_the_mean(case, slides),
+        "reviews": [review for review in reviews if not blind or review.author_id == author.pk],
+        "is_blind": blind,
+    }
+
+
+def _pictures(slides: list[Slide]) -> Iterator[dict[str, Any]]:
+    """Each slide with its thumbnail and the same under its patch map, as data addresses."""
+    tables = {
+        table.analysis_id: table
+        for table in PatchTable.objects.select_related("analysis").filter(
+            analysis__in=[slide.analysis.pk for slide in slides if slide.analysis]
+        )
+    }
+    for slide in slides:
+        analysis = slide.analysis
+        table = tables.get(analysis.pk) if analysis else None
+        try:
+            with slide.thumbnail.storage.open(str(slide.thumbnail.name)) as opened:
+                picture = Image.open(opened).convert("RGB")
+        except OSError:
+            yield {"slide": slide, "analysis": analysis}
+            continue
+        shown = {"slide": slide, "analysis": analysis, "picture": _address(picture)}
+        if table is not None and analysis and analysis.verdict != Verdict.OUT_OF_DOMAIN:
+            shown["map"] = _address(_with_map(picture, table))
+        yield shown
+
+
+def _with_map(picture: Image.Image, table: PatchTable) -> Image.Image:
+    values = patchmap.surface(table.grid, np.asarray(table.malignant))
+    colours = patchmap.colour_table()[np.clip(np.rint(values * 255), 0, 255).astype(np.uint8)]
+    return Image.blend(picture, Image.fromarray(colours).resize(picture.size, Image.Resampling.NEAREST), OPACITY)
+
+
+def _address(picture: Image.Image) -> str:
+    out = BytesIO()
+    picture.save(out, "JPEG", quality=88)
+    return "data:image/jpeg;base64," + base64.b64encode(out.getvalue()).decode()

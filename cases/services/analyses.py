@@ -1,0 +1,62 @@
+"""Requests for analyses of images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from django.db import transaction
+
+from cases.limits.quotas import require_room, room
+from cases.models import Case, Event, Slide, User
+from cases.services.aggregation import refresh
+from cases.services.timeline import record
+from inference.jobs.queue import request_analyses
+from inference.models import OPEN, Analysis, ModelVersion
+
+
+def analyse(
+    case: Case,
+    slides: Sequence[Slide],
+    overlap: float | None = None,
+    model_version: ModelVersion | None = None,
+) -> list[Analysis]:
+    """Queue an analysis of each slide; ones already waiting or running are left alone."""
+    with transaction.atomic():
+        analyses = request_analyses(
+            {slide.pk: (slide.width, slide.height) for slide in slides},
+            case.owner_id,
+            overlap=case.overlap if overlap is None else overlap,
+            model_version=model_version,
+        )
+        refresh(case)
+    return analyses
+
+
+def request_again(
+    case: Case,
+    slides: Sequence[Slide],
+    actor: User,
+    overlap: float | None = None,
+    model_version: ModelVersion | None = None,
+) -> list[Analysis]:
+    """Analyse slides once more, with the active model unless told otherwise, and note who asked.
+
+    Of more than may be open now those whose results are oldest, so that asking once more takes the others.
+    Returns the analyses that are open now. Raises :class:`cases.limits.quotas.Busy`.
+    """
+    current = Analysis.objects.filter(slide__in=slides, is_current=True)
+    still_open = set(current.filter(state__in=OPEN).values_list("slide_id", flat=True))
+    age = dict(current.values_list("slide_id", "queued_at"))
+    oldest = sorted(slides, key=lambda slide: age.get(slide.pk, slide.added_at))
+    wanted = [slide.pk for slide in oldest if slide.pk not in still_open]
+    chosen = set(wanted[: max(1, room(case.owner))])
+    require_room(case.owner, len(chosen))
+    taken = [slide for slide in slides if slide.pk in chosen | still_open]
+    if not taken:
+        return []
+    detail, about = (taken[0].original_name, taken[0].pk) if len(taken) == 1 else (f"{len(taken)} images", None)
+    # Together: who removes the image finds its name in the trail, or it was never asked for.
+    with transaction.atomic():
+        analyses = analyse(case, taken, overlap, model_version)
+        record(case, Event.Kind.REQUESTED, actor, detail, about)
+    return analyses

@@ -1,0 +1,175 @@
+"""Cases as data: JSON with everything, CSV with a line a slide."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from django.db.models import Prefetch, QuerySet
+from django.http import Http404, HttpResponse, JsonResponse
+
+from cases import audit, services
+from cases.models import Case, Event, Review, Slide, User
+from inference.models import Analysis
+
+COLUMNS = [
+    "case_id", "case", "patient", "tags", "created", "owner", "case_verdict", "case_probability_malignant",
+    "slide_id", "file", "sha256", "width", "height", "magnification", "state", "verdict",
+    "probability_malignant", "raw_probability_malignant", "confidence", "benign_patches", "malignant_patches",
+    "overlap", "model", "model_sha256", "calibrated", "cut_low", "cut_high", "runtime", "finished", "warnings",
+]  # fmt: skip
+#: A spreadsheet takes a cell that begins so for a formula.
+FORMULA = "=+-@\t\r\n＝＋－＠"
+
+
+def analysis_data(analysis: Analysis | None) -> dict[str, Any] | None:
+    if analysis is None:
+        return None
+    model = analysis.model_version
+    return {
+        "id": str(analysis.pk),
+        "state": analysis.state,
+        "verdict": analysis.verdict or None,
+        "probability_malignant": analysis.probability,
+        "raw_probability_malignant": analysis.raw_probability,
+        "confidence": analysis.confidence,
+        "benign_patches": analysis.benign_patches,
+        "malignant_patches": analysis.malignant_patches,
+        "overlap": analysis.overlap,
+        "warnings": analysis.warnings,
+        "error": analysis.error or None,
+        "runtime": analysis.runtime or None,
+        "finished_at": analysis.finished_at.isoformat() if analysis.finished_at else None,
+        "model": {
+            "name": model.name,
+            "version": model.version,
+            "sha256": model.sha256,
+            "calibrated": model.calibrated,
+            "cut_low": model.cut_low,
+            "cut_high": model.cut_high,
+        },
+    }
+
+
+def slide_data(slide: Slide) -> dict[str, Any]:
+    return {
+        "id": str(slide.pk),
+        "file": slide.original_name,
+        "sha256": slide.sha256,
+        "width": slide.width,
+        "height": slide.height,
+        "magnification": slide.magnification,
+        "analysis": analysis_data(slide.analysis),
+    }
+
+
+def review_data(review: Review) -> dict[str, Any]:
+    return {
+        "author": review.author.get_username(),
+        "author_name": review.author.get_full_name(),
+        "signed_at": review.created_at.isoformat(),
+        "reading": review.reading,
+        "blind": review.was_blind,
+        "subtype": review.subtype,
+        "comment": review.comment,
+        "model_verdict": review.verdict or None,
+        "model_probability_malignant": review.probability,
+    }
+
+
+def case_data(case: Case, reader: User) -> dict[str, Any]:
+    """A case as this person may read it; fetch it with :func:`with_everything`."""
+    reviews = list(case.reviews.all())
+    if services.is_blind(case, reviews):
+        reviews = [review for review in reviews if review.author_id == reader.pk]
+    return {
+        "id": str(case.pk),
+        "title": case.title,
+        "patient": case.patient,
+        "notes": case.notes,
+        "magnification": case.magnification,
+        "tags": [tag.name for tag in case.tags.all()],
+        "synthetic": case.is_synthetic,
+        "created_at": case.created_at.isoformat(),
+        "owner": case.owner.get_username(),
+        "owner_name": case.owner.get_full_name(),
+        "verdict": case.verdict or None,
+        "probability_malignant": case.probability,
+        "confidence": case.confidence,
+        "slides": [slide_data(slide) for slide in case.slides.all()],
+        "reviews": [review_data(review) for review in reviews],
+    }
+
+
+def with_everything(cases: QuerySet[Case]) -> QuerySet[Case]:
+    slides = Slide.objects.with_analysis()
+    reviews = Review.objects.select_related("author")
+    return cases.select_related("owner").prefetch_related(
+        "tags", Prefetch("slides", slides), Prefetch("reviews", reviews)
+    )
+
+
+def checksum(data: Any) -> str:
+    """SHA-256 of JSON data in its one canonical form: sorted keys, no spaces, UTF-8."""
+    text = json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def safe_cell(value: Any) -> Any:
+    if isinstance(value, str):
+        # Where a spreadsheet takes semicolons, tabs or line breaks for ends of cells, what follows begins one.
+        return re.sub(rf"(^|[;\t\r\n]\s*)([{re.escape(FORMULA)}])", r"\1'\2", value)
+    return "" if value is None else value
+
+
+def rows(cases: Iterable[Case]) -> Iterable[list[Any]]:
+    """A line a slide; a case without slides has one with the slide's columns empty."""
+    for case in cases:
+        head = [
+            str(case.pk), case.title, case.patient, " ".join(tag.name for tag in case.tags.all()),
+            case.created_at.isoformat(), case.owner.get_username(), case.verdict, case.probability,
+        ]  # fmt: skip
+        slides = list(case.slides.all())
+        if not slides:
+            yield [safe_cell(value) for value in head] + [""] * (len(COLUMNS) - len(head))
+        for slide in slides:
+            analysis = slide.analysis
+            model = analysis.model_version if analysis else None
+            line = [
+                *head,
+                str(slide.pk), slide.original_name, slide.sha256, slide.width, slide.height, slide.magnification,
+                analysis and analysis.state, analysis and analysis.verdict, analysis and analysis.probability,
+                analysis and analysis.raw_probability, analysis and analysis.confidence,
+                analysis and analysis.benign_patches, analysis and analysis.malignant_patches,
+                analysis and analysis.overlap, model and str(model), model and model.sha256,
+                model and model.calibrated, model and model.cut_low, model and model.cut_high,
+                analysis and analysis.runtime,
+                analysis and analysis.finished_at and analysis.finished_at.isoformat(),
+                "; ".join(analysis.warnings) if analysis else "",
+            ]  # fmt: skip
+            yield [safe_cell(value) for value in line]
+
+
+def response(cases: QuerySet[Case], reader: User, form: str) -> HttpResponse:
+    """The cases as a download, ``csv`` or ``json``, noted in each one's trail; 404 for any other form."""
+    if form not in ("csv", "json"):
+        raise Http404("Cases are exported as csv or json.")
+    found = list(with_everything(cases))
+    audit.record_all(Event.Kind.EXPORTED, [case.pk for case in found], reader, form.upper())
+    if form == "json":
+        answer: HttpResponse = JsonResponse(
+            {"cases": [case_data(case, reader) for case in found]}, json_dumps_params={"indent": 1}
+        )
+    else:
+        answer = HttpResponse(content_type="text/csv; charset=utf-8")
+        # Without the mark, spreadsheets take UTF-8 for something else.
+        answer.write("\ufeff")
+        writer = csv.writer(answer)
+        writer.writerow(COLUMNS)
+        writer.writerows(rows(found))
+    answer["Content-Disposition"] = f'attachment; filename="histopath-cases.{form}"'
+    return answer

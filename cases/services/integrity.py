@@ -1,0 +1,51 @@
+"""Whether every file that the database speaks of is there and unchanged, and no other; and every aggregate true."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from cases import services
+from cases.images import deletion
+from cases.models import Case, Slide
+from cases.services import privacy
+from inference import registry
+from inference.engine.checkpoint import CheckpointError
+from inference.models import ModelVersion
+
+
+def problems() -> Iterator[str]:
+    """A sentence for each thing that is not as it should be."""
+    for slide in Slide.objects.iterator():
+        storage = slide.file.storage
+        try:
+            with storage.open(str(slide.file.name)) as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+        except FileNotFoundError:
+            if Slide.objects.filter(pk=slide.pk).exists():
+                yield f"Slide {slide.pk}: its file {slide.file.name} is missing."
+            continue
+        except OSError as error:
+            yield f"Slide {slide.pk}: its file {slide.file.name} can't be read ({error.strerror or error})."
+            continue
+        else:
+            if slide.stored_sha256 and found != slide.stored_sha256:
+                yield f"Slide {slide.pk}: its file {slide.file.name} was changed."
+        if not storage.exists(str(slide.thumbnail.name)) and Slide.objects.filter(pk=slide.pk).exists():
+            yield f"Slide {slide.pk}: its thumbnail is missing."
+    for pk in Case.objects.values_list("pk", flat=True):
+        if services.recount(pk):
+            yield f"Case {pk}: its aggregate is not what its analyses say; --mend derives it anew."
+    for model in ModelVersion.objects.all():
+        if not model.is_active and not Path(model.path).exists():
+            # A release may have replaced it.
+            continue
+        try:
+            registry.verify(model)
+        except CheckpointError as error:
+            yield f"Model {model}: {error}"
+    if waiting := deletion.left().count():
+        yield f"{waiting} files are still to be deleted: the store failed, and is asked again every five minutes."
+    for name in privacy.orphans(older_than=privacy.ABANDONED)[0]:
+        yield f"{name} belongs to no slide."

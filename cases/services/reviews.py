@@ -1,0 +1,82 @@
+"""Readings: who is asked for one, who signs one, and who may see it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from django.core.exceptions import PermissionDenied
+from django.db import transaction
+from django.db.models import QuerySet
+
+from cases import audit
+from cases.accounts.permissions import hold
+from cases.limits.quotas import require_received
+from cases.models import Case, Event, Review, User
+from cases.services.aggregation import case_model
+from cases.services.timeline import record
+
+
+def note_reading(case: Case, before: Case, actor: User) -> None:
+    """Note who was asked to read, and whether blind, where a form changed it."""
+    if case.assigned_to_id != before.assigned_to_id:
+        _record_assigned(case, case.assigned_to, actor)
+    if case.is_blinded != before.is_blinded:
+        words = "Blinded double reading set" if case.is_blinded else "Blinded double reading lifted"
+        record(case, Event.Kind.EDITED, actor, words)
+
+
+def _record_assigned(case: Case, reader: User | None, actor: User) -> None:
+    # With the reader's key, by which their name is found when it has to be forgotten.
+    key = audit.identity_of(reader).pk if reader else None
+    record(case, Event.Kind.ASSIGNED, actor, str(reader) if reader else "nobody", key)
+
+
+def assign(case: Case, reader: User | None, actor: User) -> None:
+    """Ask a reviewer to read the case, or nobody any more."""
+    Case.objects.filter(pk=case.pk).update(assigned_to=reader)
+    _record_assigned(case, reader, actor)
+
+
+def sign_review(case: Case, author: User, reading: str, subtype: str = "", comment: str = "") -> Review:
+    """Record a person's reading beside what the model says at this moment.
+
+    Raises ``PermissionDenied`` where they may not read the case any more.
+    """
+    with transaction.atomic():
+        author = hold(author)
+        # Two who sign together do so one after the other.
+        held = Case.objects.visible_to(author).for_change().filter(pk=case.pk).first()
+        if held is None:
+            raise PermissionDenied("The case is not yours to read any more.")
+        require_received(held)
+        record(held, Event.Kind.REVIEWED, author)
+        # While images are open there is no verdict of the model yet that a reading could be compared with.
+        verdict = "" if held.open_count else held.verdict
+        return Review.objects.create(
+            case=held,
+            author=author,
+            was_blind=is_blind(held),
+            reading=reading,
+            subtype=subtype,
+            comment=comment,
+            verdict=verdict,
+            probability=held.probability if verdict else None,
+            model_version=case_model(held) if verdict else None,
+        )
+
+
+def is_blind(case: Case, reviews: Iterable[Review] | None = None) -> bool:
+    """Whether readings are still hidden from all but their authors. ``reviews`` are all of the case, where the
+    caller has them."""
+    if not case.is_blinded:
+        return False
+    authors = (
+        case.reviews.values("author").distinct().count() if reviews is None else len({r.author_id for r in reviews})
+    )
+    return authors < 2
+
+
+def visible_reviews(case: Case, reader: User) -> QuerySet[Review]:
+    """The readings that this person may see: in a blinded case their own, until two people have read."""
+    reviews = case.reviews.select_related("author", "model_version")
+    return reviews.filter(author=reader) if is_blind(case) else reviews

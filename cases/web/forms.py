@@ -1,0 +1,127 @@
+"""What people may type in, and how it is checked."""
+
+from __future__ import annotations
+
+from pathlib import PurePath
+from typing import Any
+
+from django import forms
+from django.conf import settings
+from django.core.files.uploadedfile import UploadedFile
+from django.utils import timezone
+
+from cases.accounts.permissions import reviewers
+from cases.models import Case, Reading, User
+from inference.engine.grid import MAX_OVERLAP
+
+OVERLAPS = [(0.0, "None (fastest)"), (0.25, "25 %"), (0.5, "50 % (finer map, four times slower)")]
+
+
+class ImagesInput(forms.ClearableFileInput):
+    allow_multiple_selected = True
+
+
+class ImagesField(forms.FileField):
+    """Many files at once. What is inside each is checked when it is stored, so one bad file does not
+    spoil the form."""
+
+    widget = ImagesInput
+
+    def clean(self, data: Any, initial: Any = None) -> list[UploadedFile]:
+        files = [file for file in (data or []) if file]
+        if not files and self.required:
+            raise forms.ValidationError("Choose at least one image.", code="required")
+        if len(files) > settings.UPLOAD_MAX_FILES:
+            raise forms.ValidationError(
+                f"At most {settings.UPLOAD_MAX_FILES} images at once; add the rest to the case afterwards.",
+                code="too_many",
+            )
+        return files
+
+
+class CaseForm(forms.ModelForm):
+    overlap = forms.TypedChoiceField(choices=OVERLAPS, coerce=float, required=False, empty_value=0.0)  # type: ignore[arg-type]
+    tags = forms.CharField(max_length=200, required=False, help_text="Words to find it by, with commas between.")
+
+    class Meta:
+        model = Case
+        fields = ["title", "patient", "magnification", "overlap", "notes"]
+        widgets = {"notes": forms.Textarea(attrs={"rows": 4})}
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        current = self.instance.overlap if self.instance.pk else settings.ANALYSIS_OVERLAP
+        choices = dict(OVERLAPS)
+        if current not in choices and 0 <= current <= MAX_OVERLAP:
+            choices[current] = f"{current:.0%}"
+        self.fields["overlap"].choices = sorted(choices.items())  # type: ignore[attr-defined]
+        self.fields["overlap"].initial = current
+        if self.instance.pk:
+            self.fields["tags"].initial = ", ".join(tag.name for tag in self.instance.tags.all())
+
+    def clean_tags(self) -> list[str]:
+        names = dict.fromkeys(word.strip().lower() for word in self.cleaned_data["tags"].split(","))
+        names.pop("", None)
+        if any(len(name) > 30 for name in names):
+            raise forms.ValidationError("A tag has at most 30 characters.", code="too_long")
+        return list(names)
+
+
+class EditCaseForm(CaseForm):
+    """A case that exists, with who else shall read it."""
+
+    class Meta(CaseForm.Meta):
+        fields = [*CaseForm.Meta.fields, "assigned_to", "is_blinded"]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["overlap"].help_text += " A new one is used the next time that the case is analysed."
+        assigned: forms.ModelChoiceField[User] = self.fields["assigned_to"]  # type: ignore[assignment]
+        assigned.queryset = reviewers()
+        assigned.label = "Second reader"
+        assigned.empty_label = "Nobody"
+
+
+class NewCaseForm(CaseForm):
+    """A new case with its first images. Without a title the first file's name serves."""
+
+    images = ImagesField(required=False)
+
+    def __init__(self, *args: Any, single: bool = False, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.single = single
+        self.fields["title"].required = False
+
+    def clean_images(self) -> list[UploadedFile]:
+        files: list[UploadedFile] = self.cleaned_data["images"]
+        if self.single and len(files) > 1:
+            raise forms.ValidationError("One image at a time here; choose Many images for a case of several.")
+        return files
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or self.cleaned_data
+        if not cleaned.get("title"):
+            files = cleaned.get("images") or []
+            stem = PurePath(files[0].name or "").stem if files else ""
+            cleaned["title"] = stem[:120] or f"Case of {timezone.localdate():%d %B %Y}"
+        return cleaned
+
+
+class ImagesForm(forms.Form):
+    images = ImagesField()
+
+
+class ReviewForm(forms.Form):
+    """A reading. The page suggests the subtypes of BreakHis (Spanhol et al. 2016); any other may be typed."""
+
+    reading = forms.ChoiceField(choices=Reading.choices, widget=forms.RadioSelect)
+    subtype = forms.CharField(
+        max_length=60, required=False, widget=forms.TextInput(attrs={"list": "subtypes", "autocomplete": "off"})
+    )
+    comment = forms.CharField(max_length=5000, required=False, widget=forms.Textarea(attrs={"rows": 3}))
+
+
+class PreferencesForm(forms.ModelForm):
+    class Meta:
+        model = User
+        fields = ["first_name", "last_name", "theme", "default_magnification", "time_zone", "show_hints"]

@@ -1,0 +1,120 @@
+"""Times are shown in the reader's own zone."""
+
+from __future__ import annotations
+
+import zoneinfo
+from collections.abc import Callable
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth import logout
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.template.loader import render_to_string
+from django.utils import timezone
+
+from cases.accounts.permissions import is_as_read
+from cases.accounts.sessions import is_session_open
+from cases.images import sandbox
+from cases.limits import quotas
+from cases.models import User
+
+
+class TimeZoneMiddleware:
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        if isinstance(request.user, User):
+            try:
+                timezone.activate(zoneinfo.ZoneInfo(request.user.time_zone))
+            except (zoneinfo.ZoneInfoNotFoundError, ValueError):
+                timezone.deactivate()
+        else:
+            timezone.deactivate()
+        return self.get_response(request)
+
+
+class StillSignedInMiddleware:
+    """Looks again who somebody is once their form has arrived: it may have been sent slowly, and the account been
+    deactivated, got another password, or this session been ended meanwhile. Stands behind the one that reads the
+    form for its CSRF token."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        return self.get_response(request)
+
+    def process_view(self, request: HttpRequest, *args: Any) -> None:
+        if request.method != "POST" or not isinstance(request.user, User):
+            return
+        if not is_as_read(request.user) or not is_session_open(request):
+            logout(request)
+            raise PermissionDenied
+
+
+class TooLargeMiddleware:
+    """Answers a form that is larger than the server takes before reading it."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        length = request.META.get("CONTENT_LENGTH") or "0"
+        if length.isdigit() and int(length) > settings.UPLOAD_MAX_REQUEST_BYTES:
+            return render(request, "413.html", status=413)
+        return self.get_response(request)
+
+
+class CharsetMiddleware:
+    """Reads text as UTF-8 alone. Django takes whichever of Python's codecs a request names; with some of them a
+    megabyte takes minutes, and others are none of text.
+
+    JSON is UTF-8 and multipart has no such parameter (RFC 8259, RFC 7578), whatever a client says; a plain form that
+    is something else would be misread.
+    """
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        named = (request.content_params or {}).get("charset")
+        if named is not None:
+            request.encoding = "utf-8"
+            is_form = request.content_type == "application/x-www-form-urlencoded"
+            has_body = request.method not in ("GET", "HEAD", "OPTIONS")
+            if is_form and has_body and named.strip().lower() not in ("utf-8", "utf8", "us-ascii", "ascii"):
+                said = "The request names an encoding that is not read here. Send it as UTF-8."
+                return HttpResponse(said, status=415, content_type="text/plain; charset=utf-8")
+        return self.get_response(request)
+
+
+class MethodMiddleware:
+    """A page for whoever opens an address that only takes forms; Django answers with nothing at all."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        answer = self.get_response(request)
+        if answer.status_code != 405 or answer.content or not request.accepts("text/html"):
+            return answer
+        answer.content = render_to_string("405.html", request=request).encode()
+        return answer
+
+
+class BusyMiddleware:
+    """Answers 429 where too much waits already; the API's views answer in their own format."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        return self.get_response(request)
+
+    def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
+        if isinstance(error, sandbox.Occupied):
+            error = quotas.Busy("Other images are being read. Try again in a moment.")
+        return quotas.answer(request, error) if isinstance(error, quotas.Busy) else None

@@ -1,0 +1,96 @@
+"""Pages that belong to no case: how it works, whether it works, and the theme."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_GET, require_POST
+
+from cases import services
+from cases.models import Theme
+from cases.reporting import model_card as reported
+from cases.reporting import text
+from cases.web.views.access import SignedInRequest, login_required, page_before
+from inference import registry
+from inference.jobs import queue
+from inference.models import Analysis, ModelVersion, State
+
+
+@require_GET
+def help_page(request: HttpRequest) -> HttpResponse:
+    """How a verdict comes to be, what it means and what it does not."""
+    model = ModelVersion.objects.filter(is_active=True).first()
+    context = {
+        "model": model,
+        "cut_points": text.cut_points(model) if model else "",
+        "disclaimer": text.DISCLAIMER,
+        "limits": services.limits(),
+    }
+    return render(request, "cases/help.html", context)
+
+
+@login_required
+@require_GET
+def model_card(request: SignedInRequest, pk: uuid.UUID) -> HttpResponse:
+    """What a model version says of itself: figures and training."""
+    model = get_object_or_404(ModelVersion, pk=pk)
+    context = {
+        "model": model,
+        "card": reported.lines(model),
+        "cut_points": text.cut_points(model),
+        "disclaimer": text.DISCLAIMER,
+    }
+    return render(request, "cases/model.html", context)
+
+
+def _status() -> dict[str, Any]:
+    waiting = Analysis.objects.filter(state=State.QUEUED).count()
+    running = Analysis.objects.filter(state=State.RUNNING).count()
+    worker = queue.worker_alive()
+    model = registry.is_usable()
+    if not worker:
+        state, text = "down", "No worker is running: images wait until one is started"
+    elif not model:
+        state, text = "down", "No usable model is active: nothing can be analysed"
+    elif waiting or running:
+        state, text = "busy", f"Working: {running} running, {waiting} waiting"
+    else:
+        state, text = "ok", "Ready"
+    short = {"down": "Not ready", "busy": "Busy", "ok": "Ready"}[state]
+    return {
+        "state": state,
+        "text": text,
+        "short": short,
+        "worker": worker,
+        "model": model,
+        "waiting": waiting,
+        "running": running,
+    }
+
+
+@login_required
+@require_GET
+@never_cache
+def status(request: SignedInRequest) -> HttpResponse:
+    """Worker, queue and model; the page's light asks for JSON."""
+    found = _status()
+    if request.accepts("text/html"):
+        model = ModelVersion.objects.filter(is_active=True).first()
+        return render(request, "cases/status.html", {"status": found, "active_model": model})
+    return JsonResponse(found)
+
+
+@login_required
+@require_POST
+def theme(request: SignedInRequest) -> HttpResponse:
+    """Switch the theme and go back to where one was."""
+    wanted = request.POST.get("theme", "")
+    if wanted in Theme.values:
+        request.user.theme = wanted
+        request.user.save(update_fields=["theme"])
+    back = page_before(request)
+    return redirect(back or "cases:history")

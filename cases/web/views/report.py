@@ -1,0 +1,47 @@
+"""Reports: making one, and checking a printed one."""
+
+from __future__ import annotations
+
+import uuid
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, render
+from django.utils.text import slugify
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_GET
+
+from cases.models import Case, Report
+from cases.reporting import pdf as reports
+from cases.web.views.access import SignedInRequest, get_case, login_required
+
+
+@login_required
+@require_GET
+@never_cache
+def report(request: SignedInRequest, pk: uuid.UUID) -> HttpResponse:
+    """The case as PDF, on A4 or letter paper."""
+    found = get_case(request.user, pk)
+    paper = request.GET.get("paper", "a4")
+    if paper not in reports.PAPERS:
+        paper = "a4"
+    address = request.build_absolute_uri("/").rstrip("/")
+    made, pdf = reports.make(found, request.user, address, paper)
+    answer = HttpResponse(pdf, content_type="application/pdf")
+    name = slugify(found.title) or "case"
+    answer["Content-Disposition"] = f'inline; filename="{name}-{made.sha256[:8]}.pdf"'
+    return answer
+
+
+@require_GET
+@never_cache
+def verify(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
+    """For whoever holds a printed report: its number, and whether the case still reads the same.
+
+    Open to everybody, because the reader of a print-out need not have an account; it says nothing of
+    the case itself to those who may not see it.
+    """
+    found = get_object_or_404(Report.objects.select_related("case", "author"), pk=pk)
+    unchanged = bool(found.author and reports.content_checksum(found.case, found.author, found.form) == found.sha256)
+    may_see = Case.objects.visible_to(request.user).filter(pk=found.case_id).exists()
+    context = {"report": found, "unchanged": unchanged, "may_see": may_see}
+    return render(request, "cases/verify.html", context)

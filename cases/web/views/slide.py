@@ -1,0 +1,215 @@
+"""One slide: its page, its pixels, its maps."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+import numpy as np
+from django.contrib import messages
+from django.http import Http404, HttpResponse, HttpResponseBase, JsonResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.cache import cache_control
+from django.views.decorators.http import require_GET, require_POST
+
+from cases import services
+from cases.images import tiles as image_tiles
+from cases.images.serving import send as send_file
+from cases.models import Slide, User
+from cases.reporting import charts, text
+from cases.services.progress import slide_progress
+from cases.web.views.access import SignedInRequest, get_own_slide, get_slide, login_required
+from cases.web.views.case import order_slides
+from inference.engine import activationmap, patchmap
+from inference.engine.image import ImageError
+from inference.jobs import queue
+from inference.models import PatchTable, Verdict
+from inference.registry import NoModel
+
+#: How a case's images may be ordered on its page; its neighbours follow the same order. By name without any.
+ORDERS = ("added", "high", "low")
+
+private = cache_control(private=True, no_store=True)
+
+
+@login_required
+@require_GET
+def slide(request: SignedInRequest, pk: uuid.UUID) -> HttpResponse:
+    """What the model says of a slide, and where it sees it."""
+    found = get_slide(request.user, pk)
+    order = request.GET.get("order", "")
+    order = order if order in ORDERS else ""
+    # With the case: a related manager sets it on each, and would ask for what is left out one by one.
+    others = found.case.slides.with_analysis() if order else found.case.slides.only("original_name", "case")
+    siblings = [other.pk for other in order_slides(list(others), order)]
+    at = siblings.index(found.pk)
+    analysis = found.analysis
+    model = analysis.model_version if analysis else None
+    # Out of domain the network's numbers mean nothing, so no map is drawn of them.
+    has_map = analysis is not None and analysis.verdict not in ("", Verdict.OUT_OF_DOMAIN)
+    table = PatchTable.objects.select_related("analysis").filter(analysis=analysis).first() if has_map else None
+    context = {
+        "slide": found,
+        "case": found.case,
+        "analysis": analysis,
+        "model": model,
+        "statement": text.statement(analysis.verdict, analysis.probability, model) if analysis else "",
+        "cut_points": text.cut_points(model) if model else "",
+        "disclaimer": text.DISCLAIMER,
+        "progress": slide_progress(found),
+        "worker_alive": queue.worker_alive() if analysis and analysis.is_open else True,
+        "earlier": found.analyses.select_related("model_version").filter(is_current=False),
+        "order": order,
+        "number": at + 1,
+        "count": len(siblings),
+        "previous": siblings[at - 1] if at else None,
+        "next": siblings[at + 1] if at + 1 < len(siblings) else None,
+        "is_owner": found.case.owner_id == request.user.pk,
+        **charts.patches(table, found),
+    }
+    return render(request, "cases/slide.html", context)
+
+
+@login_required
+@private
+@require_GET
+def image(request: SignedInRequest, pk: uuid.UUID) -> HttpResponseBase:
+    """The slide's pixels, PNG."""
+    found = get_slide(request.user, pk)
+    return send_file(found.file.storage, found.file.name, "image/png")
+
+
+@login_required
+@private
+@require_GET
+def thumbnail(request: SignedInRequest, pk: uuid.UUID) -> HttpResponseBase:
+    """A small JPEG of the slide."""
+    found = get_slide(request.user, pk)
+    return send_file(found.file.storage, found.thumbnail.name, "image/jpeg")
+
+
+@login_required
+@private
+@require_GET
+def patch_map(request: SignedInRequest, pk: uuid.UUID) -> HttpResponse:
+    """An analysis's patch probabilities as an opaque PNG, to lay over the slide."""
+    table = _table(request, pk)
+    values = patchmap.surface(table.grid, np.asarray(table.malignant))
+    return HttpResponse(patchmap.render(values), content_type="image/png")
+
+
+@login_required
+@private
+@require_GET
+def activation_map(request: SignedInRequest, pk: uuid.UUID) -> HttpResponse:
+    """The stitched activation maps as a grey PNG, 0 benign to 255 malignant, that the viewer colours."""
+    table = _table(request, pk)
+    values = activationmap.surface(table.grid, table.activation)
+    return HttpResponse(activationmap.encode(values), content_type="image/png")
+
+
+def _table(request: SignedInRequest, pk: uuid.UUID) -> PatchTable:
+    """Of the analysis that is asked for, as a page may be older than the current one; else of that."""
+    found = get_slide(request.user, pk)
+    tables = PatchTable.objects.select_related("analysis").filter(analysis__slide=found)
+    # Out of domain no patch has a probability that means anything.
+    tables = tables.exclude(analysis__verdict=Verdict.OUT_OF_DOMAIN)
+    try:
+        asked: dict[str, Any] = {"analysis": uuid.UUID(request.GET["analysis"])} if "analysis" in request.GET else {}
+    except ValueError as error:
+        raise Http404("There is no such analysis.") from error
+    table = tables.filter(**asked or {"analysis__is_current": True}).first()
+    if table is None:
+        raise Http404("This slide has no finished analysis.")
+    return table
+
+
+@login_required
+@private
+@require_GET
+def view(request: SignedInRequest, pk: uuid.UUID) -> HttpResponseBase:
+    """The slide in one picture: the pixels themselves, or a reduced JPEG of a very large slide."""
+    found = get_slide(request.user, pk)
+    if not image_tiles.is_large(found):
+        return send_file(found.file.storage, found.file.name, "image/png")
+    return HttpResponse(_from_tiles(request.user, found, "overview.jpg"), content_type="image/jpeg")
+
+
+@login_required
+@private
+@require_GET
+def tiles(request: SignedInRequest, pk: uuid.UUID) -> JsonResponse:
+    """What the viewer must know of a slide's tiles; makes them if nobody has yet."""
+    found = get_slide(request.user, pk)
+    lowest, highest = image_tiles.levels(found)
+    _from_tiles(request.user, found, f"{highest}/0_0.jpg")
+    return JsonResponse(
+        {
+            "width": found.width,
+            "height": found.height,
+            "tileSize": image_tiles.TILE,
+            "tileOverlap": image_tiles.OVERLAP,
+            "minLevel": lowest,
+            "maxLevel": highest,
+        }
+    )
+
+
+@login_required
+@private
+@require_GET
+def tile(request: SignedInRequest, pk: uuid.UUID, level: int, column: int, row: int) -> HttpResponse:
+    """One tile, JPEG. Kept by no browser beyond the page, like every picture of a slide: OpenSeadragon remembers
+    the tiles it showed."""
+    found = get_slide(request.user, pk)
+    return HttpResponse(_from_tiles(request.user, found, f"{level}/{column}_{row}.jpg"), content_type="image/jpeg")
+
+
+def _from_tiles(user: User, slide: Slide, member: str) -> bytes:
+    try:
+        content = image_tiles.read(slide, member, user)
+    except (ImageError, FileNotFoundError) as error:
+        raise Http404("The image can’t be read from the store.") from error
+    if content is None:
+        raise Http404("There is no such tile.")
+    return content
+
+
+@login_required
+@private
+@require_GET
+def patch(request: SignedInRequest, pk: uuid.UUID, index: int) -> HttpResponse:
+    """One patch as the network saw it, PNG, whole size."""
+    table = _table(request, pk)
+    if index >= len(table.grid):
+        raise Http404("There is no such patch.")
+    found = get_slide(request.user, pk)
+    try:
+        content = image_tiles.patch(found, table.grid, index, request.user)
+    except (ImageError, FileNotFoundError) as error:
+        raise Http404("The image can’t be read from the store.") from error
+    return HttpResponse(content, content_type="image/png")
+
+
+@login_required
+@require_POST
+def rerun(request: SignedInRequest, pk: uuid.UUID) -> HttpResponse:
+    """Analyse a slide again with the active model."""
+    found = get_own_slide(request.user, pk)
+    try:
+        services.request_again(found.case, [found], request.user)
+        messages.success(request, f"{found.original_name} is queued again.")
+    except NoModel as error:
+        messages.error(request, str(error))
+    return redirect(found.case if request.POST.get("back") == "case" else found)
+
+
+@login_required
+def delete(request: SignedInRequest, pk: uuid.UUID) -> HttpResponse:
+    """Remove a slide from its case for good, after asking."""
+    found = get_own_slide(request.user, pk)
+    if request.method == "POST":
+        services.remove_slide(found, request.user)
+        messages.success(request, f"{found.original_name} was removed.")
+        return redirect(found.case)
+    return render(request, "cases/slide_delete.html", {"slide": found, "case": found.case})

@@ -1,0 +1,21 @@
+"""Readings beside verdicts."""
+
+from __future__ import annotations
+
+from django.http import HttpResponse
+from django.shortcuts import render
+from django.views.decorators.http import require_GET
+
+from cases.reporting import agreement as figures
+from cases.reporting import statistics_charts
+from cases.web.views.access import SignedInRequest, login_required
+from inference.models import Verdict
+
+
+@login_required
+@require_GET
+def statistics(request: SignedInRequest) -> HttpResponse:
+    """Over one's own history; for a reviewer over everyone's."""
+    found = figures.compute(figures.latest_reviews(request.user))
+    context = {"found": found, "verdicts": Verdict.choices, "few": figures.FEW, "charts": statistics_charts.draw(found)}
+    return render(request, "cases/statistics.html", context)

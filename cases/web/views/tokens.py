@@ -1,0 +1,46 @@
+"""A person's API tokens: list, create, revoke."""
+
+from __future__ import annotations
+
+import uuid
+
+from allauth.account.decorators import reauthentication_required
+from django import forms
+from django.contrib import messages
+from django.http import Http404, HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_http_methods, require_POST
+
+from cases.accounts import tokens as kept
+from cases.web.views.access import SignedInRequest, login_required
+
+
+class TokenForm(forms.Form):
+    name = forms.CharField(max_length=80, label="Name", help_text="What it is for, for example the program’s name.")
+    days = forms.TypedChoiceField(choices=kept.LIFETIMES, coerce=int, initial=kept.DEFAULT_DAYS, label="Valid for")
+
+
+@login_required
+@never_cache
+@require_http_methods(["GET", "HEAD", "POST"])
+@reauthentication_required(allow_get=True)  # a token outlives the session: a browser left open makes none
+def tokens(request: SignedInRequest) -> HttpResponse:
+    """The tokens, and a form for a new one. Its plain text is in the answer to the form and nowhere else."""
+    form = TokenForm(request.POST or None)
+    plain = ""
+    if request.method == "POST" and form.is_valid():
+        _, plain = kept.create(request.user, form.cleaned_data["name"], form.cleaned_data["days"])
+        form = TokenForm()
+    context = {"form": form, "plain": plain, "tokens": kept.of(request.user)}
+    return render(request, "cases/tokens.html", context, status=400 if form.errors else 200)
+
+
+@login_required
+@require_POST
+def revoke(request: SignedInRequest, pk: uuid.UUID) -> HttpResponse:
+    """It stops working at once."""
+    if not kept.revoke(request.user, pk):
+        raise Http404
+    messages.success(request, "The token was revoked.")
+    return redirect("cases:tokens")

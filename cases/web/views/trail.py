@@ -1,0 +1,52 @@
+"""Who did what with a case, when and from where: for its owner and for reviewers."""
+
+from __future__ import annotations
+
+import csv
+import json
+import uuid
+
+from django.core.paginator import Paginator
+from django.http import Http404, HttpResponse
+from django.shortcuts import render
+from django.views.decorators.cache import cache_control
+from django.views.decorators.http import require_GET
+
+from cases import audit
+from cases.models import Event
+from cases.services.export import safe_cell
+from cases.web.views.access import SignedInRequest, get_case, login_required
+
+PAGE = 100
+COLUMNS = ["id", "at", "kind", "case", "about", "actor", "address", "detail", "seal"]
+
+
+@login_required
+@require_GET
+def trail(request: SignedInRequest, pk: uuid.UUID) -> HttpResponse:
+    """Every event of a case, reads included, newest first."""
+    found = get_case(request.user, pk)
+    events = found.events.select_related("actor__user", "address")
+    page = Paginator(events, PAGE).get_page(request.GET.get("page"))
+    return render(request, "cases/trail.html", {"case": found, "page": page})
+
+
+@login_required
+@require_GET
+@cache_control(private=True, no_store=True)
+def export(request: SignedInRequest, pk: uuid.UUID, form: str) -> HttpResponse:
+    """The same as a download, ``csv`` or ``json``; making it is an event as well."""
+    if form not in ("csv", "json"):
+        raise Http404("The trail is exported as csv or json.")
+    found = get_case(request.user, pk)
+    audit.record(Event.Kind.EXPORTED, found, request.user, f"Audit trail, {form.upper()}")
+    rows = list(audit.rows(Event.objects.filter(case=found)))
+    if form == "json":
+        answer = HttpResponse(json.dumps({"events": rows}, indent=1), content_type="application/json")
+    else:
+        answer = HttpResponse(content_type="text/csv; charset=utf-8")
+        writer = csv.DictWriter(answer, COLUMNS)
+        writer.writeheader()
+        writer.writerows({name: safe_cell(value) for name, value in row.items()} for row in rows)
+    answer["Content-Disposition"] = f'attachment; filename="trail-{found.pk}.{form}"'
+    return answer
