@@ -7,6 +7,8 @@ one machine.
 
 from __future__ import annotations
 
+import os
+import warnings
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,19 @@ from histopath import __version__, logging
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = environ.Env()
 env.read_env(BASE_DIR / ".env")
+
+#: Settings that were renamed: the old names work until version 2.0, with a warning.
+RENAMED = {
+    "USER_OPEN_MAX": "MAX_PENDING_PER_USER",
+    "QUEUE_MAX": "MAX_PENDING",
+    "ADDRESS_DAYS": "IP_RETENTION_DAYS",
+    "DECODERS": "DECODER_CONCURRENCY",
+    "DISK_RESERVE": "MIN_FREE_DISK",
+}
+for _old, _new in RENAMED.items():
+    if _old in os.environ:
+        warnings.warn(f"The setting {_old} is now called {_new}; rename it.", FutureWarning, stacklevel=1)
+        os.environ.setdefault(_new, os.environ[_old])
 
 VERSION = __version__
 
@@ -191,21 +206,21 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * 2**20
 FILE_UPLOAD_TEMP_DIR = VAR / "incoming"
 FILE_UPLOAD_TEMP_DIR.mkdir(exist_ok=True)
 FILE_UPLOAD_HANDLERS = [
-    "cases.images.intake.Capped",
+    "cases.images.intake.SizeLimitUploadHandler",
     "django.core.files.uploadhandler.MemoryFileUploadHandler",
-    "cases.images.intake.Unnamed",
+    "cases.images.intake.AnonymousTempUploadHandler",
 ]
 #: Bytes of disk that uploads leave free, so that the database can still write.
-DISK_RESERVE = env.int("DISK_RESERVE", default=256 * 2**20)
+MIN_FREE_DISK = env.int("MIN_FREE_DISK", default=256 * 2**20)
 # Uploads are decoded by helper processes: how many at once a web process, and what each may use.
-DECODERS = env.int("DECODERS", default=2)
+DECODER_CONCURRENCY = env.int("DECODER_CONCURRENCY", default=2)
 DECODER_MEMORY = env.int("DECODER_MEMORY", default=3 * 2**30)
 DECODER_SECONDS = env.int("DECODER_SECONDS", default=60)
 
 #: Days after the last change until a case is deleted; 0 keeps cases for ever.
 RETENTION_DAYS = env.int("RETENTION_DAYS", default=0)
 #: Days that the audit trail remembers network addresses; 0 keeps them for ever.
-ADDRESS_DAYS = env.int("ADDRESS_DAYS", default=180)
+IP_RETENTION_DAYS = env.int("IP_RETENTION_DAYS", default=180)
 
 # Analysis
 MODEL_DIR = Path(env.str("MODEL_DIR", default=str(BASE_DIR / "inference" / "weights")))
@@ -219,8 +234,8 @@ ANALYSIS_MAX_ATTEMPTS = 3
 WORKER_TIMEOUT = env.int("WORKER_TIMEOUT", default=20)
 
 # How many analyses may wait or run, in all and for one person; what is over it is answered with 429
-QUEUE_MAX = env.int("QUEUE_MAX", default=5000)
-USER_OPEN_MAX = env.int("USER_OPEN_MAX", default=1000)
+MAX_PENDING = env.int("MAX_PENDING", default=5000)
+MAX_PENDING_PER_USER = env.int("MAX_PENDING_PER_USER", default=1000)
 
 REDIS_URL = env.str("REDIS_URL", default="")
 Q_CLUSTER = {

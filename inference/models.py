@@ -174,7 +174,7 @@ class Analysis(models.Model):
         return round(100 * self.patches_done / self.patches_total) if self.patches_total else 0
 
 
-class Lane(models.Model):
+class UserQueueState(models.Model):
     """How far somebody's work that was begun reaches on the queue's virtual time; see :mod:`inference.jobs.fairness`.
 
     ``person`` is a user's primary key, or :attr:`ALL`: the highest turn that was begun of anybody's.

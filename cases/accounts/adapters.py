@@ -25,7 +25,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.utils.crypto import constant_time_compare, salted_hmac
 
-from cases.accounts.permissions import hold
+from cases.accounts.permissions import lock
 from cases.accounts.sessions import client_ip
 from cases.accounts.signals import password_accepted
 
@@ -123,7 +123,7 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
     def set_password(self, user: Any, password: str) -> None:
         with transaction.atomic():
             if user.pk:
-                hold(user)
+                lock(user)
             super().set_password(user, password)
         if self.request:
             # What waits for a code here waits with the old one.

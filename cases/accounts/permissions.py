@@ -22,7 +22,7 @@ def is_as_read(user: User) -> bool:
     return get_user_model().objects.filter(pk=user.pk, is_active=True, **same).exists()
 
 
-def hold(user: User) -> User:
+def lock(user: User) -> User:
     """The account as it is now, within a transaction and for no other's change until that ends.
 
     Raises ``PermissionDenied`` where it was deactivated or got another password since ``user`` was read: what is sent

@@ -12,7 +12,7 @@ from django.utils import timezone
 from knox.models import get_digest_token
 from knox.settings import CONSTANTS
 
-from cases.accounts.permissions import hold
+from cases.accounts.permissions import lock
 from cases.models import ApiToken
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def create(user: User, name: str, days: int = DEFAULT_DAYS) -> tuple[ApiToken, s
     digest, plain = get_digest_token()
     with transaction.atomic():
         token = ApiToken.objects.create(
-            user=hold(user),
+            user=lock(user),
             name=name.strip()[:80] or "unnamed",
             digest=digest,
             token_key=plain[: CONSTANTS.TOKEN_KEY_LENGTH],

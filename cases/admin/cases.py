@@ -16,7 +16,7 @@ from django.utils.safestring import SafeString
 
 from cases import services
 from cases.accounts.permissions import reviewers
-from cases.models import Case, Event, Review, Slide
+from cases.models import AuditEvent, Case, Review, Slide
 from cases.services import export
 from cases.services.search import PROBABILITY, STATES
 from cases.web.views.history import analyse_again
@@ -78,7 +78,7 @@ class ReviewInline(ReadOnlyInline):
 
 
 class EventInline(ReadOnlyInline):
-    model = Event
+    model = AuditEvent
     readonly_fields = ["at", "kind", "actor", "detail"]
     fields = tuple(readonly_fields)
     verbose_name_plural = "timeline"

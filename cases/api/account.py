@@ -27,7 +27,7 @@ from rest_framework.views import APIView
 from cases import audit
 from cases.accounts import tokens
 from cases.accounts.forms import CodeForm
-from cases.models import ApiToken, Event, User
+from cases.models import ApiToken, AuditEvent, User
 
 from .authentication import person
 from .errors import Problem
@@ -145,7 +145,7 @@ def _authenticate(request: HttpRequest, login: str, password: str) -> User:
     if not isinstance(user, User) or not user.is_active:
         raise _refused("sign_in_failed", "User name or password are not right.")
     if settings.ACCOUNT_EMAIL_VERIFICATION == "mandatory" and not has_verified_email(user):
-        audit.record(Event.Kind.REFUSED, actor=user, detail="E-mail address not verified")
+        audit.record(AuditEvent.Kind.REFUSED, actor=user, detail="E-mail address not verified")
         raise _refused("sign_in_failed", "The e-mail address was not verified yet.")
     return user
 
@@ -155,7 +155,7 @@ def _second_factor(user: User, code: str) -> None:
     if not is_mfa_enabled(user, factors):
         return
     if not code:
-        audit.record(Event.Kind.ASKED, actor=user)
+        audit.record(AuditEvent.Kind.ASKED, actor=user)
         raise _refused("code_required", "This account has two factors; send the one-time code as “code”.")
     form = CodeForm({"code": code}, user=user)
     if form.has_error("code", "too_many_login_attempts"):

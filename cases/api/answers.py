@@ -11,7 +11,7 @@ from django.urls import reverse
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from cases.limits.concurrency import Kind, Turn
+from cases.limits.concurrency import ConcurrencySlot, Kind
 from cases.models import Case
 from inference.models import Analysis, State
 
@@ -56,7 +56,7 @@ def waited(request: Request, submitted: Submitted, is_folder: bool) -> Response:
     """The result once it is there, or 202 where the caller does not want to wait, or not so long, or too
     many others wait already. Raises AuthenticationFailed where the token was revoked meanwhile."""
     ids = [analysis.pk for analysis in submitted.analyses]
-    with Turn(person(request), Kind.WAIT) as turn:
+    with ConcurrencySlot(person(request), Kind.WAIT) as turn:
         seconds = seconds_to_wait(request.headers.get("Prefer", "")) if turn.taken else 0.0
         finished = wait(ids, seconds)
     look_again(request)

@@ -124,7 +124,7 @@ class CaseAnalyses(APIView):
         operation_id="cases_analyse",
         summary="Analyse all slides of a case again",
         description="With the active model or a chosen version. Slides that wait or run already stay as they are. "
-        "Of more than may be open (`USER_OPEN_MAX`, `QUEUE_MAX`) those whose results are oldest; "
+        "Of more than may be open (`MAX_PENDING_PER_USER`, `MAX_PENDING`) those whose results are oldest; "
         "the others are named in `errors`, with the code `busy`.",
         request=RunIn,
         responses={202: PENDING},

@@ -24,8 +24,8 @@ from rest_framework import exceptions
 from rest_framework.views import set_rollback
 
 from cases.images.intake import Rejected
-from cases.limits.quotas import Busy
-from cases.models.submissions import GivenUp
+from cases.limits.quotas import CapacityExceeded
+from cases.models.submissions import SubmissionExpired
 from cases.services.outages import RETRY_SECONDS, STORAGE, is_outdated
 from inference.registry import NoModel
 
@@ -197,9 +197,9 @@ def _problem_of(exc: Exception) -> Problem | None:
             return Problem("malformed", "The request can't be read.")
         case RecursionError():
             return Problem("malformed", "The request is nested too deeply.")
-        case Busy():
+        case CapacityExceeded():
             return Problem("busy", str(exc), headers={"Retry-After": str(exc.retry_after)})
-        case GivenUp():
+        case SubmissionExpired():
             return Problem("conflict", str(exc))
         case NoModel():
             return unavailable("no_model", str(exc))

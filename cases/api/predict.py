@@ -13,7 +13,7 @@ from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from cases.limits.concurrency import Kind, Turn
+from cases.limits.concurrency import ConcurrencySlot, Kind
 from cases.services import event_stream as sse
 from inference.models import Analysis, State
 
@@ -142,7 +142,7 @@ class SingleStream(Upload):
         pk = submitted.analyses[0].pk
         body = answers.pending_body(request, submitted, is_folder=False)
         # Taken when nothing can fail any more before the answer has it.
-        turn = Turn(person(request), Kind.WAIT)
+        turn = ConcurrencySlot(person(request), Kind.WAIT)
         if not turn.taken:
             return answers.pending(request, submitted, is_folder=False)
         start = {"type": "start", "message": "The image was stored.", **body}

@@ -16,7 +16,7 @@ from cases import services
 from cases.accounts import tokens
 from cases.accounts.adapters import LONGEST_EMAIL
 from cases.models import ApiToken, Case, Reading, Review, Slide, User
-from cases.models.audit import Event
+from cases.models.audit import AuditEvent
 from inference.engine.grid import MAX_OVERLAP
 from inference.engine.results import probabilities
 from inference.models import Analysis, ModelVersion, State, Verdict
@@ -112,7 +112,7 @@ class CaseOut(Linked, ModelSerializer[Case]):
         with transaction.atomic():
             case = Case.objects.create(**validated_data)
             services.set_tags(case, names)
-            services.record(case, Event.Kind.CREATED, case.owner, "by API")
+            services.record(case, AuditEvent.Kind.CREATED, case.owner, "by API")
         return case
 
     def update(self, case: Case, validated_data: dict[str, Any]) -> Case:
@@ -125,8 +125,8 @@ class CaseOut(Linked, ModelSerializer[Case]):
             case.save(update_fields=[*validated_data, "updated_at"])
             if names is not None:
                 services.set_tags(case, names)
-            services.pass_on(case, before)
-            services.record(case, Event.Kind.EDITED, case.owner, "by API")
+            services.propagate_magnification(case, before)
+            services.record(case, AuditEvent.Kind.EDITED, case.owner, "by API")
         return case
 
 

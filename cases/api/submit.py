@@ -17,7 +17,7 @@ from django.utils import timezone
 from cases import services
 from cases.images.intake import Rejected, clean_name
 from cases.models import Case, Slide, User
-from cases.models.audit import Event
+from cases.models.audit import AuditEvent
 from cases.models.submissions import LEASE, Submission
 from cases.services.abandoned_uploads import abandon
 from inference.jobs import queue
@@ -142,7 +142,7 @@ def _store(user: User, submission: Submission, named: Sequence[_Named], options:
             magnification=options.magnification,
             overlap=options.overlap,
         )
-        services.record(case, Event.Kind.CREATED, user, "by API")
+        services.record(case, AuditEvent.Kind.CREATED, user, "by API")
         submission.case = case
         submission.save(update_fields=["case"])
     slides, rejected = services.add_slides(case, [one.upload for one in named], submission)

@@ -25,7 +25,7 @@ from cases import audit
 from cases.accounts.adapters import meant
 from cases.accounts.sessions import client_ip
 from cases.accounts.signals import password_accepted
-from cases.models import ApiToken, Case, Event, Report, Review, Slide, User
+from cases.models import ApiToken, AuditEvent, Case, Report, Review, Slide, User
 from inference.models import Analysis
 
 #: Addresses whose GET is a read of somebody's data, by name: what their ``pk`` is, and what was read.
@@ -121,11 +121,11 @@ def _note(request: HttpRequest, answer: HttpResponseBase) -> None:
         audit.record(did[0], actor=request.user, detail=did[1])
 
 
-def _did(request: HttpRequest, match: ResolverMatch) -> tuple[Event.Kind, str] | None:
+def _did(request: HttpRequest, match: ResolverMatch) -> tuple[AuditEvent.Kind, str] | None:
     """What is noted of a form that was sent, where nothing else tells of it."""
     name = match.view_name
     if name == "usersessions_list":
-        return Event.Kind.ACCOUNT, "Other sessions ended"
+        return AuditEvent.Kind.ACCOUNT, "Other sessions ended"
     if name.startswith("admin:") and name.endswith("_changelist"):
         if (action := _action(request)) not in match.func.model_admin.get_actions(request):  # type: ignore[attr-defined]
             return None
@@ -133,7 +133,7 @@ def _did(request: HttpRequest, match: ResolverMatch) -> tuple[Event.Kind, str] |
         if not chosen:
             return None
         count = "all" if request.POST.get("select_across", "0").lower() not in ("", "0", "false") else str(len(chosen))
-        return Event.Kind.ADMIN, f"Action {action}: {count} of {table}"
+        return AuditEvent.Kind.ADMIN, f"Action {action}: {count} of {table}"
     return None
 
 
@@ -160,7 +160,7 @@ def _note_read(user: User, match: ResolverMatch) -> None:
     if match.view_name in PARTS and _was_noted(user, pk):
         return
     about = None if kind == "case" else pk
-    audit.record(Event.Kind.VIEWED, _case_of(kind, pk), user, what, about=about)
+    audit.record(AuditEvent.Kind.VIEWED, _case_of(kind, pk), user, what, about=about)
 
 
 def _case_of(kind: str, pk: uuid.UUID) -> uuid.UUID | None:
@@ -178,14 +178,14 @@ def _case_of(kind: str, pk: uuid.UUID) -> uuid.UUID | None:
 
 def _was_noted(user: User, slide: uuid.UUID) -> bool:
     """Whether this person's look at the slide stands in the trail already."""
-    looks = Event.objects.filter(kind=Event.Kind.VIEWED, case=_case_of("slide", slide), about=slide)
+    looks = AuditEvent.objects.filter(kind=AuditEvent.Kind.VIEWED, case=_case_of("slide", slide), about=slide)
     return looks.filter(actor__user=user, at__gte=timezone.now() - LATELY).exists()
 
 
 def note_list(user: User, cases: Collection[uuid.UUID], what: str = "In a list, by API") -> None:
     """A list that tells all of cases was read; noted of those that are not this person's own."""
     others = Case.objects.filter(pk__in=cases).exclude(owner=user).values_list("pk", flat=True)
-    audit.record_all(Event.Kind.VIEWED, list(others), user, what)
+    audit.record_all(AuditEvent.Kind.VIEWED, list(others), user, what)
 
 
 def connect() -> None:
@@ -218,30 +218,30 @@ def connect() -> None:
 
 
 def _on_signed_in(sender: Any, request: HttpRequest, user: User, **kwargs: Any) -> None:
-    audit.record(Event.Kind.SIGNED_IN, actor=user)
+    audit.record(AuditEvent.Kind.SIGNED_IN, actor=user)
 
 
 def _on_password_accepted(sender: Any, user: User, **kwargs: Any) -> None:
-    audit.record(Event.Kind.ASKED, actor=user)
+    audit.record(AuditEvent.Kind.ASKED, actor=user)
 
 
 def _on_signed_out(sender: Any, request: HttpRequest, user: User | None, **kwargs: Any) -> None:
     if user is not None:
-        audit.record(Event.Kind.SIGNED_OUT, actor=user)
+        audit.record(AuditEvent.Kind.SIGNED_OUT, actor=user)
 
 
 def _on_refused(sender: Any, credentials: dict[str, Any], **kwargs: Any) -> None:
     # What was typed is not kept: it may be a password in the wrong field.
     for user in meant(credentials) or [None]:  # type: ignore[list-item]
-        audit.record(Event.Kind.REFUSED, actor=user)
+        audit.record(AuditEvent.Kind.REFUSED, actor=user)
 
 
 def _on_wrong_code(sender: Any, user: User, **kwargs: Any) -> None:
-    audit.record(Event.Kind.REFUSED, actor=user, detail="One-time code")
+    audit.record(AuditEvent.Kind.REFUSED, actor=user, detail="One-time code")
 
 
 def _on_email_confirmed(sender: Any, email_address: EmailAddress, **kwargs: Any) -> None:
-    audit.record(Event.Kind.ACCOUNT, actor=email_address.user, detail="E-mail address confirmed")
+    audit.record(AuditEvent.Kind.ACCOUNT, actor=email_address.user, detail="E-mail address confirmed")
 
 
 def _on_new_password(sender: Any, request: HttpRequest, user: User, **kwargs: Any) -> None:
@@ -255,27 +255,27 @@ def _on_new_password(sender: Any, request: HttpRequest, user: User, **kwargs: An
 
 def _on_account(text: str) -> Callable[..., None]:
     def listen(sender: Any, user: User, **kwargs: Any) -> None:
-        audit.record(Event.Kind.ACCOUNT, actor=user, detail=text)
+        audit.record(AuditEvent.Kind.ACCOUNT, actor=user, detail=text)
 
     return listen
 
 
 def _on_token_saved(sender: Any, instance: ApiToken, created: bool, **kwargs: Any) -> None:
     if created:
-        audit.record(Event.Kind.ACCOUNT, actor=instance.user, detail="API token made", about=instance.pk)
+        audit.record(AuditEvent.Kind.ACCOUNT, actor=instance.user, detail="API token made", about=instance.pk)
 
 
 def _on_token_deleted(sender: Any, instance: ApiToken, origin: Any = None, **kwargs: Any) -> None:
     # Not where the account goes and takes its tokens with it.
     if isinstance(origin, ApiToken) or getattr(origin, "model", None) is ApiToken:
-        audit.record(Event.Kind.ACCOUNT, actor=instance.user, detail="API token revoked", about=instance.pk)
+        audit.record(AuditEvent.Kind.ACCOUNT, actor=instance.user, detail="API token revoked", about=instance.pk)
 
 
 def _on_admin(sender: Any, instance: LogEntry, **kwargs: Any) -> None:
     user = instance.user
     assert isinstance(user, User)
     what = f"{instance.get_action_flag_display()}: {instance.content_type or ''} {instance.object_id or ''}"
-    audit.record(Event.Kind.ADMIN, _case_of_entry(instance), user, what)
+    audit.record(AuditEvent.Kind.ADMIN, _case_of_entry(instance), user, what)
 
 
 def _case_of_entry(entry: LogEntry) -> uuid.UUID | None:

@@ -17,12 +17,12 @@ from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from cases.models import Case, User
-from cases.models.audit import Event, Identity, Seal
+from cases.models.audit import AuditCheckpoint, AuditEvent, Pseudonym
 
 log = logging.getLogger(__name__)
 
 GENESIS = "0" * 64
-#: Most events of one seal.
+#: Most events of one checkpoint.
 BATCH = 10_000
 
 #: Network address of the request that this thread is answering.
@@ -39,20 +39,20 @@ def coming_from(address: str | None) -> Iterator[None]:
         _address.reset(token)
 
 
-def identity_of(user: User) -> Identity:
+def identity_of(user: User) -> Pseudonym:
     """The key under which the trail knows this person."""
-    return Identity.objects.get_or_create(user=user)[0]
+    return Pseudonym.objects.get_or_create(user=user)[0]
 
 
 def record(
-    kind: Event.Kind,
+    kind: AuditEvent.Kind,
     case: Case | uuid.UUID | None = None,
     actor: User | None = None,
     detail: str = "",
     about: uuid.UUID | None = None,
-) -> Event:
+) -> AuditEvent:
     """Write an event of now. A failing write fails what it speaks of: nothing happens unrecorded."""
-    event = Event(
+    event = AuditEvent(
         kind=kind,
         case_id=case.pk if isinstance(case, Case) else case,
         actor=identity_of(actor) if actor else None,
@@ -64,18 +64,18 @@ def record(
     return event
 
 
-def record_all(kind: Event.Kind, cases: Iterable[uuid.UUID], actor: User, detail: str) -> None:
+def record_all(kind: AuditEvent.Kind, cases: Iterable[uuid.UUID], actor: User, detail: str) -> None:
     """The same event of several cases, in one statement."""
     actor_key, address = identity_of(actor), _identity_of_address()
-    events = [Event(kind=kind, case_id=pk, actor=actor_key, address=address, detail=detail[:200]) for pk in cases]
+    events = [AuditEvent(kind=kind, case_id=pk, actor=actor_key, address=address, detail=detail[:200]) for pk in cases]
     for event in events:
-        event.close_words()
-    Event.objects.bulk_create(events)
+        event.take_digest()
+    AuditEvent.objects.bulk_create(events)
 
 
-def _identity_of_address() -> Identity | None:
+def _identity_of_address() -> Pseudonym | None:
     address = _address.get()
-    return Identity.objects.get_or_create(address=address)[0] if address else None
+    return Pseudonym.objects.get_or_create(address=address)[0] if address else None
 
 
 def _link(previous: str, lines: Iterable[str]) -> str:
@@ -85,7 +85,7 @@ def _link(previous: str, lines: Iterable[str]) -> str:
     return digest.hexdigest()
 
 
-def seal() -> Seal | None:
+def seal() -> AuditCheckpoint | None:
     """Close the events written since the last seal with a link of the chain; None where there are none.
 
     May run anywhere at any time: of two at once one wins and the other does nothing. The hash is logged,
@@ -93,18 +93,18 @@ def seal() -> Seal | None:
     """
     try:
         with transaction.atomic():
-            events = list(Event.objects.filter(seal=None).order_by("pk")[:BATCH])
+            events = list(AuditEvent.objects.filter(checkpoint=None).order_by("pk")[:BATCH])
             if not events:
                 return None
-            last = Seal.objects.order_by("-pk").first()
+            last = AuditCheckpoint.objects.order_by("-pk").first()
             previous = last.hash if last else GENESIS
-            made = Seal.objects.create(
+            made = AuditCheckpoint.objects.create(
                 previous=previous, hash=_link(previous, (event.line for event in events)), count=len(events)
             )
             keys = [event.pk for event in events]
             for start in range(0, len(keys), 500):
-                Event.objects.filter(pk__in=keys[start : start + 500], seal=None).update(seal=made)
-            if Event.objects.filter(seal=made).count() != len(events):
+                AuditEvent.objects.filter(pk__in=keys[start : start + 500], checkpoint=None).update(checkpoint=made)
+            if AuditEvent.objects.filter(checkpoint=made).count() != len(events):
                 raise IntegrityError
     except IntegrityError:
         return None
@@ -119,25 +119,23 @@ def verify(expected: str = "") -> list[str]:
     """
     problems = []
     previous, seen = GENESIS, False
-    for link in Seal.objects.order_by("pk"):
-        events = list(Event.objects.filter(seal=link).order_by("pk"))
+    for link in AuditCheckpoint.objects.order_by("pk"):
+        events = list(AuditEvent.objects.filter(checkpoint=link).order_by("pk"))
         if link.previous != previous:
-            problems.append(f"Seal {link.pk} does not follow the one before it.")
+            problems.append(f"Checkpoint {link.pk} does not follow the one before it.")
         if len(events) != link.count:
-            problems.append(f"Seal {link.pk} closes {link.count} events, but {len(events)} are there.")
+            problems.append(f"Checkpoint {link.pk} closes {link.count} events, but {len(events)} are there.")
         if _link(link.previous, (event.line for event in events)) != link.hash:
-            problems.append(f"Seal {link.pk}: its events were changed after it was made.")
-        problems += [
-            f"Event {event.pk}: its words were changed." for event in events if not event.is_true_to_its_digest
-        ]
+            problems.append(f"Checkpoint {link.pk}: its events were changed after it was made.")
+        problems += [f"Event {event.pk}: its words were changed." for event in events if not event.matches_digest]
         previous = link.hash
         seen = seen or link.hash == expected
     if expected and not seen:
-        problems.append(f"No seal has the hash {expected}: the chain was cut or rewritten.")
+        problems.append(f"No checkpoint has the hash {expected}: the chain was cut or rewritten.")
     return problems
 
 
-def rows(events: QuerySet[Event]) -> Iterator[dict[str, Any]]:
+def rows(events: QuerySet[AuditEvent]) -> Iterator[dict[str, Any]]:
     """Events as plain values for an export, oldest first, names resolved where they are still known."""
     for event in events.select_related("actor__user", "address").order_by("pk").iterator(chunk_size=1000):
         yield {
@@ -149,27 +147,27 @@ def rows(events: QuerySet[Event]) -> Iterator[dict[str, Any]]:
             "actor": _name(event.actor, event.actor_id),
             "address": _name(event.address, event.address_id),
             "detail": event.detail,
-            "seal": event.seal_id,
+            "checkpoint": event.checkpoint_id,
         }
 
 
-def _name(identity: Identity | None, key: uuid.UUID | None) -> str | None:
+def _name(identity: Pseudonym | None, key: uuid.UUID | None) -> str | None:
     if identity is not None:
         return str(identity)
     return f"erased {key}" if key else None
 
 
-def erase_words(case: uuid.UUID) -> None:
+def erase_details(case: uuid.UUID) -> None:
     """Forget the words of a deleted case's events; that they happened stays."""
-    Event.objects.filter(case=case).update(detail="", salt="")
+    AuditEvent.objects.filter(case=case).update(detail="", salt="")
 
 
 def erase_name(slide: uuid.UUID, case: uuid.UUID, name: str) -> None:
     """Forget what an image was called that is gone; that it was added and run again stays."""
     # Events of earlier versions tell their image by its name alone.
     its = Q(about=slide) | Q(about=None, detail=name[:200])
-    kinds = [Event.Kind.ADDED, Event.Kind.REQUESTED]
-    Event.objects.filter(its, case=case, kind__in=kinds).update(detail="", salt="")
+    kinds = [AuditEvent.Kind.ADDED, AuditEvent.Kind.REQUESTED]
+    AuditEvent.objects.filter(its, case=case, kind__in=kinds).update(detail="", salt="")
 
 
 #: Of what the administration's own log may keep the names, which go with what they name. The words of all else
@@ -190,22 +188,22 @@ def erase_log_entries(keys: Iterable[uuid.UUID]) -> None:
 
 def erase_person(user: User) -> None:
     """Forget whom a key stands for, and the name where words tell it. The trail says so, by that key."""
-    record(Event.Kind.ERASED, actor=user)
+    record(AuditEvent.Kind.ERASED, actor=user)
     named = Q(about=identity_of(user).pk) | Q(detail=str(user))
-    Event.objects.filter(named, kind=Event.Kind.ASSIGNED).update(detail="", salt="")
+    AuditEvent.objects.filter(named, kind=AuditEvent.Kind.ASSIGNED).update(detail="", salt="")
     people = ContentType.objects.get_for_model(User)
     LogEntry.objects.filter(content_type=people, object_id=str(user.pk)).update(object_repr="erased")
-    Identity.objects.filter(user=user).delete()
+    Pseudonym.objects.filter(user=user).delete()
 
 
 def erase_addresses(before: Any) -> int:
     """Forget the addresses that only events before this moment speak of."""
-    recent = Event.objects.filter(at__gte=before, address__isnull=False).values("address_id")
-    return Identity.objects.filter(user=None).exclude(pk__in=recent).delete()[0]
+    recent = AuditEvent.objects.filter(at__gte=before, address__isnull=False).values("address_id")
+    return Pseudonym.objects.filter(user=None).exclude(pk__in=recent).delete()[0]
 
 
-def upkeep(sender: Any, **kwargs: Any) -> None:
-    """Seal once a minute, called by every running cluster every few seconds."""
-    oldest = Event.objects.filter(seal=None).order_by("pk").values_list("at", flat=True).first()
+def housekeeping(sender: Any, **kwargs: Any) -> None:
+    """Write a checkpoint once a minute, called by every running cluster every few seconds."""
+    oldest = AuditEvent.objects.filter(checkpoint=None).order_by("pk").values_list("at", flat=True).first()
     if oldest and (timezone.now() - oldest).total_seconds() > 60:
         seal()

@@ -22,7 +22,7 @@ from inference.models import Analysis
 #: Fields sent in one request, and how many may wait before the next.
 BATCH = 20
 #: What the soak and the largest image need beyond the ordinary limits, as environment of the processes.
-ENVIRONMENT = {"UPLOAD_MAX_BYTES": str(512 * 2**20), "API_RATE_PREDICT": "100000/min", "USER_OPEN_MAX": "5000"}
+ENVIRONMENT = {"UPLOAD_MAX_BYTES": str(512 * 2**20), "API_RATE_PREDICT": "100000/min", "MAX_PENDING_PER_USER": "5000"}
 
 
 def descendants(pid: int) -> list[int]:

@@ -13,7 +13,7 @@ from django.db import models, transaction
 from django.utils import timezone
 
 from cases.limits.housekeeping import queue_once
-from cases.models import Removal
+from cases.models import PendingFileDeletion
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ GIVE_UP = 5
 def remove(names: Iterable[str]) -> None:
     """Delete files once this transaction is over; where that fails, a worker tries again until it does not."""
     wanted = list(names)
-    Removal.objects.bulk_create([Removal(name=name) for name in wanted], ignore_conflicts=True)
+    PendingFileDeletion.objects.bulk_create([PendingFileDeletion(name=name) for name in wanted], ignore_conflicts=True)
     transaction.on_commit(partial(delete, wanted), robust=True)
 
 
@@ -50,9 +50,9 @@ def delete(names: list[str]) -> int:
                     break
     finally:
         # Those that failed go to the end of the row.
-        Removal.objects.filter(name__in=failed).update(asked_at=timezone.now())
+        PendingFileDeletion.objects.filter(name__in=failed).update(asked_at=timezone.now())
         for first in range(0, len(gone), BATCH):
-            Removal.objects.filter(name__in=gone[first : first + BATCH]).delete()
+            PendingFileDeletion.objects.filter(name__in=gone[first : first + BATCH]).delete()
     return len(gone)
 
 
@@ -63,15 +63,15 @@ def again() -> int:
 
 def names() -> Iterable[str]:
     """What is to go."""
-    return Removal.objects.values_list("name", flat=True)
+    return PendingFileDeletion.objects.values_list("name", flat=True)
 
 
-def left() -> models.QuerySet[Removal]:
+def left() -> models.QuerySet[PendingFileDeletion]:
     """What could not be deleted by whoever asked for it, the oldest first."""
-    return Removal.objects.filter(asked_at__lt=timezone.now() - PATIENCE).order_by("asked_at", "pk")
+    return PendingFileDeletion.objects.filter(asked_at__lt=timezone.now() - PATIENCE).order_by("asked_at", "pk")
 
 
-def upkeep(sender: Any, **kwargs: Any) -> None:
+def housekeeping(sender: Any, **kwargs: Any) -> None:
     """Have a worker try again where something is left; called by every running cluster every few seconds."""
     if left().exists():
         queue_once("cases.images.deletion.again", EVERY)

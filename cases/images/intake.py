@@ -23,9 +23,9 @@ from django.core.files.uploadhandler import FileUploadHandler, TemporaryFileUplo
 from django.db import DatabaseError
 
 from cases.images import sandbox, tiles
-from cases.images.serving import Made
+from cases.images.serving import LocalFile
 from cases.limits.disk_space import require_space
-from cases.limits.quotas import Busy, require_room
+from cases.limits.quotas import CapacityExceeded, require_room
 from cases.models import Case, Slide, random_name, random_thumbnail_name
 from inference.engine.image import ImageError
 
@@ -36,7 +36,7 @@ HEAVY_FOR, HEAVY_PATIENCE = 600, 5.0
 _heavy = threading.Lock()
 
 
-class Capped(FileUploadHandler):
+class SizeLimitUploadHandler(FileUploadHandler):
     """Stands before Django's own upload handlers and lets no more through than may be kept.
 
     Of a file that is too long, one chunk beyond the limit is passed on, so that the form can still name it,
@@ -62,7 +62,7 @@ class Capped(FileUploadHandler):
         return None
 
 
-class Unnamed(TemporaryFileUploadHandler):
+class AnonymousTempUploadHandler(TemporaryFileUploadHandler):
     """Django's handler for long files, but none of their name is in that of the file on disk: it may be too long for
     one, and an error that quotes it would bring it into the log."""
 
@@ -125,7 +125,7 @@ def store(case: Case, upload: UploadedFile, keep: Callable[[Slide], None]) -> Sl
         slide.file, slide.thumbnail = random_name(slide, name), random_thumbnail_name(slide, name)
         require_space()
         try:
-            with Made(png) as whole, Made(small) as reduced:
+            with LocalFile(png) as whole, LocalFile(small) as reduced:
                 slide.file.storage.save(slide.file.name, whole)
                 slide.thumbnail.storage.save(slide.thumbnail.name, reduced)
             keep(slide)
@@ -151,7 +151,7 @@ def _lane(case: Case) -> Iterator[None]:
     key = f"heavy-images-{case.owner_id}"
     is_heavy = bool(cache.get(key))
     if is_heavy and not _heavy.acquire(timeout=HEAVY_PATIENCE):
-        raise sandbox.Occupied
+        raise sandbox.DecoderBusy
     try:
         yield
     except ImageError as error:
@@ -190,13 +190,13 @@ def store_all(
             slides.append(store(case, upload, keep))
         except ImageError as error:
             rejected.append(Rejected(clean_name(upload.name), error.code, str(error)))
-        except Busy as error:
+        except CapacityExceeded as error:
             if not slides:
                 raise
             rejected.append(Rejected(clean_name(upload.name), "busy", f"was not taken: {error}"))
-        except sandbox.Occupied as error:
+        except sandbox.DecoderBusy as error:
             if not slides:
-                raise Busy("Other images are being read. Send yours again in a moment.") from error
+                raise CapacityExceeded("Other images are being read. Send yours again in a moment.") from error
             reason = "was not read: other images keep the server busy; send it again in a moment"
             rejected.append(Rejected(clean_name(upload.name), "busy", reason))
         except OSError as error:

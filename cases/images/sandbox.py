@@ -27,7 +27,7 @@ GRACE = 5
 MESSAGE = 8192
 
 
-class Occupied(OSError):
+class DecoderBusy(OSError):
     """All decoders are busy, and were for long."""
 
     def __init__(self) -> None:
@@ -110,7 +110,7 @@ def run(work: str, files: list[IO[bytes]], *arguments: Any, person: int | None =
 
     ``person`` is the primary key of whoever has it done: they hold all decoders but one at most.
 
-    Raises :class:`ImageError` for a file that can't be read within the limits, :class:`Occupied` where others keep
+    Raises :class:`ImageError` for a file that can't be read within the limits, :class:`DecoderBusy` where others keep
     all decoders busy, and ``OSError`` where the store fails (a full disk, for example).
     """
     seconds = settings.DECODER_SECONDS
@@ -120,7 +120,7 @@ def run(work: str, files: list[IO[bytes]], *arguments: Any, person: int | None =
             "memory": settings.DECODER_MEMORY,
             "seconds": seconds,
             "pixels": settings.UPLOAD_MAX_PIXELS,
-            "reserve": settings.DISK_RESERVE,
+            "reserve": settings.MIN_FREE_DISK,
         },
         "arguments": arguments,
     }
@@ -147,11 +147,13 @@ def _turn(person: int | None, patience: float) -> Iterator[None]:
     """One of the decoders, for as long as the block runs."""
 
     def is_free() -> bool:
-        return _taken.total() < settings.DECODERS and _taken[person] < max(1, settings.DECODERS - 1)
+        return _taken.total() < settings.DECODER_CONCURRENCY and _taken[person] < max(
+            1, settings.DECODER_CONCURRENCY - 1
+        )
 
     with _changed:
         if not _changed.wait_for(is_free, patience):
-            raise Occupied
+            raise DecoderBusy
         _taken[person] += 1
     try:
         yield

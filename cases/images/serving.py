@@ -11,7 +11,7 @@ from django.http import FileResponse, Http404, HttpResponse
 from django.http.response import HttpResponseBase
 
 
-class Made(File):
+class LocalFile(File):
     """A finished file on disk, which a store on the same disk moves into its place instead of copying it."""
 
     def __init__(self, path: Path) -> None:

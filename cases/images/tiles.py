@@ -10,10 +10,10 @@ from pathlib import Path
 from django.conf import settings
 
 from cases.images import sandbox
-from cases.images.serving import Made
+from cases.images.serving import LocalFile
 from cases.limits.concurrency import Kind
 from cases.limits.disk_space import require_space
-from cases.limits.quotas import Busy, require_turn
+from cases.limits.quotas import CapacityExceeded, require_slot
 from cases.models import Slide, User
 from inference.engine.grid import PATCH, Grid
 
@@ -51,19 +51,19 @@ def ensure(slide: Slide, user: User) -> str:
     """The name of the zip of tiles (see :func:`cases.images.sandbox_worker.pyramid`), made on first use.
 
     Raises :class:`inference.engine.image.ImageError`, ``FileNotFoundError``, ``OSError`` where the disk is full, or
-    :class:`Busy` where the tiles of other slides are being made.
+    :class:`CapacityExceeded` where the tiles of other slides are being made.
     """
     storage, wanted = slide.file.storage, name(slide)
     if storage.exists(wanted):
         return wanted
-    with require_turn(user, Kind.PICTURE, BUSY, PATIENCE):
+    with require_slot(user, Kind.PICTURE, BUSY, PATIENCE):
         return _make(slide, wanted, user)
 
 
 def _make(slide: Slide, wanted: str, user: User) -> str:
     storage = slide.file.storage
     if not _making.acquire(timeout=PATIENCE):
-        raise Busy(BUSY)
+        raise CapacityExceeded(BUSY)
     try:
         if storage.exists(wanted):
             return wanted
@@ -76,7 +76,7 @@ def _make(slide: Slide, wanted: str, user: User) -> str:
             path = Path(folder, "tiles.zip")
             with path.open("w+b") as archive:
                 sandbox.run("pyramid", [opened, archive], TILE, OVERLAP, OVERVIEW, person=user.pk)
-            with Made(path) as whole:
+            with LocalFile(path) as whole:
                 made = str(storage.save(wanted, whole))
     finally:
         _making.release()
@@ -108,7 +108,7 @@ def patch(slide: Slide, grid: Grid, index: int, user: User) -> bytes:
     x, y = (int(value) for value in grid.positions[index])
     box = [x, y, min(x + PATCH, slide.width), min(y + PATCH, slide.height)]
     with (
-        require_turn(user, Kind.PICTURE, BUSY, PATIENCE),
+        require_slot(user, Kind.PICTURE, BUSY, PATIENCE),
         slide.file.storage.open(str(slide.file.name)) as opened,
         tempfile.TemporaryFile() as png,
     ):

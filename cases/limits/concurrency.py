@@ -62,7 +62,7 @@ def _less(counter: Counter[Any], key: Any) -> None:
         del counter[key]
 
 
-class Turn:
+class ConcurrencySlot:
     """Permission to keep a thread for long work; ``taken`` is false where none came within ``patience`` seconds.
 
     Nobody waits who holds as many threads already, working or waiting, as one person may, nor where all together do:
@@ -97,7 +97,7 @@ class Turn:
                 _less(_asked, self._person)
                 _changed.notify_all()
 
-    def __enter__(self) -> Turn:
+    def __enter__(self) -> ConcurrencySlot:
         return self
 
     def __exit__(self, *args: object) -> None:

@@ -17,5 +17,5 @@ def require_space(wanted: int = 0) -> None:
     """
     for folder in (Path(settings.FILE_UPLOAD_TEMP_DIR), Path(settings.MEDIA_ROOT)):
         # The store's folder is made with its first file; with a bucket there is none.
-        if folder.exists() and shutil.disk_usage(folder).free - wanted < settings.DISK_RESERVE:
+        if folder.exists() and shutil.disk_usage(folder).free - wanted < settings.MIN_FREE_DISK:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

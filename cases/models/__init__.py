@@ -1,6 +1,6 @@
 """What is stored, by subject. Import the models from here; the modules hold their definitions."""
 
-from cases.models.audit import Event, Identity, Seal
+from cases.models.audit import AuditCheckpoint, AuditEvent, Pseudonym
 from cases.models.cases import (
     Case,
     CaseQuerySet,
@@ -11,7 +11,7 @@ from cases.models.cases import (
     random_thumbnail_name,
 )
 from cases.models.choices import Magnification, Reading, Theme
-from cases.models.deletion import Removal
+from cases.models.deletion import PendingFileDeletion
 from cases.models.reviews import Report, Review
 from cases.models.submissions import Submission
 from cases.models.tokens import ApiToken
@@ -19,16 +19,16 @@ from cases.models.users import User, validate_time_zone
 
 __all__ = [
     "ApiToken",
+    "AuditCheckpoint",
+    "AuditEvent",
     "Case",
     "CaseQuerySet",
-    "Event",
-    "Identity",
     "Magnification",
+    "PendingFileDeletion",
+    "Pseudonym",
     "Reading",
-    "Removal",
     "Report",
     "Review",
-    "Seal",
     "Slide",
     "SlideQuerySet",
     "Submission",

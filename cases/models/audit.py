@@ -2,7 +2,7 @@
 
 One table serves both: a case's timeline is its events without the owner's own reading. The table is
 append-only and outlives what it speaks of. It names people and addresses by random keys only; the
-mapping from key to person (:class:`Identity`) and the words of an event (``detail``) can be erased, and
+mapping from key to person (:class:`Pseudonym`) and the words of an event (``detail``) can be erased, and
 the hash chain of :mod:`cases.audit` stays valid, because it holds the keys and a salted digest of the words.
 """
 
@@ -20,7 +20,7 @@ from django.db import models
 from django.utils import timezone
 
 
-class Identity(models.Model):
+class Pseudonym(models.Model):
     """Whom a key of the trail stands for: a person or a network address. Deleted to forget them."""
 
     key = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
@@ -36,7 +36,7 @@ class Identity(models.Model):
         return str(self.user or self.address)
 
 
-class Seal(models.Model):
+class AuditCheckpoint(models.Model):
     """A link of the chain: the events written since the last one, closed by a hash over them and it."""
 
     made_at = models.DateTimeField(default=timezone.now)
@@ -49,17 +49,17 @@ class Seal(models.Model):
         ordering = ["pk"]
 
     def __str__(self) -> str:
-        return f"Seal {self.pk}: {self.hash[:12]}"
+        return f"Checkpoint {self.pk}: {self.hash[:12]}"
 
 
-class EventQuerySet(models.QuerySet["Event"]):
-    def timeline(self) -> EventQuerySet:
+class AuditEventQuerySet(models.QuerySet["AuditEvent"]):
+    def timeline(self) -> AuditEventQuerySet:
         """What a case's page tells: without the times that the owner looked at it."""
-        own = models.Q(kind=Event.Kind.VIEWED, actor__user=models.F("case__owner"))
+        own = models.Q(kind=AuditEvent.Kind.VIEWED, actor__user=models.F("case__owner"))
         return self.select_related("actor__user").exclude(own)
 
 
-class Event(models.Model):
+class AuditEvent(models.Model):
     """Something that happened. Written once, never changed."""
 
     class Kind(models.TextChoices):
@@ -89,10 +89,10 @@ class Event(models.Model):
     )
     kind = models.CharField(max_length=10, choices=Kind.choices)
     actor = models.ForeignKey(
-        Identity, on_delete=models.DO_NOTHING, null=True, blank=True, db_constraint=False, related_name="+"
+        Pseudonym, on_delete=models.DO_NOTHING, null=True, blank=True, db_constraint=False, related_name="+"
     )
     address = models.ForeignKey(
-        Identity, on_delete=models.DO_NOTHING, null=True, blank=True, db_constraint=False, related_name="+"
+        Pseudonym, on_delete=models.DO_NOTHING, null=True, blank=True, db_constraint=False, related_name="+"
     )
     #: The slide, analysis or report that was read, if not the case as a whole; the key of who was assigned.
     about = models.UUIDField(null=True, blank=True)
@@ -100,13 +100,15 @@ class Event(models.Model):
     salt = models.CharField(max_length=32, blank=True)
     detail_digest = models.CharField(max_length=64)
     at = models.DateTimeField(default=timezone.now)
-    seal = models.ForeignKey(Seal, on_delete=models.PROTECT, null=True, related_name="events", editable=False)
+    checkpoint = models.ForeignKey(
+        AuditCheckpoint, on_delete=models.PROTECT, null=True, related_name="events", editable=False
+    )
 
-    objects = EventQuerySet.as_manager()
+    objects = AuditEventQuerySet.as_manager()
 
     class Meta:
         ordering = ["-at", "-pk"]
-        indexes = [models.Index(fields=["id"], condition=models.Q(seal=None), name="event_unsealed")]
+        indexes = [models.Index(fields=["id"], condition=models.Q(checkpoint=None), name="event_unsealed")]
 
     def __str__(self) -> str:
         return f"{self.get_kind_display()} {self.detail}".strip()
@@ -114,10 +116,10 @@ class Event(models.Model):
     def save(self, *args: Any, **kwargs: Any) -> None:
         if not self._state.adding:
             raise TypeError("An event is written once and never changed.")
-        self.close_words()
+        self.take_digest()
         super().save(*args, **kwargs)
 
-    def close_words(self) -> None:
+    def take_digest(self) -> None:
         """Take the salted digest of the words, which the chain holds; before the row is written."""
         self.salt = secrets.token_hex(16)
         self.detail_digest = digest_of(self.salt, self.detail)
@@ -143,7 +145,7 @@ class Event(models.Model):
         )
 
     @property
-    def is_true_to_its_digest(self) -> bool:
+    def matches_digest(self) -> bool:
         """Whether the words are those that were written; True where they were erased."""
         if not self.salt:
             return not self.detail

@@ -6,7 +6,7 @@ from django.db import models
 from django.utils import timezone
 
 
-class Removal(models.Model):
+class PendingFileDeletion(models.Model):
     """One file that belongs to nothing any more."""
 
     name = models.CharField(max_length=255, unique=True)

@@ -15,7 +15,7 @@ from django.utils import timezone
 LEASE = timedelta(minutes=4)
 
 
-class GivenUp(Exception):
+class SubmissionExpired(Exception):
     """A call that was taken for dead before all its files were stored."""
 
     def __init__(self) -> None:
@@ -65,13 +65,13 @@ class Submission(models.Model):
         return not self.is_received and until < timezone.now()
 
     def renew(self) -> None:
-        """Still being received. Raises :class:`GivenUp`."""
+        """Still being received. Raises :class:`SubmissionExpired`."""
         until = timezone.now() + LEASE
         self._change(receiving_until=until)
         self.receiving_until = until
 
     def complete(self, analysis: Any, rejected: list[dict[str, str]]) -> None:
-        """All its files were dealt with. Raises :class:`GivenUp`."""
+        """All its files were dealt with. Raises :class:`SubmissionExpired`."""
         self._change(receiving_until=None, analysis=analysis, rejected=rejected)
         self.receiving_until, self.analysis, self.rejected = None, analysis, rejected
 
@@ -81,11 +81,11 @@ class Submission(models.Model):
         try:
             # Of an earlier version's dead there is no moment to put off.
             self._change(receiving_until=timezone.now() + LEASE)
-        except GivenUp:
+        except SubmissionExpired:
             return False
         return True
 
     def _change(self, **values: Any) -> None:
         same = type(self).objects.filter(pk=self.pk, receiving_until=self.receiving_until)
         if not same.update(**values):
-            raise GivenUp
+            raise SubmissionExpired

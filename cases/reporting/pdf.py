@@ -22,8 +22,8 @@ from PIL import Image
 
 from cases import services
 from cases.limits.concurrency import Kind
-from cases.limits.quotas import require_received, require_turn
-from cases.models import Case, Event, Report, Slide, User
+from cases.limits.quotas import require_received, require_slot
+from cases.models import AuditEvent, Case, Report, Slide, User
 from cases.reporting import model_card, text
 from cases.services import export
 from inference.engine import patchmap
@@ -65,9 +65,9 @@ def make(case: Case, author: User, verify_address: str, paper: str = "a4") -> tu
     """A report and its PDF. The same content by the same author is the same report.
 
     ``verify_address`` is the site's own address, without a slash at its end; ``paper`` a key of
-    :data:`PAPERS`. Raises :class:`cases.limits.quotas.Busy` where too many are being drawn.
+    :data:`PAPERS`. Raises :class:`cases.limits.quotas.CapacityExceeded` where too many are being drawn.
     """
-    with require_turn(author, Kind.REPORT, "Other reports are being drawn. Try again in a moment.", PATIENCE):
+    with require_slot(author, Kind.REPORT, "Other reports are being drawn. Try again in a moment.", PATIENCE):
         return _make(case, author, verify_address, paper)
 
 
@@ -83,7 +83,7 @@ def _make(case: Case, author: User, verify_address: str, paper: str) -> tuple[Re
         report = Report.objects.filter(case=case, author=author, sha256=checksum).last()
         if report is None:
             report = Report.objects.create(case=case, author=author, sha256=checksum, form=FORM)
-            services.record(case, Event.Kind.REPORTED, author, checksum[:12])
+            services.record(case, AuditEvent.Kind.REPORTED, author, checksum[:12])
         model = services.case_model(found)
     html = render_to_string("cases/report.html", _context(found, author, report, model, verify_address))
     # Pictures are inlined; nothing else is ever fetched, neither from the net nor from the disk.
@@ -121,7 +121,7 @@ def _context(case: Case, author: User, report: Report, model: ModelVersion | Non
         "disclaimer": text.DISCLAIMER,
         "mixed": text.MIXED if services.is_mixed(slides) else "",
         "slides": list(_pictures(slides)),
-        "against": services.against_the_mean(case, slides),
+        "against": services.discordant_images(case, slides),
         "reviews": [review for review in reviews if not blind or review.author_id == author.pk],
         "is_blind": blind,
     }

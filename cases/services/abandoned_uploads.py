@@ -22,13 +22,13 @@ def abandon(submission: Submission, actor: User | None = None) -> None:
     Submission.objects.filter(pk=submission.pk).delete()
 
 
-def upkeep(sender: Any, **kwargs: Any) -> None:
+def housekeeping(sender: Any, **kwargs: Any) -> None:
     """Have a worker sweep where something is to be swept; called by every running cluster every few seconds."""
     if Submission.objects.filter(receiving_until__lt=timezone.now()).exists():
-        queue_once("cases.services.abandoned_uploads.sweep", 20)
+        queue_once("cases.services.abandoned_uploads.delete_abandoned", 20)
 
 
-def sweep() -> int:
+def delete_abandoned() -> int:
     """Abandon calls whose process died. Returns how many."""
     swept = 0
     for submission in Submission.objects.select_related("case").filter(receiving_until__lt=timezone.now()):

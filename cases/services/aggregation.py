@@ -11,7 +11,7 @@ from typing import Any
 
 from django.db import transaction
 
-from cases.models import Case, Event, Slide
+from cases.models import AuditEvent, Case, Slide
 from cases.services.timeline import record
 from inference.engine import verdict as engine_verdict
 from inference.models import OPEN, Analysis, ModelVersion, State, Verdict
@@ -62,7 +62,7 @@ def derived(case: Case) -> dict[str, Any]:
     }
 
 
-def recount(pk: uuid.UUID, mend: bool = False) -> bool:
+def check_aggregate(pk: uuid.UUID, mend: bool = False) -> bool:
     """Whether a case's aggregate is other than what its analyses say. ``mend`` derives it anew and notes that."""
     with transaction.atomic():
         # Held, so that no worker writes between the two looks.
@@ -72,7 +72,9 @@ def recount(pk: uuid.UUID, mend: bool = False) -> bool:
         if mend:
             refresh(case)
             case.refresh_from_db()
-            record(case, Event.Kind.ANALYSED, detail=f"{case.get_verdict_display() or 'no verdict'}, counted again")
+            record(
+                case, AuditEvent.Kind.ANALYSED, detail=f"{case.get_verdict_display() or 'no verdict'}, counted again"
+            )
         return True
 
 
@@ -90,7 +92,7 @@ def natural(slide: Slide) -> list[tuple[int, int, str]]:
     return [(1, int(part), "") if part.isdecimal() else (0, 0, part) for part in parts]
 
 
-def against_the_mean(case: Case, slides: Iterable[Slide]) -> list[Slide]:
+def discordant_images(case: Case, slides: Iterable[Slide]) -> list[Slide]:
     """Slides that read malignant in a case whose mean does not, most suspicious first: a mean must hide none."""
     if not case.verdict or case.verdict == Verdict.MALIGNANT:
         return []
@@ -99,7 +101,7 @@ def against_the_mean(case: Case, slides: Iterable[Slide]) -> list[Slide]:
     return [slide for _, slide in sorted(read, key=lambda pair: -pair[0])]
 
 
-def twins(slides: Iterable[Slide]) -> list[list[Slide]]:
+def duplicates(slides: Iterable[Slide]) -> list[list[Slide]]:
     """Slides of a case that were made from the same file, so that it counts more than once in the mean."""
     by_content: dict[str, list[Slide]] = {}
     for slide in slides:
@@ -120,4 +122,4 @@ def on_analysis_ended(sender: type[Analysis], analysis: Analysis, **kwargs: Any)
     case.refresh_from_db()
     if not case.open_count:
         said = case.get_verdict_display() or "no verdict"
-        record(case, Event.Kind.ANALYSED, detail=f"{said}, {analysis.model_version}")
+        record(case, AuditEvent.Kind.ANALYSED, detail=f"{said}, {analysis.model_version}")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from django.db import transaction
 
 from cases.limits.quotas import require_room, room
-from cases.models import Case, Event, Slide, User
+from cases.models import AuditEvent, Case, Slide, User
 from cases.services.aggregation import refresh
 from cases.services.timeline import record
 from inference.jobs.queue import request_analyses
@@ -42,7 +42,7 @@ def request_again(
     """Analyse slides once more, with the active model unless told otherwise, and note who asked.
 
     Of more than may be open now those whose results are oldest, so that asking once more takes the others.
-    Returns the analyses that are open now. Raises :class:`cases.limits.quotas.Busy`.
+    Returns the analyses that are open now. Raises :class:`cases.limits.quotas.CapacityExceeded`.
     """
     current = Analysis.objects.filter(slide__in=slides, is_current=True)
     still_open = set(current.filter(state__in=OPEN).values_list("slide_id", flat=True))
@@ -58,5 +58,5 @@ def request_again(
     # Together: who removes the image finds its name in the trail, or it was never asked for.
     with transaction.atomic():
         analyses = analyse(case, taken, overlap, model_version)
-        record(case, Event.Kind.REQUESTED, actor, detail, about)
+        record(case, AuditEvent.Kind.REQUESTED, actor, detail, about)
     return analyses

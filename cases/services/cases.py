@@ -15,8 +15,8 @@ from django.forms import ModelForm
 from cases import audit
 from cases.images import deletion, intake
 from cases.limits.concurrency import Kind
-from cases.limits.quotas import require_received, require_room, require_turn
-from cases.models import Case, Event, Slide, Submission, Tag, User
+from cases.limits.quotas import require_received, require_room, require_slot
+from cases.models import AuditEvent, Case, Slide, Submission, Tag, User
 from cases.services.aggregation import refresh
 from cases.services.analyses import analyse
 from cases.services.reviews import note_reading
@@ -43,7 +43,7 @@ def add_slides(
     """Store uploads as slides of the case and queue their analyses. Bad files don't stop good ones.
 
     ``call`` is the program's call that the case is made by, renewed with each file. Raises
-    :class:`inference.registry.NoModel` or :class:`cases.limits.quotas.Busy` before anything is stored.
+    :class:`inference.registry.NoModel` or :class:`cases.limits.quotas.CapacityExceeded` before anything is stored.
     """
 
     def arriving() -> Iterator[UploadedFile]:
@@ -57,9 +57,9 @@ def add_slides(
         with transaction.atomic():
             slide.save()
             analyse(case, [slide])
-            record(case, Event.Kind.ADDED, case.owner, slide.original_name, slide.pk)
+            record(case, AuditEvent.Kind.ADDED, case.owner, slide.original_name, slide.pk)
 
-    with require_turn(case.owner, Kind.UPLOAD, "Other images are being read. Send yours again in a moment.", PATIENCE):
+    with require_slot(case.owner, Kind.UPLOAD, "Other images are being read. Send yours again in a moment.", PATIENCE):
         if call is None:
             require_received(case)
         active_model()
@@ -76,7 +76,7 @@ def wait_for_workers(slides: Any) -> set[uuid.UUID]:
     return set(analyses.select_for_update().values_list("pk", flat=True))
 
 
-def hold_whole(pk: uuid.UUID) -> None:
+def lock_whole_case(pk: uuid.UUID) -> None:
     """Hold a case and all its analyses until the transaction ends: nobody adds to it, and no worker ends one."""
     _hold(Case.objects.select_for_update().filter(pk=pk), Slide.objects.filter(case=pk).values("pk"))
 
@@ -103,7 +103,7 @@ def remove_slide(slide: Slide, actor: User | None) -> None:
             return
         slide.delete()
         # Not by its name, which may be why it goes.
-        record(case, Event.Kind.REMOVED, actor, f"SHA-256 {slide.sha256[:12]}", pk)
+        record(case, AuditEvent.Kind.REMOVED, actor, f"SHA-256 {slide.sha256[:12]}", pk)
         audit.erase_log_entries([pk])
         audit.erase_name(pk, case.pk, slide.original_name)
         refresh(case)
@@ -114,14 +114,14 @@ def remove_case(case: Case, actor: User | None) -> None:
     """Delete a case with everything in it; the files go once the rows are gone. Nobody did it where time did."""
     pk = case.pk
     with transaction.atomic():
-        hold_whole(pk)
+        lock_whole_case(pk)
         if not Case.objects.filter(pk=pk).exists():
             return
         slides = list(case.slides.all())
-        record(case, Event.Kind.DELETED, actor)
+        record(case, AuditEvent.Kind.DELETED, actor)
         audit.erase_log_entries([pk, *(slide.pk for slide in slides)])
         case.delete()
-        audit.erase_words(pk)
+        audit.erase_details(pk)
         deletion.remove(name for slide in slides for name in intake.files_of(slide))
 
 
@@ -135,13 +135,13 @@ def save_case(form: ModelForm[Case], owner: User | None = None) -> Case:
     with transaction.atomic():
         form.save()
         set_tags(case, form.cleaned_data["tags"])
-        record(case, Event.Kind.CREATED if is_new else Event.Kind.EDITED, case.owner)
-        pass_on(case, before)
+        record(case, AuditEvent.Kind.CREATED if is_new else AuditEvent.Kind.EDITED, case.owner)
+        propagate_magnification(case, before)
         note_reading(case, before, case.owner)
     return case
 
 
-def pass_on(case: Case, before: Case) -> None:
+def propagate_magnification(case: Case, before: Case) -> None:
     """A magnification that was corrected is that of the images there, too."""
     if case.magnification != before.magnification and not before._state.adding:
         case.slides.update(magnification=case.magnification)

@@ -8,7 +8,7 @@ from typing import Any
 
 from django.http import StreamingHttpResponse
 
-from cases.limits.concurrency import Turn
+from cases.limits.concurrency import ConcurrencySlot
 
 #: Something is written at least this often, so that proxies keep the line and a client that has gone is noticed.
 BEAT = 5.0
@@ -26,7 +26,7 @@ class Stream:
     No generator itself, because one that was never started does not run its ``finally`` when the client goes at once.
     """
 
-    def __init__(self, turn: Turn, events: Generator[bytes, None, None]) -> None:
+    def __init__(self, turn: ConcurrencySlot, events: Generator[bytes, None, None]) -> None:
         self._turn = turn
         self._events = events
 

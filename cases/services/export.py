@@ -13,7 +13,7 @@ from django.db.models import Prefetch, QuerySet
 from django.http import Http404, HttpResponse, JsonResponse
 
 from cases import audit, services
-from cases.models import Case, Event, Review, Slide, User
+from cases.models import AuditEvent, Case, Review, Slide, User
 from inference.models import Analysis
 
 COLUMNS = [
@@ -159,7 +159,7 @@ def response(cases: QuerySet[Case], reader: User, form: str) -> HttpResponse:
     if form not in ("csv", "json"):
         raise Http404("Cases are exported as csv or json.")
     found = list(with_everything(cases))
-    audit.record_all(Event.Kind.EXPORTED, [case.pk for case in found], reader, form.upper())
+    audit.record_all(AuditEvent.Kind.EXPORTED, [case.pk for case in found], reader, form.upper())
     if form == "json":
         answer: HttpResponse = JsonResponse(
             {"cases": [case_data(case, reader) for case in found]}, json_dumps_params={"indent": 1}

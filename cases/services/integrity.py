@@ -35,7 +35,7 @@ def problems() -> Iterator[str]:
         if not storage.exists(str(slide.thumbnail.name)) and Slide.objects.filter(pk=slide.pk).exists():
             yield f"Slide {slide.pk}: its thumbnail is missing."
     for pk in Case.objects.values_list("pk", flat=True):
-        if services.recount(pk):
+        if services.check_aggregate(pk):
             yield f"Case {pk}: its aggregate is not what its analyses say; --mend derives it anew."
     for model in ModelVersion.objects.all():
         if not model.is_active and not Path(model.path).exists():

@@ -29,9 +29,9 @@ from cases.accounts import tokens
 from cases.images import deletion, intake
 from cases.limits.disk_space import require_space
 from cases.limits.housekeeping import queue_once
-from cases.models import Case, Event, Report, Review, Slide, Submission, User
+from cases.models import AuditEvent, Case, Report, Review, Slide, Submission, User
 from cases.services import export
-from inference.models import Analysis, Lane
+from inference.models import Analysis, UserQueueState
 
 log = logging.getLogger(__name__)
 
@@ -94,7 +94,7 @@ def write_export(user: User, out: IO[bytes]) -> None:
             {"case": str(review.case_id), **export.review_data(review)}
             for review in Review.objects.filter(author=user).select_related("author")
         ],
-        "trail": list(audit.rows(Event.objects.filter(Q(actor=identity) | Q(case__owner=user)))),
+        "trail": list(audit.rows(AuditEvent.objects.filter(Q(actor=identity) | Q(case__owner=user)))),
     }
     with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
         archive.writestr("data.json", json.dumps(data, indent=1))
@@ -148,13 +148,13 @@ def erase(user: User) -> None:
         opened = Case.objects.filter(is_blinded=True, reviews__author=user)
         for case in opened.exclude(pk__in=Case.objects.still_blind().values("pk")).distinct():
             Case.objects.filter(pk=case.pk).update(is_blinded=False)
-            audit.record(Event.Kind.EDITED, case, detail="Blinded double reading over: two have signed")
+            audit.record(AuditEvent.Kind.EDITED, case, detail="Blinded double reading over: two have signed")
         Review.objects.filter(author=user).update(author=nobody)
         keys = list(UserSession.objects.filter(user=user).values_list("session_key", flat=True))
         Session.objects.filter(session_key__in=keys).delete()
         audit.erase_person(user)
         # Not within: who queues an image holds this before the case.
-        transaction.on_commit(Lane.objects.filter(person=user.pk).delete, robust=True)
+        transaction.on_commit(UserQueueState.objects.filter(person=user.pk).delete, robust=True)
         user.delete()
 
 
@@ -233,13 +233,13 @@ def purge(all_files: bool = False) -> dict[str, int]:
         old = Case.objects.filter(updated_at__lt=now - timedelta(days=settings.RETENTION_DAYS), open_count=0)
         for pk in list(old.values_list("pk", flat=True)):
             with transaction.atomic():
-                services.hold_whole(pk)
+                services.lock_whole_case(pk)
                 # It may have been taken up again meanwhile.
                 if case := old.filter(pk=pk).first():
                     services.remove_case(case, None)
                     counted["cases"] += 1
-    if settings.ADDRESS_DAYS:
-        counted["addresses"] = audit.erase_addresses(now - timedelta(days=settings.ADDRESS_DAYS))
+    if settings.IP_RETENTION_DAYS:
+        counted["addresses"] = audit.erase_addresses(now - timedelta(days=settings.IP_RETENTION_DAYS))
     counted["files"] = deletion.again()
     left, belonging = orphans(older_than=ABANDONED)
     if left and (not belonging or len(left) > max(FEW, belonging * FEW_OF)) and not all_files:
@@ -255,7 +255,7 @@ def purge(all_files: bool = False) -> dict[str, int]:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
                 counted["uploads"] += 1
     # A worker that was about to begin something for an account that went may have noted it again.
-    Lane.objects.exclude(person=Lane.ALL).exclude(person__in=User.objects.values("pk")).delete()
+    UserQueueState.objects.exclude(person=UserQueueState.ALL).exclude(person__in=User.objects.values("pk")).delete()
     call_command("clearsessions")
     # With them goes what is known of the browsers they were held by.
     UserSession.objects.exclude(session_key__in=Session.objects.values("session_key")).delete()
@@ -263,6 +263,6 @@ def purge(all_files: bool = False) -> dict[str, int]:
     return counted
 
 
-def upkeep(sender: Any, **kwargs: Any) -> None:
+def housekeeping(sender: Any, **kwargs: Any) -> None:
     """Have a worker purge once a day; called by every running cluster every few seconds."""
     queue_once("cases.services.privacy.purge", 24 * 3600)

@@ -9,9 +9,9 @@ from django.db import transaction
 from django.db.models import QuerySet
 
 from cases import audit
-from cases.accounts.permissions import hold
+from cases.accounts.permissions import lock
 from cases.limits.quotas import require_received
-from cases.models import Case, Event, Review, User
+from cases.models import AuditEvent, Case, Review, User
 from cases.services.aggregation import case_model
 from cases.services.timeline import record
 
@@ -22,13 +22,13 @@ def note_reading(case: Case, before: Case, actor: User) -> None:
         _record_assigned(case, case.assigned_to, actor)
     if case.is_blinded != before.is_blinded:
         words = "Blinded double reading set" if case.is_blinded else "Blinded double reading lifted"
-        record(case, Event.Kind.EDITED, actor, words)
+        record(case, AuditEvent.Kind.EDITED, actor, words)
 
 
 def _record_assigned(case: Case, reader: User | None, actor: User) -> None:
     # With the reader's key, by which their name is found when it has to be forgotten.
     key = audit.identity_of(reader).pk if reader else None
-    record(case, Event.Kind.ASSIGNED, actor, str(reader) if reader else "nobody", key)
+    record(case, AuditEvent.Kind.ASSIGNED, actor, str(reader) if reader else "nobody", key)
 
 
 def assign(case: Case, reader: User | None, actor: User) -> None:
@@ -43,13 +43,13 @@ def sign_review(case: Case, author: User, reading: str, subtype: str = "", comme
     Raises ``PermissionDenied`` where they may not read the case any more.
     """
     with transaction.atomic():
-        author = hold(author)
+        author = lock(author)
         # Two who sign together do so one after the other.
         held = Case.objects.visible_to(author).for_change().filter(pk=case.pk).first()
         if held is None:
             raise PermissionDenied("The case is not yours to read any more.")
         require_received(held)
-        record(held, Event.Kind.REVIEWED, author)
+        record(held, AuditEvent.Kind.REVIEWED, author)
         # While images are open there is no verdict of the model yet that a reading could be compared with.
         verdict = "" if held.open_count else held.verdict
         return Review.objects.create(

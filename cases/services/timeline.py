@@ -7,12 +7,12 @@ import uuid
 from django.utils import timezone
 
 from cases import audit
-from cases.models import Case, Event, User
+from cases.models import AuditEvent, Case, User
 
 
 def record(
-    case: Case, kind: Event.Kind, actor: User | None = None, detail: str = "", about: uuid.UUID | None = None
-) -> Event:
+    case: Case, kind: AuditEvent.Kind, actor: User | None = None, detail: str = "", about: uuid.UUID | None = None
+) -> AuditEvent:
     """Write a line of the case's timeline; the case was changed now, which is what its retention counts from."""
     Case.objects.filter(pk=case.pk).update(updated_at=timezone.now())
     return audit.record(kind, case, actor, detail, about)

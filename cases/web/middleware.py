@@ -115,6 +115,6 @@ class BusyMiddleware:
         return self.get_response(request)
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
-        if isinstance(error, sandbox.Occupied):
-            error = quotas.Busy("Other images are being read. Try again in a moment.")
-        return quotas.answer(request, error) if isinstance(error, quotas.Busy) else None
+        if isinstance(error, sandbox.DecoderBusy):
+            error = quotas.CapacityExceeded("Other images are being read. Try again in a moment.")
+        return quotas.answer(request, error) if isinstance(error, quotas.CapacityExceeded) else None

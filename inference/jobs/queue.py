@@ -87,14 +87,14 @@ _broker_away_until = 0.0
 
 
 def wake() -> None:
-    """Tell a worker that there is something to do. Losing the message is harmless: see :func:`sweep`."""
+    """Tell a worker that there is something to do. Losing the message is harmless: see :func:`reclaim_expired`."""
     global _broker_away_until
     if time.monotonic() < _broker_away_until:
         return
     try:
         # A message that nobody has taken yet will find these rows as well.
         if not get_broker().queue_size():
-            async_task("inference.jobs.worker.drain", task_name="drain", save=False)
+            async_task("inference.jobs.worker.process_queue", task_name="process_queue", save=False)
     except Exception:
         # The rows are safe; the sweep of a living cluster finds them. One that hangs costs seconds each time.
         _broker_away_until = time.monotonic() + BROKER_PAUSE
@@ -200,7 +200,7 @@ def fail(pk: uuid.UUID, claim: uuid.UUID, code: str, message: str) -> bool:
     return bool(written)
 
 
-def hand_back(claim: uuid.UUID) -> int:
+def release(claim: uuid.UUID) -> int:
     """Put back what a worker holds, when it has to stop; the attempt does not count."""
     held = Analysis.objects.filter(claim=claim, state=State.RUNNING)
     return _update(held, state=State.QUEUED, claim=None, lease_until=None, attempts=F("attempts") - 1, patches_done=0)
@@ -211,7 +211,7 @@ def abandon(claim: uuid.UUID) -> None:
     _update(Analysis.objects.filter(claim=claim, state=State.RUNNING), lease_until=None)
 
 
-def sweep() -> int:
+def reclaim_expired() -> int:
     """Pick up what was left behind, and wake a worker if anything waits. Returns how many rows moved.
 
     A row whose lease ran out goes back to the queue, or fails visibly after the last attempt.

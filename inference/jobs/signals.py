@@ -6,4 +6,4 @@ from django.dispatch import Signal
 analysis_ended = Signal()
 
 #: Sent by every running cluster every few seconds, for what has to be done now and then.
-kept_up = Signal()
+housekeeping = Signal()

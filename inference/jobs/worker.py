@@ -102,7 +102,7 @@ def _return_memory() -> None:
         trim(0)
 
 
-class Keeper(AbstractContextManager["Keeper"]):
+class LeaseHeartbeat(AbstractContextManager["LeaseHeartbeat"]):
     """Writes progress and renews leases from a thread, so that the network never waits for the
     database and a long decode does not look like a dead worker."""
 
@@ -140,7 +140,7 @@ class Keeper(AbstractContextManager["Keeper"]):
                 raise Dropped
             self._news[job.key] = (done, total)  # type: ignore[index]
 
-    def __enter__(self) -> Keeper:
+    def __enter__(self) -> LeaseHeartbeat:
         self._thread.start()
         return self
 
@@ -171,20 +171,20 @@ class Keeper(AbstractContextManager["Keeper"]):
         connection.close()
 
 
-def drain() -> int:
+def process_queue() -> int:
     """Work on waiting analyses until none is left or the turn is over. Returns how many ended.
 
     This is the only background task. It takes no argument and may run any number of times at once.
     """
     claim = uuid.uuid4()
     ended = 0
-    with Keeper(claim) as keeper:
+    with LeaseHeartbeat(claim) as keeper:
         try:
-            turn = _Turn(claim, keeper)
+            turn = _QueueRun(claim, keeper)
             while not turn.is_over:
                 ended += turn.run_one_model()
         except Stopping:
-            log.info("Stopping; handing back %d analyses.", queue.hand_back(claim))
+            log.info("Stopping; handing back %d analyses.", queue.release(claim))
             return ended
         except BaseException:
             # Who knows what it was: each time counts, so that nothing is tried for ever.
@@ -195,10 +195,10 @@ def drain() -> int:
     return ended
 
 
-class _Turn:
-    """One run of :func:`drain`. Analyses of the same model version share batches."""
+class _QueueRun:
+    """One run of :func:`process_queue`. Analyses of the same model version share batches."""
 
-    def __init__(self, claim: uuid.UUID, keeper: Keeper) -> None:
+    def __init__(self, claim: uuid.UUID, keeper: LeaseHeartbeat) -> None:
         self.claim = claim
         self.keeper = keeper
         self.until = time.monotonic() + TURN

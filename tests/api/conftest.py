@@ -99,10 +99,10 @@ def network(settings: Any, random_checkpoint: Path, db: None) -> ModelVersion:
 def queued(alive: Cluster, network: ModelVersion, monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
     """Everything is there but nobody works yet; call it to work off the queue."""
     monkeypatch.setattr(queue, "wake", lambda: None)
-    return worker.drain
+    return worker.process_queue
 
 
 @pytest.fixture
 def works(alive: Cluster, network: ModelVersion, monkeypatch: pytest.MonkeyPatch) -> None:
     """A wake-up is followed at once by the work, in this process instead of a worker's."""
-    monkeypatch.setattr(queue, "wake", worker.drain)
+    monkeypatch.setattr(queue, "wake", worker.process_queue)

@@ -13,8 +13,8 @@ import pytest
 from django.utils import timezone
 
 from cases import services
-from cases.limits.quotas import Busy
-from cases.models import ApiToken, Case, Event, Slide, Submission, User
+from cases.limits.quotas import CapacityExceeded
+from cases.models import ApiToken, AuditEvent, Case, Slide, Submission, User
 from cases.reporting import text
 from cases.services import abandoned_uploads
 from inference.engine import runtime
@@ -114,7 +114,7 @@ def test_out_of_domain_is_never_a_model_probability(api: Api, works: None, monke
     assert body["patch_map_url"] is None
     for path in ("map", "patches"):
         assert api.problem("get", f"/api/v1/analyses/{body['id']}/{path}")["code"] == "out_of_domain"
-    assert Event.objects.filter(kind=Event.Kind.VIEWED, about=body["id"]).count() == 2, "that is told, too"
+    assert AuditEvent.objects.filter(kind=AuditEvent.Kind.VIEWED, about=body["id"]).count() == 2, "that is told, too"
     assert has_shape(body, SINGLE)
     folder = api.post("/predict/folder", {"files": [file(seed=1), file("b.png", seed=2)]}).json()
     assert folder["aggregated_diagnosis"]["prediction"] == "out_of_domain"
@@ -195,7 +195,7 @@ def test_a_token_revoked_while_it_waits_is_told_no_result(api: Api, works: None,
     assert Analysis.objects.get().state == State.DONE
     assert '"token_invalid"' in body.replace(" ", "")[-200:] and "probabilities" not in body
     assert call == "single/stream" or response.status_code == 401
-    assert not Event.objects.filter(kind=Event.Kind.VIEWED).exists(), "nothing was to be seen"
+    assert not AuditEvent.objects.filter(kind=AuditEvent.Kind.VIEWED).exists(), "nothing was to be seen"
 
 
 def test_respond_async_answers_202_and_the_result_waits_at_location(api: Api, queued: Callable[[], int]) -> None:
@@ -230,43 +230,45 @@ def test_when_the_wait_is_over_the_answer_is_202(api: Api, queued: Callable[[], 
 
 
 def test_at_most_half_the_threads_wait(api: Api, charlie: User, queued: Callable[[], int], settings: Any) -> None:
-    from cases.limits.concurrency import Kind, Turn
+    from cases.limits.concurrency import ConcurrencySlot, Kind
 
     settings.WEB_THREADS = 4
     with (
-        Turn(charlie, Kind.WAIT) as first,
-        Turn(UserFactory(), Kind.WAIT) as second,
-        Turn(UserFactory(), Kind.WAIT) as third,
+        ConcurrencySlot(charlie, Kind.WAIT) as first,
+        ConcurrencySlot(UserFactory(), Kind.WAIT) as second,
+        ConcurrencySlot(UserFactory(), Kind.WAIT) as third,
     ):
         assert (first.taken, second.taken, third.taken) == (True, True, False)
         assert single(api).status_code == 202
         response = api.post("/predict/single/stream", {"file": file(seed=1)})
         assert (response.status_code, response["Content-Type"]) == (202, "application/json")
-    with Turn(charlie, Kind.WAIT) as again:
+    with ConcurrencySlot(charlie, Kind.WAIT) as again:
         assert again.taken
 
 
 def test_nobody_takes_all_the_waiting_places(alice: User, charlie: User, settings: Any) -> None:
-    from cases.limits.concurrency import Kind, Turn
+    from cases.limits.concurrency import ConcurrencySlot, Kind
 
     settings.WEB_THREADS = 16
     with ExitStack() as held:
-        assert [held.enter_context(Turn(alice, Kind.WAIT)).taken for _ in range(8)] == [True] * 6 + [False] * 2
-        assert [held.enter_context(Turn(charlie, Kind.WAIT)).taken for _ in range(3)] == [True] * 2 + [False]
-    with Turn(alice, Kind.WAIT) as again:
+        assert [held.enter_context(ConcurrencySlot(alice, Kind.WAIT)).taken for _ in range(8)] == [True] * 6 + [
+            False
+        ] * 2
+        assert [held.enter_context(ConcurrencySlot(charlie, Kind.WAIT)).taken for _ in range(3)] == [True] * 2 + [False]
+    with ConcurrencySlot(alice, Kind.WAIT) as again:
         assert again.taken
 
 
 def test_a_stream_that_is_never_read_gives_its_slot_back(
     api: Api, alice: User, queued: Callable[[], int], settings: Any
 ) -> None:
-    from cases.limits.concurrency import Kind, Turn
+    from cases.limits.concurrency import ConcurrencySlot, Kind
 
     settings.WEB_THREADS = 4
     response = api.post("/predict/single/stream", {"file": file()})
-    assert not Turn(alice, Kind.WAIT).taken
+    assert not ConcurrencySlot(alice, Kind.WAIT).taken
     response.close()
-    with Turn(alice, Kind.WAIT) as slot:
+    with ConcurrencySlot(alice, Kind.WAIT) as slot:
         assert slot.taken
 
 
@@ -361,13 +363,13 @@ def test_a_call_that_was_cut_off_leaves_nothing_behind(who: str, api: Api, works
     headers = {"Idempotency-Key": "order-21"}
     first = single(api, headers=headers).json()
     Submission.objects.update(receiving_until=timezone.now() + timedelta(minutes=1))
-    assert abandoned_uploads.sweep() == 0
+    assert abandoned_uploads.delete_abandoned() == 0
     assert problem_of(single(api, headers=headers))["code"] == "conflict"
     assert single(api).json()["cached"] is False, "nor is anything answered from it"
     Case.objects.exclude(pk=first["case"]).delete()
     Submission.objects.update(receiving_until=timezone.now() - timedelta(minutes=1))
     if who == "a worker":
-        assert abandoned_uploads.sweep() == 1
+        assert abandoned_uploads.delete_abandoned() == 1
         assert not Case.objects.exists() and not Submission.objects.exists()
     again = single(api, headers=headers)
     assert again.status_code == 200 and again.json()["case"] != first["case"]
@@ -431,9 +433,9 @@ def test_nobody_adds_to_what_is_still_being_received(api: Api, works: None, alic
     single(api)
     case = Case.objects.get()
     Submission.objects.update(receiving_until=timezone.now() + timedelta(minutes=1))
-    with pytest.raises(Busy):
+    with pytest.raises(CapacityExceeded):
         services.add_slides(case, [file(seed=3)])
-    with pytest.raises(Busy):
+    with pytest.raises(CapacityExceeded):
         services.sign_review(case, alice, "benign")
     assert api.get(f"/api/v1/cases/{case.pk}/report").status_code == 429
     assert api.get(f"/api/v1/cases/{case.pk}/result").status_code == 202, "more may come"

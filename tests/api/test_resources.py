@@ -15,7 +15,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from cases import services
-from cases.models import Case, Event, Slide, Tag, User
+from cases.models import AuditEvent, Case, Slide, Tag, User
 from cases.reporting import text
 from inference.models import Analysis, Cluster, ModelVersion, State
 from tests.factories import CaseFactory, upload
@@ -76,7 +76,7 @@ def test_changing_a_case_keeps_what_is_not_mentioned(api: Api) -> None:
     body = response.json()
     assert (body["title"], body["patient"], body["tags"]) == ("Other", "P-1", ["a"])
     kinds = list(Case.objects.get().events.values_list("kind", flat=True))
-    assert kinds == [Event.Kind.EDITED, Event.Kind.CREATED]
+    assert kinds == [AuditEvent.Kind.EDITED, AuditEvent.Kind.CREATED]
     response = api.patch(f"/api/v1/cases/{case['id']}", {"tags": ["a,b"]}, content_type="application/json")
     assert response.status_code == 400, "the page would make two of it"
 
@@ -209,7 +209,7 @@ def test_a_reviewer_reads_all_and_changes_nothing(api: Api, reviewer: User, queu
     slide = add(api, case, 1).json()["slides"][0]["id"]
     other = Api(reviewer)
     assert other.get(f"/api/v1/cases/{case}").status_code == 200
-    assert Case.objects.get().events.filter(kind=Event.Kind.VIEWED, actor__user=reviewer).exists()
+    assert Case.objects.get().events.filter(kind=AuditEvent.Kind.VIEWED, actor__user=reviewer).exists()
     patch = other.patch(f"/api/v1/cases/{case}", {"title": "x"}, content_type="application/json")
     for response in (
         patch,
@@ -242,7 +242,7 @@ def test_an_unfinished_analysis_has_no_patches_yet(api: Api, queued: Callable[[]
     for path in ("patches", "map"):
         problem = problem_of(api.get(f"/api/v1/analyses/{analysis}/{path}"))
         assert (problem["status"], problem["code"]) == (409, "not_finished")
-    assert not Event.objects.filter(kind=Event.Kind.VIEWED).exists(), "nothing was to be seen"
+    assert not AuditEvent.objects.filter(kind=AuditEvent.Kind.VIEWED).exists(), "nothing was to be seen"
     shown = api.get(f"/api/v1/analyses/{analysis}").json()
     assert (shown["state"], shown["result"], shown["error"]) == ("queued", None, None)
     assert shown["progress"] == {"current": 0, "total": 1, "percentage": 0.0}
@@ -342,7 +342,7 @@ def test_a_case_that_is_analysed_again_in_parts_says_so(
             services.refresh(case)
 
     done()
-    settings.USER_OPEN_MAX = 2
+    settings.MAX_PENDING_PER_USER = 2
     asked = post(api, f"cases/{case.pk}/analyses", {"overlap": 0.5})
     assert asked.status_code == 202
     assert [problem["code"] for problem in asked.json()["errors"]] == ["busy"]

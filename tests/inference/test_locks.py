@@ -14,10 +14,10 @@ from django.urls import reverse
 from django.utils import timezone
 
 from cases import audit, services
-from cases.models import Case, Event, Slide, User
+from cases.models import AuditEvent, Case, Slide, User
 from cases.services import privacy
 from inference.jobs import queue
-from inference.models import Analysis, Lane, State
+from inference.models import Analysis, State, UserQueueState
 from tests.factories import PASSWORD, add_slide
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("model", "media")]
@@ -134,12 +134,12 @@ def test_an_image_is_removed_while_the_magnification_is_corrected(
     if connection.vendor == "sqlite":
         return  # It lets one write at a time, so none can meet.
     slide = add_slide(case)
-    record, pass_on = services.record, services.pass_on
+    record, propagate_magnification = services.record, services.propagate_magnification
     removed, changed = threading.Event(), threading.Event()
     answers: list[int] = []
 
     def slowly_noted(of: Case, kind: str, *args: object, **kwargs: object) -> object:
-        if kind == Event.Kind.REMOVED:
+        if kind == AuditEvent.Kind.REMOVED:
             removed.set()
             changed.wait(1)
         return record(of, kind, *args, **kwargs)  # type: ignore[arg-type]
@@ -147,7 +147,7 @@ def test_an_image_is_removed_while_the_magnification_is_corrected(
     def slowly_passed_on(*args: object) -> None:
         changed.set()
         removed.wait(1)
-        pass_on(*args)  # type: ignore[arg-type]
+        propagate_magnification(*args)  # type: ignore[arg-type]
 
     def correct() -> None:
         client = Client()
@@ -156,7 +156,7 @@ def test_an_image_is_removed_while_the_magnification_is_corrected(
         answers.append(client.post(reverse("cases:edit", args=[case.pk]), form).status_code)
 
     monkeypatch.setattr(services, "record", slowly_noted)
-    monkeypatch.setattr(services, "pass_on", slowly_passed_on)
+    monkeypatch.setattr(services, "propagate_magnification", slowly_passed_on)
     both = [in_thread(lambda: services.remove_slide(slide, alice)), in_thread(correct)]
     for thread in both:
         thread.start()
@@ -217,8 +217,10 @@ def test_an_image_asked_for_again_and_removed_at_once_leaves_no_name(
         # The first that happens once others see it queued.
         patch.setattr(queue, "wake", lambda: services.remove_slide(Slide.objects.get(), alice))
         services.request_again(case, [slide], alice)
-    told = Event.objects.filter(case=case.pk)
-    assert {Event.Kind.ADDED, Event.Kind.REQUESTED, Event.Kind.REMOVED} <= set(told.values_list("kind", flat=True))
+    told = AuditEvent.objects.filter(case=case.pk)
+    assert {AuditEvent.Kind.ADDED, AuditEvent.Kind.REQUESTED, AuditEvent.Kind.REMOVED} <= set(
+        told.values_list("kind", flat=True)
+    )
     assert not told.filter(detail__contains=slide.original_name).exists() and audit.verify() == []
 
 
@@ -294,7 +296,7 @@ def test_an_account_is_erased_while_one_of_its_images_is_queued(
     erase(alice, where)
     asking.join()
     assert not User.objects.filter(username="alice").exists() and not Slide.objects.exists()
-    assert not Analysis.objects.exists() and not Lane.objects.filter(person=person).exists()
+    assert not Analysis.objects.exists() and not UserQueueState.objects.filter(person=person).exists()
     assert refused, "it is told that the image is gone"
 
 
@@ -314,7 +316,7 @@ def test_an_account_is_erased_while_an_image_is_added(
 
     def slowly_noted(of: Case, kind: str, *args: object, **kwargs: object) -> object:
         event = record(of, kind, *args, **kwargs)  # type: ignore[arg-type]
-        if kind == Event.Kind.ADDED:
+        if kind == AuditEvent.Kind.ADDED:
             noted.set()
             time.sleep(1)
         return event

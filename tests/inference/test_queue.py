@@ -15,7 +15,7 @@ from django.utils import timezone
 from django_q.models import OrmQ
 
 from cases import services
-from cases.models import Case, Event, Slide, User
+from cases.models import AuditEvent, Case, Slide, User
 from inference.jobs import fairness, queue
 from inference.models import Analysis, Cluster, ModelVersion, State
 from inference.registry import NoModel
@@ -109,9 +109,9 @@ def expire(analysis: Analysis) -> None:
 def test_a_lost_claim_goes_back_to_the_queue(slide: Slide) -> None:
     claimed = queue.claim_next(uuid.uuid4())
     assert claimed is not None
-    assert queue.sweep() == 0
+    assert queue.reclaim_expired() == 0
     expire(claimed)
-    assert queue.sweep() == 1
+    assert queue.reclaim_expired() == 1
     assert Analysis.objects.get().state == State.QUEUED
 
 
@@ -120,7 +120,7 @@ def test_after_three_lost_claims_it_fails_where_the_owner_sees_it(slide: Slide, 
         claimed = queue.claim_next(uuid.uuid4())
         assert claimed is not None
         expire(claimed)
-        queue.sweep()
+        queue.reclaim_expired()
     analysis = Analysis.objects.get()
     assert (analysis.state, analysis.error_code) == (State.FAILED, "interrupted")
     case.refresh_from_db()
@@ -132,7 +132,7 @@ def test_a_worker_that_lost_its_claim_can_write_nothing(slide: Slide) -> None:
     claimed = queue.claim_next(old)
     assert claimed is not None
     expire(claimed)
-    queue.sweep()
+    queue.reclaim_expired()
     queue.claim_next(uuid.uuid4())
     queue.progress(claimed.pk, old, 5, 12)
     assert not queue.fail(claimed.pk, old, "error", "too late")
@@ -143,16 +143,16 @@ def test_a_worker_that_lost_its_claim_can_write_nothing(slide: Slide) -> None:
 def test_a_stopping_worker_hands_back_without_costing_an_attempt(slide: Slide) -> None:
     claim = uuid.uuid4()
     queue.claim_next(claim)
-    assert queue.hand_back(claim) == 1
+    assert queue.release(claim) == 1
     analysis = Analysis.objects.get()
     assert (analysis.state, analysis.attempts) == (State.QUEUED, 0)
 
 
 def test_the_sweep_wakes_a_worker_for_rows_whose_message_was_lost(slide: Slide) -> None:
     OrmQ.objects.all().delete()
-    queue.sweep()
+    queue.reclaim_expired()
     assert OrmQ.objects.count() == 1
-    queue.sweep()
+    queue.reclaim_expired()
     assert OrmQ.objects.count() == 1  # one message is enough
 
 
@@ -203,7 +203,7 @@ def test_analyses_that_end_at_the_same_moment_are_all_counted(case: Case) -> Non
         list(pool.map(end, held, claims))
     case.refresh_from_db()
     assert (case.open_count, case.failed_count) == (0, number)
-    assert case.events.filter(kind=Event.Kind.ANALYSED).count() == 1
+    assert case.events.filter(kind=AuditEvent.Kind.ANALYSED).count() == 1
 
 
 def test_a_broker_that_fails_is_not_asked_for_each_image(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -293,7 +293,7 @@ def test_no_step_walks_through_what_was_analysed_before(case: Case, media: Path,
     with CaptureQueriesContext(connection) as captured:
         slide = add_slide(case)
         services.request_again(case, [slide], case.owner)
-        queue.sweep()
+        queue.reclaim_expired()
         claim = uuid.uuid4()
         analysis = queue.claim_next(claim)
         assert analysis is not None
@@ -393,7 +393,7 @@ def test_the_clock_never_goes_back(case: Case, charlie: User, media: Path) -> No
     for _ in range(10):
         end(queue.claim_next(uuid.uuid4()))
     Analysis.objects.filter(state=State.DONE).update(finished_at=timezone.now() - timedelta(hours=1))
-    assert queue.hand_back(claim) == 1
+    assert queue.release(claim) == 1
     other = CaseFactory(owner=charlie)
     for number in range(10):
         add_slide(other, f"other-{number}.png")

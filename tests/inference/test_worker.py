@@ -40,7 +40,7 @@ def waiting(case: Case, media: Path, real_model: ModelVersion) -> Slide:
 
 
 def test_draining_leaves_results_that_equal_the_engines(waiting: Slide, case: Case, random_checkpoint: Path) -> None:
-    assert worker.drain() == 1
+    assert worker.process_queue() == 1
     analysis = Analysis.objects.get()
     assert (analysis.state, analysis.error, analysis.claim) == (State.DONE, "", None)
     assert (analysis.patches_done, analysis.patches_total) == (12, 12)
@@ -60,9 +60,9 @@ def test_draining_leaves_results_that_equal_the_engines(waiting: Slide, case: Ca
 
 
 def test_draining_again_changes_nothing(waiting: Slide) -> None:
-    worker.drain()
+    worker.process_queue()
     before = Analysis.objects.values().get()
-    assert worker.drain() == 0
+    assert worker.process_queue() == 0
     assert Analysis.objects.values().get() == before
 
 
@@ -71,7 +71,7 @@ def test_a_damaged_or_missing_file_fails_alone(case: Case, media: Path, real_mod
     with damaged.file.storage.open(damaged.file.name, "wb") as file:
         file.write(ContentFile(b"not an image any more").read())
     missing.file.storage.delete(missing.file.name)
-    worker.drain()
+    worker.process_queue()
     ends = {a.slide_id: (a.state, a.error_code) for a in Analysis.objects.all()}
     assert ends == {
         good.pk: (State.DONE, ""),
@@ -86,13 +86,13 @@ def test_a_missing_model_file_fails_with_its_reason_and_recovers(waiting: Slide,
     worker._predictors.clear()
     hidden = random_checkpoint.rename(random_checkpoint.with_suffix(".hidden"))
     try:
-        worker.drain()
+        worker.process_queue()
     finally:
         hidden.rename(random_checkpoint)
     analysis = Analysis.objects.get()
     assert (analysis.state, analysis.error_code) == (State.FAILED, "model_missing")
     queue.request_analyses({waiting.pk: (700, 460)}, waiting.case.owner_id)
-    worker.drain()
+    worker.process_queue()
     assert Analysis.objects.get(is_current=True).state == State.DONE
 
 
@@ -109,7 +109,7 @@ def test_a_case_deleted_while_it_is_analysed_is_no_error(waiting: Slide, case: C
 def test_a_stopping_cluster_gets_its_work_back(waiting: Slide) -> None:
     worker.stopping.set()
     try:
-        worker.drain()
+        worker.process_queue()
     finally:
         worker.stopping.clear()
     analysis = Analysis.objects.get()
@@ -121,7 +121,7 @@ def test_the_log_follows_an_analysis_by_its_number_and_names_no_file(
 ) -> None:
     analysis = waiting.analyses.get()
     with caplog.at_level("INFO", "inference.jobs.worker"):
-        worker.drain()
+        worker.process_queue()
     steps = [record.step for record in caplog.records if getattr(record, "analysis", "") == str(analysis.pk)]
     assert steps == ["claimed", "done"]
     assert waiting.original_name not in caplog.text
@@ -134,8 +134,8 @@ def test_nothing_is_claimed_beside_an_image_of_long(waiting: Slide, case: Case, 
     other = add_slide(case, "other.png")
     if is_long:
         Slide.objects.filter(pk=waiting.pk).update(width=224 * 16, height=224 * 16)
-    with worker.Keeper(uuid.uuid4()) as keeper:
-        jobs = worker._Turn(keeper.claim, keeper)._jobs(waiting.analyses.get().model_version_id)
+    with worker.LeaseHeartbeat(uuid.uuid4()) as keeper:
+        jobs = worker._QueueRun(keeper.claim, keeper)._jobs(waiting.analyses.get().model_version_id)
         assert next(jobs).key == waiting.analyses.get().pk
         assert [job.key for job in jobs] == ([] if is_long else [other.analyses.get().pk])
     assert other.analyses.get().state == (State.QUEUED if is_long else State.RUNNING)
@@ -149,7 +149,7 @@ def test_what_a_worker_died_of_is_worked_on_alone_the_next_time(
     suspect = Analysis.objects.get(slide=slides[2])
     Analysis.objects.filter(pk=suspect.pk).update(attempts=1)
     with caplog.at_level("INFO", "inference.jobs.worker"):
-        worker.drain()
+        worker.process_queue()
     steps = [(record.step, record.analysis) for record in caplog.records if hasattr(record, "step")]
     claimed = steps.index(("claimed", str(suspect.pk)))
     assert steps[claimed + 1] == ("done", str(suspect.pk))
@@ -165,7 +165,7 @@ def test_a_strip_of_pixels_stops_nobody(
     Image.new("RGB", shape, (200, 140, 190)).save(out, "PNG")
     services.add_slides(case, [SimpleUploadedFile("strip.png", out.getvalue())])
     add_slide(case)
-    worker.drain()
+    worker.process_queue()
     assert set(Analysis.objects.values_list("state", flat=True)) == {State.DONE}
 
 
@@ -177,7 +177,7 @@ def test_a_model_that_can_not_be_loaded_fails_visibly(
         raise error
 
     monkeypatch.setattr(worker, "predictor_for", broken)
-    worker.drain()
+    worker.process_queue()
     analysis = Analysis.objects.get()
     assert (analysis.state, analysis.error_code) == (State.FAILED, "model_unusable")
     assert type(error).__name__ in analysis.error
@@ -192,9 +192,9 @@ def test_nothing_is_tried_for_ever(waiting: Slide, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(queue, "finish", broken)
     for attempt in range(1, 4):
         with pytest.raises(DatabaseError):
-            worker.drain()
+            worker.process_queue()
         assert Analysis.objects.get().attempts == attempt
-        queue.sweep()
+        queue.reclaim_expired()
     analysis = Analysis.objects.get()
     assert (analysis.state, analysis.error_code) == (State.FAILED, "interrupted")
 
@@ -210,7 +210,7 @@ def test_who_makes_no_progress_lets_go(waiting: Slide, monkeypatch: pytest.Monke
     claim = uuid.uuid4()
     analysis = queue.claim_next(claim)
     assert analysis is not None
-    with worker.Keeper(claim) as keeper:
+    with worker.LeaseHeartbeat(claim) as keeper:
         started = time.monotonic()
         keeper.hold(analysis)
         time.sleep(1.5)
@@ -228,9 +228,9 @@ def test_what_is_removed_while_it_is_analysed_holds_up_nobody(
     Analysis.objects.filter(pk=analysis.pk).update(overlap=0.75)
     monkeypatch.setattr(worker, "PROGRESS_EVERY", 0.01)
     seen: list[tuple[int, int]] = []
-    report = worker.Keeper.report
+    report = worker.LeaseHeartbeat.report
 
-    def told(self: worker.Keeper, job: Job, done: int, total: int) -> None:
+    def told(self: worker.LeaseHeartbeat, job: Job, done: int, total: int) -> None:
         if job.key == analysis.pk:
             seen.append((done, total))
             if len(seen) == 1:
@@ -238,9 +238,9 @@ def test_what_is_removed_while_it_is_analysed_holds_up_nobody(
         report(self, job, done, total)
         time.sleep(0.1)
 
-    monkeypatch.setattr(worker.Keeper, "report", told)
+    monkeypatch.setattr(worker.LeaseHeartbeat, "report", told)
     with caplog.at_level("INFO", "inference.jobs.worker"):
-        worker.drain()
+        worker.process_queue()
     assert f"Analysis {analysis.pk} gone meanwhile" in caplog.text
     assert seen[-1][0] < seen[-1][1] / 2
     assert other.analyses.get().state == State.DONE

@@ -27,7 +27,7 @@ def open_stack(tmp_path_factory: pytest.TempPathFactory, model_dir: Path) -> Ite
     rates = dict.fromkeys(("API_RATE_ANON", "API_RATE_USER", "API_RATE_PREDICT", "API_RATE_SIGN_IN"), "100000/min")
     running = start(
         tmp_path_factory.mktemp("fuzz"), model_dir,
-        UPLOAD_MAX_FILES="5", API_WAIT_SECONDS="10", QUEUE_MAX="100000", USER_OPEN_MAX="100000", **rates,
+        UPLOAD_MAX_FILES="5", API_WAIT_SECONDS="10", MAX_PENDING="100000", MAX_PENDING_PER_USER="100000", **rates,
     )  # fmt: skip
     yield running
     stop(running)

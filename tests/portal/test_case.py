@@ -8,7 +8,7 @@ from django.test import Client
 from django.urls import reverse
 
 from cases import services
-from cases.models import Case, Event, User
+from cases.models import AuditEvent, Case, User
 from inference.jobs import queue
 from inference.models import Analysis, ModelVersion
 from tests.factories import UserFactory
@@ -99,16 +99,16 @@ def test_it_says_when_no_worker_runs(client: Client, case: Case, slide: object) 
 def test_it_folds_what_was_added_in_one_go(client: Client, case: Case, finish: Finish) -> None:
     for number in range(3):
         services.add_slides(case, [])
-        services.record(case, Event.Kind.ADDED, case.owner, f"{number}.png")
+        services.record(case, AuditEvent.Kind.ADDED, case.owner, f"{number}.png")
     lines = client.get(case.get_absolute_url()).context["events"]
-    assert [line["count"] for line in lines if line["event"].kind == Event.Kind.ADDED] == [3]
+    assert [line["count"] for line in lines if line["event"].kind == AuditEvent.Kind.ADDED] == [3]
 
 
 def test_a_reviewer_may_look_and_is_noted(case: Case, reviewer: User, done: object, client_of: Callable) -> None:
     page = client_of(reviewer).get(case.get_absolute_url())
     assert page.status_code == 200
     assert "Delete the case" not in page.content.decode()
-    assert case.events.filter(kind=Event.Kind.VIEWED).exists()
+    assert case.events.filter(kind=AuditEvent.Kind.VIEWED).exists()
 
 
 def test_an_outsider_gets_the_same_as_for_nothing(case: Case, charlie: User, client_of: Callable) -> None:
@@ -148,10 +148,10 @@ def test_the_stream_ends_with_the_last_result(client: Client, case: Case, done: 
 def test_streams_take_half_the_threads_at_most(
     client: Client, case: Case, alice: User, done: object, settings: object
 ) -> None:
-    from cases.limits.concurrency import Kind, Turn
+    from cases.limits.concurrency import ConcurrencySlot, Kind
 
     settings.WEB_THREADS = 4  # type: ignore[attr-defined]
-    with Turn(UserFactory(), Kind.WAIT), Turn(UserFactory(), Kind.WAIT):
+    with ConcurrencySlot(UserFactory(), Kind.WAIT), ConcurrencySlot(UserFactory(), Kind.WAIT):
         assert client.get(reverse("cases:progress_stream", args=[case.pk])).status_code == 204
     answer = client.get(reverse("cases:progress_stream", args=[case.pk]))
     assert answer.status_code == 200

@@ -11,7 +11,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from cases import services
-from cases.models import Case, Event, Reading, User
+from cases.models import AuditEvent, Case, Reading, User
 from inference.models import Analysis
 from tests.factories import add_slide
 
@@ -35,7 +35,7 @@ def fill(case: Case, finish: Finish, people: list[User], first: int, count: int)
     add_slide(case, f"waiting-{first}.png")
     for person in people:
         services.sign_review(case, person, Reading.BENIGN, "", "As I see it.")
-        services.record(case, Event.Kind.VIEWED, person)
+        services.record(case, AuditEvent.Kind.VIEWED, person)
 
 
 def count(client: Client, address: str) -> int:

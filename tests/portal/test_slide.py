@@ -12,7 +12,7 @@ from django.urls import reverse
 from PIL import Image
 
 from cases import services
-from cases.models import Case, Event, Slide, User
+from cases.models import AuditEvent, Case, Slide, User
 from inference.jobs import queue
 from inference.models import Analysis
 from tests.factories import CaseFactory
@@ -145,7 +145,7 @@ def test_an_image_that_two_remove_at_once_goes_once(done: Slide, alice: User) ->
     other = Slide.objects.get(pk=done.pk)
     for same in (done, other):
         services.remove_slide(same, alice)
-    assert Event.objects.filter(kind=Event.Kind.REMOVED).count() == 1
+    assert AuditEvent.objects.filter(kind=AuditEvent.Kind.REMOVED).count() == 1
 
 
 def test_an_open_page_gets_the_maps_of_its_own_analysis(client: Client, done: Slide, case: Case) -> None:

@@ -45,7 +45,7 @@ def fill(folder: Path, leave: int) -> Path:
 
 
 def test_a_full_disk(small_disk: Path, random_checkpoint: Path, images: list[bytes]) -> None:
-    with running(small_disk, MODEL_DIR=str(random_checkpoint.parent), DISK_RESERVE=str(8 * 2**20)) as stack:
+    with running(small_disk, MODEL_DIR=str(random_checkpoint.parent), MIN_FREE_DISK=str(8 * 2**20)) as stack:
         assert stack.upload(images[0]).status_code == 201
         until(120, stack.settled, "settled")
 
@@ -71,7 +71,7 @@ def test_a_store_on_a_full_disk_of_its_own(small_disk: Path, start: Start, image
     """Files are copied there; what a full disk cuts short is no file, and goes."""
     media = small_disk / "media"
     media.mkdir()
-    with start(MEDIA_ROOT=str(media), DISK_RESERVE="0") as stack:
+    with start(MEDIA_ROOT=str(media), MIN_FREE_DISK="0") as stack:
         assert stack.upload(images[0]).status_code == 201
         until(120, stack.settled, "settled")
         kept = sorted(path for path in media.rglob("*") if path.is_file())

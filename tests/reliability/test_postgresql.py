@@ -93,7 +93,7 @@ def test_a_backup_of_before_an_upgrade_is_restored_over_the_newer_database(
     assert len(stack.ask("answer = [str(case.pk) for case in Case.objects.all()]")) == 1
     said = stack.manage("restore", str(tmp_path / "backup.tar"), "--yes")
     assert "0 slides, 0 cases and every model are whole" in said and "Whole:" in said
-    assert stack.ask("answer = [Case.objects.count(), Identity.objects.count()]") == [0, 0]
+    assert stack.ask("answer = [Case.objects.count(), Pseudonym.objects.count()]") == [0, 0]
 
 
 def test_a_backup_is_of_the_applications_tables_wherever_they_are(tmp_path: Path, postgres: Postgres) -> None:

@@ -39,7 +39,7 @@ def counts(stack: Stack) -> dict[str, int]:
         """
         from django.apps import apps
         # More by every look, or, of the queue's turns, made anew.
-        made_anew = ("Event", "Seal", "Lane")
+        made_anew = ("AuditEvent", "AuditCheckpoint", "UserQueueState")
         kept = [model for app in ("cases", "inference") for model in apps.get_app_config(app).get_models()]
         answer = {model.__name__: model.objects.count() for model in kept if model.__name__ not in made_anew}
         """

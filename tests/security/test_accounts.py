@@ -26,12 +26,12 @@ from cases import audit, services
 from cases.accounts import tokens
 from cases.accounts.adapters import AccountAdapter
 from cases.accounts.permissions import REVIEWERS
-from cases.models import Case, Event, Review, Slide, Tag, User
+from cases.models import AuditEvent, Case, Review, Slide, Tag, User
 from cases.services import privacy
 from tests.factories import PASSWORD, UserFactory, upload
 
 As = Callable[[User], Client]
-Kind = Event.Kind
+Kind = AuditEvent.Kind
 NEW = "another long word 77"
 
 
@@ -45,7 +45,7 @@ def in_browser(alice: User) -> Client:
 
 
 def events(kind: str) -> list[str]:
-    return list(Event.objects.filter(kind=kind).order_by("pk").values_list("detail", flat=True))
+    return list(AuditEvent.objects.filter(kind=kind).order_by("pk").values_list("detail", flat=True))
 
 
 # A row that was read before it was changed
@@ -105,7 +105,7 @@ def test_who_may_not_read_a_case_any_more_signs_nothing(case: Case, reviewer: Us
     Group.objects.get(name=REVIEWERS).user_set.remove(reviewer)
     with pytest.raises(PermissionDenied):
         services.sign_review(case, reviewer, "benign")
-    assert not Event.objects.filter(kind=Kind.REVIEWED).exists()
+    assert not AuditEvent.objects.filter(kind=Kind.REVIEWED).exists()
 
 
 @pytest.mark.parametrize("address", ["/accounts/email/", "/accounts/preferences/", "/accounts/tokens/"])
@@ -141,7 +141,7 @@ def test_guessing_the_old_password_is_counted_and_noted(in_browser: Client, alic
     form = {"password1": NEW, "password2": NEW}
     for n in range(5):
         in_browser.post("/accounts/password/change/", {"oldpassword": f"wrong {n}", **form})
-    assert Event.objects.filter(kind=Kind.REFUSED, actor__user=alice).count() == 5
+    assert AuditEvent.objects.filter(kind=Kind.REFUSED, actor__user=alice).count() == 5
     in_browser.post("/accounts/password/change/", {"oldpassword": PASSWORD, **form})
     alice.refresh_from_db()
     assert alice.check_password(PASSWORD), "locked for a while"
@@ -309,7 +309,7 @@ def test_what_was_only_asked_about_is_not_noted_as_done(
 def test_the_page_that_asks_whom_to_assign_is_a_read(reviewer: User, case: Case, as_user: As) -> None:
     chosen = {"action": "assign", "_selected_action": [str(case.pk)]}
     assert case.title in as_user(reviewer).post(reverse("admin:cases_case_changelist"), chosen).content.decode()
-    assert Event.objects.filter(kind=Kind.VIEWED, case=case, actor__user=reviewer).count() == 1
+    assert AuditEvent.objects.filter(kind=Kind.VIEWED, case=case, actor__user=reviewer).count() == 1
 
 
 def test_a_right_password_that_stops_at_the_second_factor_is_noted(alice: User) -> None:
@@ -317,8 +317,8 @@ def test_a_right_password_that_stops_at_the_second_factor_is_noted(alice: User) 
     Client().post("/accounts/login/", {"login": "alice", "password": PASSWORD})
     given = {"username": "alice", "password": PASSWORD, "name": "script"}
     assert Client().post(reverse("api:sign-in"), given, content_type="application/json").status_code == 401
-    assert Event.objects.filter(kind=Kind.ASKED, actor__user=alice).count() == 2
-    assert not Event.objects.filter(kind=Kind.SIGNED_IN).exists()
+    assert AuditEvent.objects.filter(kind=Kind.ASKED, actor__user=alice).count() == 2
+    assert not AuditEvent.objects.filter(kind=Kind.SIGNED_IN).exists()
 
 
 def test_an_image_that_goes_takes_its_name_along(case: Case, slide: Slide, alice: User) -> None:
@@ -327,7 +327,7 @@ def test_an_image_that_goes_takes_its_name_along(case: Case, slide: Slide, alice
     audit.record(Kind.ADDED, case, alice, slide.original_name)
     services.request_again(case, [slide], alice)
     services.remove_slide(slide, alice)
-    assert not [event for event in Event.objects.all() if "Smith" in event.detail]
+    assert not [event for event in AuditEvent.objects.all() if "Smith" in event.detail]
     audit.seal()
     assert audit.verify() == []
 
@@ -409,7 +409,7 @@ def test_a_refused_sign_in_is_noted_of_whom_it_was_for(typed: str, alice: User) 
     EmailAddress.objects.create(user=alice, email="second@example.org", verified=True)
     UserFactory(username="other")
     Client().post("/accounts/login/", {"login": typed, "password": "wrong"})
-    assert Event.objects.get(kind=Kind.REFUSED).actor.user == alice  # type: ignore[union-attr]
+    assert AuditEvent.objects.get(kind=Kind.REFUSED).actor.user == alice  # type: ignore[union-attr]
 
 
 class Slow(FakePayload):

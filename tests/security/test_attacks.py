@@ -28,9 +28,9 @@ from django.utils import timezone
 from cases import audit, services
 from cases.accounts import tokens
 from cases.images import intake, sandbox, tiles
-from cases.limits.concurrency import Kind, Turn
-from cases.limits.quotas import Busy
-from cases.models import Case, Event, Identity, Review, Slide, User
+from cases.limits.concurrency import ConcurrencySlot, Kind
+from cases.limits.quotas import CapacityExceeded
+from cases.models import AuditEvent, Case, Pseudonym, Review, Slide, User
 from cases.reporting import pdf
 from cases.services import backups, export, privacy
 from inference.models import Analysis, ModelVersion, State
@@ -42,7 +42,7 @@ As = Callable[[User], Client]
 
 
 def viewed(user: User) -> list[str]:
-    events = Event.objects.filter(kind=Event.Kind.VIEWED, actor__user=user)
+    events = AuditEvent.objects.filter(kind=AuditEvent.Kind.VIEWED, actor__user=user)
     return list(events.order_by("pk").values_list("detail", flat=True))
 
 
@@ -72,7 +72,7 @@ def test_parts_of_a_page_that_was_noted_are_not_noted_again(as_user: As, reviewe
 def test_reading_in_the_administration_is_noted(model: str, as_user: As, reviewer: User, slide: Slide) -> None:
     pk = slide.case_id if model == "case" else slide.pk
     assert as_user(reviewer).get(reverse(f"admin:cases_{model}_change", args=[pk])).status_code == 200
-    event = Event.objects.get(kind=Event.Kind.VIEWED)
+    event = AuditEvent.objects.get(kind=AuditEvent.Kind.VIEWED)
     assert event.case_id == slide.case_id
 
 
@@ -80,7 +80,9 @@ def test_reading_in_the_administration_is_noted(model: str, as_user: As, reviewe
 def test_others_cases_in_a_list_of_the_api_are_noted(name: str, as_user: As, reviewer: User, slide: Slide) -> None:
     CaseFactory(owner=reviewer)
     assert as_user(reviewer).get(reverse(name)).status_code == 200
-    assert list(Event.objects.filter(kind=Event.Kind.VIEWED).values_list("case", flat=True)) == [slide.case_id]
+    assert list(AuditEvent.objects.filter(kind=AuditEvent.Kind.VIEWED).values_list("case", flat=True)) == [
+        slide.case_id
+    ]
     as_user(slide.case.owner).get(reverse(name))
     assert viewed(slide.case.owner) == [], "a list of one's own is no look at a case"
 
@@ -175,7 +177,7 @@ def test_no_name_is_left_of_who_was_erased(
     audit.seal()
     privacy.erase(User.objects.get(pk=reviewer.pk))
     audit.seal()
-    assert "rita" not in json.dumps(list(audit.rows(Event.objects.all())))
+    assert "rita" not in json.dumps(list(audit.rows(AuditEvent.objects.all())))
     assert not LogEntry.objects.filter(object_repr__contains="rita").exists()
     assert audit.verify() == []
 
@@ -186,7 +188,7 @@ def test_an_administrator_who_deletes_a_person_erases_them(
     way: str, slide: Slide, alice: User, as_user: As, media: Path
 ) -> None:
     admin = as_user(User.objects.create_superuser("root", password=PASSWORD))
-    services.record(slide.case, Event.Kind.ADDED, alice, "A name in a file's name")
+    services.record(slide.case, AuditEvent.Kind.ADDED, alice, "A name in a file's name")
     if way == "one":
         admin.post(reverse("admin:cases_user_delete", args=[alice.pk]), {"post": "yes"})
     else:
@@ -196,8 +198,8 @@ def test_an_administrator_who_deletes_a_person_erases_them(
     assert User.objects.filter(username="root").exists(), "but never themselves"
     assert not User.objects.filter(pk=alice.pk).exists()
     assert not [path for path in media.rglob("*") if path.is_file()]
-    assert not Event.objects.filter(case=slide.case_id).exclude(detail="").exists()
-    assert not Identity.objects.filter(user=alice.pk).exists()
+    assert not AuditEvent.objects.filter(case=slide.case_id).exclude(detail="").exists()
+    assert not Pseudonym.objects.filter(user=alice.pk).exists()
 
 
 def test_a_reviewer_that_is_none_changes_nothing(case: Case, as_user: As, reviewer: User) -> None:
@@ -253,7 +255,7 @@ def test_who_is_not_signed_in_can_not_fill_the_disk(client: Client, db: None) ->
 def test_an_upload_that_does_not_fit_is_refused_before_it_is_written(
     as_user: As, alice: User, case: Case, settings: Any
 ) -> None:
-    settings.DISK_RESERVE = 2**62
+    settings.MIN_FREE_DISK = 2**62
     client = as_user(alice)
     client.raise_request_exception = False
     answer = client.post(reverse("cases:add_slides", args=[case.pk]), {"images": [upload("a.png", bytes(4_000_000))]})
@@ -261,7 +263,7 @@ def test_an_upload_that_does_not_fit_is_refused_before_it_is_written(
 
 
 def test_so_is_one_of_a_program(alice: User, case: Case, model: ModelVersion, settings: Any) -> None:
-    settings.DISK_RESERVE = 2**62
+    settings.MIN_FREE_DISK = 2**62
     _, plain = tokens.create(alice, "script")
     client = Client(headers={"Authorization": f"Token {plain}"}, raise_request_exception=False)
     answer = client.post(reverse("api:case-slides", args=[case.pk]), {"files": [upload("a.png", bytes(4_000_000))]})
@@ -278,7 +280,7 @@ def test_an_export_of_ones_data_asks_for_room_file_by_file(
 
 
 def test_an_export_of_ones_data_leaves_the_reserve_alone(as_user: As, alice: User, slide: Slide, settings: Any) -> None:
-    settings.DISK_RESERVE = 2**62
+    settings.MIN_FREE_DISK = 2**62
     client = as_user(alice)
     client.raise_request_exception = False
     assert client.get(reverse("cases:data_export")).status_code == 503
@@ -287,7 +289,7 @@ def test_an_export_of_ones_data_leaves_the_reserve_alone(as_user: As, alice: Use
 def test_a_busy_decoder_is_said_and_not_waited_for_without_end(
     as_user: As, alice: User, finished: Slide, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings.DECODERS = 1
+    settings.DECODER_CONCURRENCY = 1
     monkeypatch.setattr(sandbox, "PATIENCE", 0.05)
     monkeypatch.setattr(sandbox, "VIEWER_PATIENCE", 0.05)
     with sandbox._turn(None, 1):
@@ -314,7 +316,7 @@ def test_who_sends_images_that_hang_the_decoder_leaves_one_to_others(
     assert "too long" in problem.reason
     settings.DECODER_SECONDS = 60
     with intake._heavy:
-        with pytest.raises(Busy):  # no second decoder at once
+        with pytest.raises(CapacityExceeded):  # no second decoder at once
             services.add_slides(case, [upload()])
         slides, _ = services.add_slides(CaseFactory(owner=charlie), [upload()])
         assert slides
@@ -324,11 +326,11 @@ def test_who_sends_images_that_hang_the_decoder_leaves_one_to_others(
 
 
 def test_nobody_takes_all_decoders(alice: User, charlie: User, settings: Any) -> None:
-    settings.DECODERS = 2
+    settings.DECODER_CONCURRENCY = 2
     with sandbox._turn(alice.pk, 0.05):
-        with pytest.raises(sandbox.Occupied), sandbox._turn(alice.pk, 0.05):
+        with pytest.raises(sandbox.DecoderBusy), sandbox._turn(alice.pk, 0.05):
             pass
-        with sandbox._turn(charlie.pk, 0.05), pytest.raises(sandbox.Occupied), sandbox._turn(None, 0.05):
+        with sandbox._turn(charlie.pk, 0.05), pytest.raises(sandbox.DecoderBusy), sandbox._turn(None, 0.05):
             pass
     with sandbox._turn(alice.pk, 0.05):
         pass
@@ -341,9 +343,9 @@ def test_nobody_takes_all_there_is_of_a_kind(
 ) -> None:
     settings.WEB_THREADS = threads
     with ExitStack() as held:
-        own = sum(held.enter_context(Turn(alice, kind)).taken for _ in range(threads))
+        own = sum(held.enter_context(ConcurrencySlot(alice, kind)).taken for _ in range(threads))
         assert own >= 1
-        with Turn(charlie, kind) as turn:
+        with ConcurrencySlot(charlie, kind) as turn:
             assert turn.taken or kind.most == 1
 
 
@@ -353,7 +355,7 @@ def test_reports_take_a_quarter_of_the_threads_at_most(
     settings.WEB_THREADS = 4
     monkeypatch.setattr(pdf, "PATIENCE", 0.05)
     client = as_user(alice)
-    with Turn(charlie, Kind.REPORT):
+    with ConcurrencySlot(charlie, Kind.REPORT):
         for name in ("cases:report", "api:case-report"):
             answer = client.get(reverse(name, args=[case.pk]))
             assert answer.status_code == 429 and answer["Retry-After"], name
@@ -366,9 +368,9 @@ def test_one_person_may_not_hold_all_threads(
     settings.WEB_THREADS = 16
     with ExitStack() as held:
         kinds = [Kind.WAIT] * 7 + [Kind.REPORT] * 3 + [Kind.UPLOAD] * 5  # of each what fits in the 12
-        taken = [held.enter_context(Turn(alice, kind)).taken for kind in kinds]
+        taken = [held.enter_context(ConcurrencySlot(alice, kind)).taken for kind in kinds]
         assert taken == [True] * 6 + [False] + [True] * 2 + [False] + [True] * 4 + [False]
-        with pytest.raises(Busy):
+        with pytest.raises(CapacityExceeded):
             services.add_slides(case, [upload()])
         client = as_user(alice)
         for answer in (client.get(reverse("cases:data_export")), client.post(reverse("cases:try"))):
@@ -395,15 +397,15 @@ def test_long_work_of_many_leaves_threads_for_pages(alice: User, charlie: User, 
     kinds = [Kind.WAIT, Kind.UPLOAD, Kind.PICTURE]
     with ExitStack() as held:
         taken = [
-            held.enter_context(Turn(person, kind)).taken
+            held.enter_context(ConcurrencySlot(person, kind)).taken
             for kind in kinds
             for person in (alice, charlie)
             for _ in range(kind.own)
         ]
         assert sum(taken) == 14
-        with Turn(UserFactory(), Kind.REPORT) as none:
+        with ConcurrencySlot(UserFactory(), Kind.REPORT) as none:
             assert not none.taken
-    with Turn(UserFactory(), Kind.REPORT) as turn:
+    with ConcurrencySlot(UserFactory(), Kind.REPORT) as turn:
         assert turn.taken
 
 
@@ -414,13 +416,13 @@ def test_pictures_that_are_made_leave_threads_for_pages(
     monkeypatch.setattr(tiles, "PATIENCE", 0.05)
     client = as_user(alice)
     paths = [reverse("cases:tiles", args=[finished.pk]), reverse("cases:patch", args=[finished.pk, 0])]
-    with Turn(charlie, Kind.PICTURE), Turn(UserFactory(), Kind.PICTURE):
+    with ConcurrencySlot(charlie, Kind.PICTURE), ConcurrencySlot(UserFactory(), Kind.PICTURE):
         for path in paths:
             answer = client.get(path)
             assert answer.status_code == 429 and answer["Retry-After"], path
     for path in paths:
         assert client.get(path).status_code == 200
-    with Turn(charlie, Kind.PICTURE), Turn(UserFactory(), Kind.PICTURE):
+    with ConcurrencySlot(charlie, Kind.PICTURE), ConcurrencySlot(UserFactory(), Kind.PICTURE):
         assert client.get(paths[0]).status_code == 200, "what is made already needs no turn"
 
 
@@ -430,8 +432,12 @@ def test_uploads_of_many_leave_threads_for_pages(
     monkeypatch.setattr(services, "PATIENCE", 0.05)
     settings.WEB_THREADS = 4
     with ExitStack() as held:
-        assert [held.enter_context(Turn(UserFactory(), Kind.UPLOAD)).taken for _ in range(3)] == [True, True, False]
-        with pytest.raises(Busy):
+        assert [held.enter_context(ConcurrencySlot(UserFactory(), Kind.UPLOAD)).taken for _ in range(3)] == [
+            True,
+            True,
+            False,
+        ]
+        with pytest.raises(CapacityExceeded):
             services.add_slides(case, [upload()])
     assert services.add_slides(case, [upload()])[0]
 
@@ -439,7 +445,7 @@ def test_uploads_of_many_leave_threads_for_pages(
 def test_two_uploads_at_once_keep_the_limit(
     case: Case, media: Path, model: ModelVersion, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings.USER_OPEN_MAX = 3
+    settings.MAX_PENDING_PER_USER = 3
     store = intake.store
 
     def meanwhile(*args: Any) -> Any:

@@ -18,21 +18,21 @@ from django.utils import timezone
 
 from cases import audit, services
 from cases.audit import access_log
-from cases.models import Case, Event, Identity, Seal, Slide, User
+from cases.models import AuditCheckpoint, AuditEvent, Case, Pseudonym, Slide, User
 from tests.factories import PASSWORD
 
 from .access import REVIEWERS_MAY, TABLE, Row
 
-Kind = Event.Kind
+Kind = AuditEvent.Kind
 As = Callable[[User], Client]
 
 
 def kinds(**wanted: Any) -> list[str]:
-    return list(Event.objects.filter(**wanted).order_by("pk").values_list("kind", flat=True))
+    return list(AuditEvent.objects.filter(**wanted).order_by("pk").values_list("kind", flat=True))
 
 
 @pytest.fixture
-def sealed(case: Case, alice: User) -> Seal:
+def sealed(case: Case, alice: User) -> AuditCheckpoint:
     for number in range(5):
         audit.record(Kind.VIEWED, case, alice, f"Look {number}")
     made = audit.seal()
@@ -72,7 +72,7 @@ def test_every_page_of_the_administration_that_shows_clinical_data_is_noted() ->
 
 def test_reading_is_noted_with_person_and_address(as_user: As, alice: User, reviewer: User, slide: Slide) -> None:
     as_user(reviewer).get(reverse("cases:slide", args=[slide.pk]), REMOTE_ADDR="192.0.2.7")
-    event = Event.objects.filter(kind=Kind.VIEWED).select_related("actor__user", "address").get()
+    event = AuditEvent.objects.filter(kind=Kind.VIEWED).select_related("actor__user", "address").get()
     assert event.case_id == slide.case_id and event.about == slide.pk
     assert event.actor is not None and event.actor.user == reviewer
     assert event.address is not None and event.address.address == "192.0.2.7"
@@ -81,12 +81,12 @@ def test_reading_is_noted_with_person_and_address(as_user: As, alice: User, revi
 def test_a_read_by_another_spelling_of_its_key_is_noted(as_user: As, reviewer: User, case: Case) -> None:
     address = reverse("admin:cases_case_change", args=[f"urn_3Auuid_3A{case.pk.hex}"])
     assert as_user(reviewer).get(address).status_code == 200
-    assert Event.objects.get(kind=Kind.VIEWED).case_id == case.pk
+    assert AuditEvent.objects.get(kind=Kind.VIEWED).case_id == case.pk
 
 
 def test_a_refused_read_is_not_noted(as_user: As, charlie: User, case: Case) -> None:
     assert as_user(charlie).get(reverse("cases:case", args=[case.pk])).status_code == 404
-    assert not Event.objects.filter(kind=Kind.VIEWED).exists()
+    assert not AuditEvent.objects.filter(kind=Kind.VIEWED).exists()
 
 
 def test_what_can_not_be_noted_is_not_shown(
@@ -109,7 +109,7 @@ def test_signing_in_and_out_is_noted(client: Client, alice: User) -> None:
     client.post(login, {"login": "alice", "password": PASSWORD})
     client.post(reverse("account_logout"))
     assert kinds(actor=audit.identity_of(alice)) == [Kind.REFUSED, Kind.SIGNED_IN, Kind.SIGNED_OUT]
-    assert "wrong" not in "".join(Event.objects.values_list("detail", flat=True))
+    assert "wrong" not in "".join(AuditEvent.objects.values_list("detail", flat=True))
 
 
 def test_the_owner_and_reviewers_read_the_trail(as_user: As, alice: User, reviewer: User, case: Case) -> None:
@@ -128,7 +128,7 @@ def test_an_event_can_not_be_changed_or_deleted(case: Case, alice: User) -> None
         event.delete()
 
 
-def test_a_whole_trail_verifies(sealed: Seal, case: Case) -> None:
+def test_a_whole_trail_verifies(sealed: AuditCheckpoint, case: Case) -> None:
     audit.record(Kind.EDITED, case)
     second = audit.seal()
     assert second is not None and second.previous == sealed.hash
@@ -148,27 +148,27 @@ def test_a_whole_trail_verifies(sealed: Seal, case: Case) -> None:
         "UPDATE cases_event SET salt = '' WHERE id = %s",
     ],
 )
-def test_tampering_shows(change: str, sealed: Seal) -> None:
+def test_tampering_shows(change: str, sealed: AuditCheckpoint) -> None:
     event = sealed.events.order_by("pk")[2]
     with connection.cursor() as cursor:
         cursor.execute(change, [event.pk])
     assert audit.verify()
 
 
-def test_a_rewritten_chain_lacks_the_hash_that_was_noted(sealed: Seal) -> None:
+def test_a_rewritten_chain_lacks_the_hash_that_was_noted(sealed: AuditCheckpoint) -> None:
     noted = sealed.hash
     event = sealed.events.order_by("pk")[0]
-    Event.objects.filter(pk=event.pk).update(kind=Kind.EDITED)
+    AuditEvent.objects.filter(pk=event.pk).update(kind=Kind.EDITED)
     events = list(sealed.events.order_by("pk"))
     forged = audit._link(audit.GENESIS, (event.line for event in events))
-    Seal.objects.filter(pk=sealed.pk).update(hash=forged)
+    AuditCheckpoint.objects.filter(pk=sealed.pk).update(hash=forged)
     assert audit.verify() == []
     assert audit.verify(expected=noted)
 
 
-def test_the_chain_can_not_fork(sealed: Seal) -> None:
+def test_the_chain_can_not_fork(sealed: AuditCheckpoint) -> None:
     with pytest.raises(IntegrityError), transaction.atomic():
-        Seal.objects.create(previous=audit.GENESIS, hash="f" * 64, count=0)
+        AuditCheckpoint.objects.create(previous=audit.GENESIS, hash="f" * 64, count=0)
 
 
 def test_deleting_a_case_leaves_its_trail_without_words(slide: Slide, case: Case) -> None:
@@ -176,19 +176,19 @@ def test_deleting_a_case_leaves_its_trail_without_words(slide: Slide, case: Case
     audit.seal()
     services.remove_case(case, case.owner)
     audit.seal()
-    events = Event.objects.filter(case=pk)
+    events = AuditEvent.objects.filter(case=pk)
     assert Kind.DELETED in kinds(case=pk) and Kind.ADDED in kinds(case=pk)
     assert not events.exclude(detail="").exists()
     assert audit.verify() == []
 
 
-def test_erasing_a_person_leaves_the_chain_whole(alice: User, case: Case, sealed: Seal) -> None:
+def test_erasing_a_person_leaves_the_chain_whole(alice: User, case: Case, sealed: AuditCheckpoint) -> None:
     key = audit.identity_of(alice).pk
     audit.erase_person(alice)
     audit.seal()
     assert audit.verify() == []
-    assert not Identity.objects.filter(user=alice).exists()
-    assert {row["actor"] for row in audit.rows(Event.objects.filter(case=case))} == {f"erased {key}"}
+    assert not Pseudonym.objects.filter(user=alice).exists()
+    assert {row["actor"] for row in audit.rows(AuditEvent.objects.filter(case=case))} == {f"erased {key}"}
 
 
 def test_addresses_are_forgotten_after_their_time(alice: User, case: Case) -> None:
@@ -196,12 +196,12 @@ def test_addresses_are_forgotten_after_their_time(alice: User, case: Case) -> No
         old = audit.record(Kind.VIEWED, case, alice)
     with audit.coming_from("192.0.2.2"):
         audit.record(Kind.VIEWED, case, alice)
-    Event.objects.filter(pk=old.pk).update(at=timezone.now() - timedelta(days=400))
+    AuditEvent.objects.filter(pk=old.pk).update(at=timezone.now() - timedelta(days=400))
     assert audit.erase_addresses(timezone.now() - timedelta(days=180)) == 1
-    assert [identity.address for identity in Identity.objects.filter(user=None)] == ["192.0.2.2"]
+    assert [identity.address for identity in Pseudonym.objects.filter(user=None)] == ["192.0.2.2"]
 
 
-def test_the_commands(sealed: Seal, case: Case, alice: User) -> None:
+def test_the_commands(sealed: AuditCheckpoint, case: Case, alice: User) -> None:
     audit.record(Kind.VIEWED, case, alice)
     out = StringIO()
     call_command("audit", "seal", stdout=out)
@@ -212,15 +212,15 @@ def test_the_commands(sealed: Seal, case: Case, alice: User) -> None:
     assert [json.loads(line)["kind"] for line in lines.getvalue().splitlines()] == ["viewed"] * 6
     with pytest.raises(CommandError, match="invalid UUID"):
         call_command("audit", "export", "--case=x")
-    Event.objects.filter(seal=sealed).update(about=uuid.uuid4())
+    AuditEvent.objects.filter(checkpoint=sealed).update(about=uuid.uuid4())
     with pytest.raises(CommandError):
         call_command("audit", "verify", stderr=StringIO())
 
 
 def test_the_cluster_seals_by_itself(case: Case, alice: User) -> None:
     event = audit.record(Kind.VIEWED, case, alice)
-    audit.upkeep(None)
-    assert not Seal.objects.exists()
-    Event.objects.filter(pk=event.pk).update(at=timezone.now() - timedelta(minutes=2))
-    audit.upkeep(None)
-    assert Seal.objects.count() == 1
+    audit.housekeeping(None)
+    assert not AuditCheckpoint.objects.exists()
+    AuditEvent.objects.filter(pk=event.pk).update(at=timezone.now() - timedelta(minutes=2))
+    audit.housekeeping(None)
+    assert AuditCheckpoint.objects.count() == 1

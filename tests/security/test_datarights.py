@@ -31,10 +31,10 @@ from cases import audit, services
 from cases.accounts import tokens
 from cases.images import deletion, intake
 from cases.limits import housekeeping
-from cases.models import Case, Event, Removal, Review, Slide, User
+from cases.models import AuditEvent, Case, PendingFileDeletion, Review, Slide, User
 from cases.services import backups, privacy
 from inference import registry
-from inference.models import Analysis, Lane, ModelVersion
+from inference.models import Analysis, ModelVersion, UserQueueState
 from tests.factories import PASSWORD, CaseFactory, add_slide, upload
 
 # Files go once the transaction is over.
@@ -85,7 +85,7 @@ def test_erasing_leaves_nothing_but_a_whole_chain(
     assert Review.objects.get().author.username == privacy.NOBODY
     assert not Review.objects.get().author.is_active
     assert audit.verify() == []
-    assert "alice" not in json.dumps(list(audit.rows(Event.objects.all())))
+    assert "alice" not in json.dumps(list(audit.rows(AuditEvent.objects.all())))
 
 
 def test_a_person_downloads_and_deletes_their_data_on_a_page(
@@ -153,7 +153,7 @@ def test_what_can_not_be_deleted_stops_no_purge(
     client.force_login(alice)
     Session.objects.update(expire_date=timezone.now() - timedelta(days=1))
     # Noted by a worker just after the account went.
-    Lane.objects.create(person=alice.pk + 1000)
+    UserQueueState.objects.create(person=alice.pk + 1000)
     times, delete = FileSystemStorage.get_modified_time, FileSystemStorage.delete
 
     def long_ago(storage: FileSystemStorage, name: str) -> Any:
@@ -169,7 +169,7 @@ def test_what_can_not_be_deleted_stops_no_purge(
     assert privacy.purge()["files"] == 1
     assert default_storage.exists("slides/aa/1.png") and not default_storage.exists("slides/aa/2.png")
     assert not Session.objects.exists()
-    assert set(Lane.objects.values_list("person", flat=True)) <= {Lane.ALL, alice.pk}
+    assert set(UserQueueState.objects.values_list("person", flat=True)) <= {UserQueueState.ALL, alice.pk}
 
 
 @pytest.mark.parametrize("failing", ["a moment", "long"])
@@ -193,7 +193,7 @@ def test_files_that_a_failing_store_kept_go_later(
     left = len(stored(media)) - 2
     assert left == 24 if failing == "long" else left == 1
     assert deletion.again() == 0, "just asked for"
-    Removal.objects.update(asked_at=timezone.now() - timedelta(minutes=6))
+    PendingFileDeletion.objects.update(asked_at=timezone.now() - timedelta(minutes=6))
     if failing == "long":
         assert deletion.again() == 0
         said = StringIO()
@@ -201,12 +201,12 @@ def test_files_that_a_failing_store_kept_go_later(
             call_command("verify", stderr=said)
         assert "files are still to be deleted" in said.getvalue()
     monkeypatch.undo()
-    Removal.objects.update(asked_at=timezone.now() - timedelta(minutes=6))
+    PendingFileDeletion.objects.update(asked_at=timezone.now() - timedelta(minutes=6))
     deletion.again()
     assert sorted(path.name for path in stored(media)) == sorted(
         Path(name).name for name in (other.file.name, other.thumbnail.name)
     )
-    assert not Removal.objects.exists()
+    assert not PendingFileDeletion.objects.exists()
 
 
 def test_a_file_that_can_not_be_deleted_holds_up_no_other(
@@ -221,9 +221,9 @@ def test_a_file_that_can_not_be_deleted_holds_up_no_other(
     services.remove_case(case, alice)
     assert not stored(media)
     for _ in range(2):
-        Removal.objects.update(asked_at=timezone.now() - timedelta(minutes=6))
+        PendingFileDeletion.objects.update(asked_at=timezone.now() - timedelta(minutes=6))
         deletion.again()
-    assert [row.name for row in Removal.objects.all()] == [first.file.name]
+    assert [row.name for row in PendingFileDeletion.objects.all()] == [first.file.name]
 
 
 def test_ended_sessions_are_cleared(client: Client, alice: User) -> None:
@@ -274,7 +274,10 @@ def test_verify_names_a_case_that_says_other_than_its_analyses_and_mends_it(alic
         call_command("verify", "--mend", stdout=said, stderr=StringIO())
     assert "1 cases derived anew" in said.getvalue()
     assert Case.objects.values().get(pk=case.pk) == right | {"updated_at": Case.objects.get().updated_at}
-    assert Event.objects.filter(case=case, kind=Event.Kind.ANALYSED, detail="no verdict, counted again").count() == 1
+    assert (
+        AuditEvent.objects.filter(case=case, kind=AuditEvent.Kind.ANALYSED, detail="no verdict, counted again").count()
+        == 1
+    )
     assert audit.verify() == []
 
 
@@ -291,7 +294,7 @@ def test_a_case_opened_while_its_owner_is_erased_goes_with_its_files(
     monkeypatch.setattr(services, "remove_case", meanwhile)
     privacy.erase(alice)
     assert not Case.objects.exists() and not stored(media)
-    assert not Event.objects.filter(detail__contains="meanwhile").exists()
+    assert not AuditEvent.objects.filter(detail__contains="meanwhile").exists()
 
 
 def test_a_backup_brings_everything_back(alice: User, media: Path, real_model: ModelVersion, tmp_path: Path) -> None:
@@ -300,7 +303,7 @@ def test_a_backup_brings_everything_back(alice: User, media: Path, real_model: M
     with slide.file.open() as file:
         pixels = file.read()
     audit.seal()
-    noted = Event.objects.count()
+    noted = AuditEvent.objects.count()
     target = tmp_path / "backup.tar"
     call_command("backup", target, stdout=StringIO())
     assert target.stat().st_mode & 0o777 == 0o600
@@ -314,7 +317,7 @@ def test_a_backup_brings_everything_back(alice: User, media: Path, real_model: M
     assert [case.title for case in Case.objects.all()] == ["Before"]
     with Slide.objects.get().file.open() as file:
         assert file.read() == pixels
-    assert Analysis.objects.count() == 1 and Event.objects.count() == noted and audit.verify() == []
+    assert Analysis.objects.count() == 1 and AuditEvent.objects.count() == noted and audit.verify() == []
 
 
 def test_a_slide_deleted_while_a_backup_is_written_is_gone_after_a_restore(
@@ -518,9 +521,9 @@ def test_a_purge_that_could_not_be_asked_for_is_asked_for_again(db: None, monkey
     cache.clear()
     monkeypatch.setattr(housekeeping, "async_task", ask)
     with pytest.raises(ConnectionError):
-        privacy.upkeep(None)
-    privacy.upkeep(None)
-    privacy.upkeep(None)
+        privacy.housekeeping(None)
+    privacy.housekeeping(None)
+    privacy.housekeeping(None)
     assert asked == [("cases.services.privacy.purge",)] * 2
     cache.clear()
 

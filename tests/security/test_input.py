@@ -14,7 +14,7 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 
-from cases.models import Case, Event, Slide, Tag, User
+from cases.models import AuditEvent, Case, Slide, Tag, User
 from cases.services import privacy
 from histopath.wsgi import application
 from tests.factories import PASSWORD, upload
@@ -167,7 +167,7 @@ def test_the_question_before_a_deletion_is_a_read(as_user: As, slide: Slide, mod
     root = User.objects.create_superuser("root", password=PASSWORD)
     pk = slide.case_id if model == "case" else slide.pk
     assert as_user(root).get(reverse(f"admin:cases_{model}_delete", args=[pk])).status_code == 200
-    assert Event.objects.get(kind=Event.Kind.VIEWED).case_id == slide.case_id
+    assert AuditEvent.objects.get(kind=AuditEvent.Kind.VIEWED).case_id == slide.case_id
 
 
 def test_an_image_is_taken_whatever_encoding_its_form_names(as_user: As, alice: User, case: Case, model: Any) -> None:

@@ -22,7 +22,7 @@ from cases import services
 from cases.accounts import tokens
 from cases.images import synthetic
 from cases.management.commands import demo
-from cases.models import Case, Event, Report, Slide, User
+from cases.models import AuditEvent, Case, Report, Slide, User
 from cases.reporting import pdf
 from cases.services import privacy
 from histopath import logging as logs
@@ -30,7 +30,7 @@ from inference.models import Analysis, ModelVersion, State
 from tests.factories import PASSWORD, UserFactory, add_slide
 
 As = Callable[[User], Client]
-Kind = Event.Kind
+Kind = AuditEvent.Kind
 
 
 def finish() -> None:
@@ -66,7 +66,7 @@ def test_what_time_deleted_nobody_deleted(case: Case, settings: Any) -> None:
     Case.objects.filter(pk=case.pk).update(updated_at=timezone.now() - timedelta(days=400))
     settings.RETENTION_DAYS = 365
     privacy.purge()
-    assert Event.objects.get(case=case.pk, kind=Kind.DELETED).actor is None
+    assert AuditEvent.objects.get(case=case.pk, kind=Kind.DELETED).actor is None
 
 
 def test_a_reports_number_tells_nothing_of_a_hidden_reading(case: Case, slide: Slide, reviewer: User) -> None:
@@ -99,21 +99,21 @@ def test_a_password_set_by_others_ends_the_tokens_too(
 def test_what_a_form_of_the_administration_shows_again_is_noted(case: Case, reviewer: User, as_user: As) -> None:
     answer = as_user(reviewer).post(reverse("admin:cases_case_change", args=[case.pk]), {"assigned_to": "999999"})
     assert answer.status_code == 200 and case.title in answer.content.decode()
-    assert Event.objects.filter(case=case, kind=Kind.VIEWED, actor__user=reviewer).count() == 1
+    assert AuditEvent.objects.filter(case=case, kind=Kind.VIEWED, actor__user=reviewer).count() == 1
 
 
 def test_every_printing_of_a_report_is_noted(case: Case, slide: Slide, reviewer: User, as_user: As) -> None:
     finish()
     for _ in range(3):
         assert as_user(reviewer).get(reverse("cases:report", args=[case.pk])).status_code == 200
-    assert Event.objects.filter(case=case, detail="Report", actor__user=reviewer).count() == 3
+    assert AuditEvent.objects.filter(case=case, detail="Report", actor__user=reviewer).count() == 3
     assert Report.objects.count() == 1
 
 
 def test_a_list_of_readings_is_noted(case: Case, reviewer: User, as_user: As) -> None:
     services.sign_review(case, case.owner, "benign")
     assert as_user(reviewer).get(reverse("admin:cases_review_changelist")).status_code == 200
-    assert Event.objects.filter(case=case, detail="List, in the administration", actor__user=reviewer).exists()
+    assert AuditEvent.objects.filter(case=case, detail="List, in the administration", actor__user=reviewer).exists()
 
 
 def test_what_the_administration_changes_stands_in_the_cases_own_trail(
@@ -122,12 +122,12 @@ def test_what_the_administration_changes_stands_in_the_cases_own_trail(
     client = as_user(root)
     chosen = {"action": "mark_for_teaching", "_selected_action": [str(case.pk)]}
     client.post(reverse("admin:cases_case_changelist"), chosen)
-    assert Event.objects.filter(case=case, kind=Kind.ADMIN, actor__user=root).count() == 1
+    assert AuditEvent.objects.filter(case=case, kind=Kind.ADMIN, actor__user=root).count() == 1
     monkeypatch.setattr("inference.registry.verify", lambda *_: None)
     client.post(
         reverse("admin:inference_modelversion_changelist"), {"action": "activate", "_selected_action": [str(model.pk)]}
     )
-    assert Event.objects.filter(kind=Kind.ADMIN, detail__contains=str(model.pk)).count() == 1
+    assert AuditEvent.objects.filter(kind=Kind.ADMIN, detail__contains=str(model.pk)).count() == 1
 
 
 def test_who_deletes_a_person_is_not_shown_hidden_readings(case: Case, root: User, as_user: As) -> None:
@@ -153,7 +153,7 @@ def test_an_administrator_can_delete_a_case_and_its_title_goes_from_the_log(
     assert answer.status_code == 302
     assert not Case.objects.filter(pk=case.pk).exists()
     assert not LogEntry.objects.filter(object_repr__contains=case.title).exists()
-    assert str(Event.objects.get(case=case.pk, kind=Kind.DELETED).actor) == "root"
+    assert str(AuditEvent.objects.get(case=case.pk, kind=Kind.DELETED).actor) == "root"
 
 
 @pytest.mark.django_db(transaction=True)
@@ -171,7 +171,7 @@ def test_guessing_the_password_on_the_page_that_erases_is_counted(alice: User, a
     client = as_user(alice)
     for _ in range(5):
         assert client.post(reverse("cases:data"), {"password": "wrong"}).status_code == 400
-    assert Event.objects.filter(kind=Kind.REFUSED, actor__user=alice).count() == 5
+    assert AuditEvent.objects.filter(kind=Kind.REFUSED, actor__user=alice).count() == 5
     assert client.post(reverse("cases:data"), {"password": PASSWORD}).status_code == 400
     assert User.objects.filter(pk=alice.pk).exists()
 
@@ -214,10 +214,10 @@ def test_samples_that_were_not_added_are_added_the_next_time(
     for number in range(3):
         synthetic.draw(number, 420).save(tmp_path / "samples" / f"{number}.png")
     (tmp_path / "samples" / "._0.png").write_bytes(b"hidden")
-    settings.QUEUE_MAX = 2
+    settings.MAX_PENDING = 2
     case = demo.Command()._open_case(tmp_path / "samples")
     assert "3 samples were not added: 3 images at once are too many" in capsys.readouterr().err
-    settings.QUEUE_MAX = 100
+    settings.MAX_PENDING = 100
     for _ in range(2):
         assert demo.Command()._open_case(tmp_path / "samples") == case
         assert case.slides.count() == 3

@@ -12,7 +12,7 @@ from django.urls import reverse
 
 from cases import services
 from cases.accounts import tokens
-from cases.limits.quotas import Busy
+from cases.limits.quotas import CapacityExceeded
 from cases.models import Case, Slide, User
 from inference.models import Analysis, ModelVersion, State
 from tests.factories import add_slide, upload
@@ -21,10 +21,10 @@ As = Callable[[User], Client]
 
 
 def test_a_person_may_not_fill_the_queue(case: Case, media: Path, model: ModelVersion, settings: Any) -> None:
-    settings.USER_OPEN_MAX = 2
+    settings.MAX_PENDING_PER_USER = 2
     services.add_slides(case, [upload(), upload("b.png"), upload("c.png")])
     assert Slide.objects.count() == 3, "the first upload is taken whole"
-    with pytest.raises(Busy) as busy:
+    with pytest.raises(CapacityExceeded) as busy:
         services.add_slides(case, [upload()])
     assert busy.value.retry_after >= 10
     assert Slide.objects.count() == 3
@@ -32,7 +32,7 @@ def test_a_person_may_not_fill_the_queue(case: Case, media: Path, model: ModelVe
     done = case.slides.first()
     assert done is not None
     Analysis.objects.filter(slide=done).update(state=State.DONE)
-    with pytest.raises(Busy):
+    with pytest.raises(CapacityExceeded):
         services.request_again(case, [done], case.owner)
 
 
@@ -43,7 +43,7 @@ def test_a_large_case_is_analysed_again_in_parts(
     analyses = Analysis.objects.filter(slide__case=case)
     result = {"state": State.DONE, "verdict": "benign", "probability": 0.1}
     analyses.update(**result)
-    settings.USER_OPEN_MAX = 2
+    settings.MAX_PENDING_PER_USER = 2
     client = as_user(case.owner)
     taken = set[Any]()
     for so_far in (2, 4, 5):
@@ -53,7 +53,7 @@ def test_a_large_case_is_analysed_again_in_parts(
         taken |= set(fresh.values_list("slide", flat=True))
         assert len(taken) == so_far, "the oldest first"
         fresh.update(**result)
-    settings.USER_OPEN_MAX = 3
+    settings.MAX_PENDING_PER_USER = 3
     services.request_again(case, list(case.slides.all()[:1]), case.owner)
     assert len(services.request_again(case, list(case.slides.all()), case.owner)) == 3, "as many as there is room for"
     page = client.post(reverse("cases:rerun", args=[case.pk]))
@@ -61,20 +61,20 @@ def test_a_large_case_is_analysed_again_in_parts(
 
 
 def test_others_are_let_in(case: Case, charlie: User, media: Path, model: ModelVersion, settings: Any) -> None:
-    settings.USER_OPEN_MAX = 1
+    settings.MAX_PENDING_PER_USER = 1
     add_slide(case)
     assert add_slide(Case.objects.create(owner=charlie, title="Another's"))
 
 
 def test_the_queue_has_an_end(case: Case, charlie: User, media: Path, model: ModelVersion, settings: Any) -> None:
-    settings.QUEUE_MAX = 1
+    settings.MAX_PENDING = 1
     add_slide(case)
-    with pytest.raises(Busy):
+    with pytest.raises(CapacityExceeded):
         add_slide(Case.objects.create(owner=charlie, title="Another's"))
 
 
 def test_pages_answer_429(alice: User, slide: Slide, as_user: As, settings: Any) -> None:
-    settings.QUEUE_MAX = 1
+    settings.MAX_PENDING = 1
     client = as_user(alice)
     cases = Case.objects.count()
     for name, data in (
@@ -96,7 +96,7 @@ def test_pages_answer_429(alice: User, slide: Slide, as_user: As, settings: Any)
 
 
 def test_the_api_answers_429(alice: User, slide: Slide, settings: Any) -> None:
-    settings.QUEUE_MAX = 1
+    settings.MAX_PENDING = 1
     _, plain = tokens.create(alice, "laboratory")
     answer = Client().post(
         reverse("api:case-slides", args=[slide.case_id]),

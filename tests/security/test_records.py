@@ -20,7 +20,7 @@ from django.utils import timezone
 
 from cases import services
 from cases.accounts import tokens
-from cases.models import Case, Event, Report, Review, Slide, Submission, User
+from cases.models import AuditEvent, Case, Report, Review, Slide, Submission, User
 from cases.reporting import pdf
 from cases.services import export, privacy
 from histopath import logging as logs
@@ -28,11 +28,11 @@ from inference.models import Analysis, State
 from tests.factories import PASSWORD, CaseFactory, UserFactory
 
 As = Callable[[User], Client]
-Kind = Event.Kind
+Kind = AuditEvent.Kind
 
 
 def looks(case: Case, user: User) -> list[str]:
-    found = Event.objects.filter(case=case, actor__user=user, kind__in=(Kind.VIEWED, Kind.EXPORTED))
+    found = AuditEvent.objects.filter(case=case, actor__user=user, kind__in=(Kind.VIEWED, Kind.EXPORTED))
     return list(found.order_by("pk").values_list("detail", flat=True))
 
 
@@ -133,7 +133,7 @@ def test_blinding_is_set_and_lifted_on_record(case: Case, alice: User, second: U
         for name, value in formset.formset.management_form.initial.items()
     }
     as_user(second).post(page, inlines | {"is_blinded": "on"})
-    said = Event.objects.filter(case=case, detail__startswith="Blinded").order_by("pk")
+    said = AuditEvent.objects.filter(case=case, detail__startswith="Blinded").order_by("pk")
     assert [(event.detail.rsplit(" ", 1)[1], str(event.actor)) for event in said] == [
         ("set", "alice"), ("lifted", "alice"), ("set", "second"),
     ]  # fmt: skip

@@ -16,7 +16,7 @@ from django.test import Client
 from django.urls import reverse
 
 from cases.accounts.sessions import client_ip
-from cases.models import Event, User
+from cases.models import AuditEvent, User
 from tests.factories import PASSWORD, UserFactory, code_of
 
 As = Callable[[User], Client]
@@ -54,7 +54,7 @@ def test_an_address_that_others_claim_too_is_locked_all_the_same(client: Client,
     for n in range(8):
         EmailAddress.objects.create(user=UserFactory(username=f"evil{n}"), email=alice.email)
         sign_in(client, f"wrong {n}", alice.email, REMOTE_ADDR=f"192.0.2.{n}")
-    assert Event.objects.filter(kind=Event.Kind.REFUSED, actor__user=alice).count() == 5
+    assert AuditEvent.objects.filter(kind=AuditEvent.Kind.REFUSED, actor__user=alice).count() == 5
     answer = sign_in(client, PASSWORD, alice.email, REMOTE_ADDR="192.0.2.99")
     assert b"Too many" in answer.content and not is_in(client)
 

@@ -215,7 +215,7 @@ def test_many_at_once_are_all_read(media: Path) -> None:
 
 
 def test_a_full_disk_is_said_and_leaves_nothing(case: Case, media: Path, model: ModelVersion, settings: Any) -> None:
-    settings.DISK_RESERVE = 2**62
+    settings.MIN_FREE_DISK = 2**62
     slides, rejected = services.add_slides(case, [upload()])
     assert not slides
     assert [problem.code for problem in rejected] == ["storage"]
@@ -230,7 +230,7 @@ def test_what_an_image_becomes_leaves_the_reserve_too(case: Case, media: Path, s
     with tempfile.TemporaryFile() as source, tempfile.TemporaryFile() as png, tempfile.TemporaryFile() as small:
         source.write(sent.getvalue())
         source.seek(0)
-        settings.DISK_RESERVE = shutil.disk_usage(tempfile.gettempdir()).free - 8 * 2**20
+        settings.MIN_FREE_DISK = shutil.disk_usage(tempfile.gettempdir()).free - 8 * 2**20
         with pytest.raises(OSError, match="No space left") as raised:
             sandbox.run("ingest", [source, png, small])
         assert raised.value.errno == errno.ENOSPC

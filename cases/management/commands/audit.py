@@ -10,15 +10,17 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from cases import audit
-from cases.models import Event, Seal
+from cases.models import AuditCheckpoint, AuditEvent
 
 
 class Command(BaseCommand):
-    help = "verify: check the hash chain. seal: close open events. export: print every event as a line of JSON."
+    help = "verify: check the hash chain. seal: write a checkpoint. export: print every event as a line of JSON."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("action", choices=["verify", "seal", "export"])
-        parser.add_argument("--expect", default="", help="verify: a seal's hash noted earlier, which must be there")
+        parser.add_argument(
+            "--expect", default="", help="verify: hash of an earlier checkpoint that the chain must contain"
+        )
         parser.add_argument("--case", type=uuid.UUID, help="export: only the events of this case")
 
     def handle(self, *args: Any, action: str, expect: str, case: uuid.UUID | None, **options: Any) -> None:
@@ -30,11 +32,12 @@ class Command(BaseCommand):
             self.stderr.write(problem)
         if problems:
             raise CommandError(f"The trail is not whole: {len(problems)} problems.")
-        last = Seal.objects.order_by("-pk").first()
-        waiting = Event.objects.filter(seal=None).count()
+        last = AuditCheckpoint.objects.order_by("-pk").first()
+        waiting = AuditEvent.objects.filter(checkpoint=None).count()
+        checkpoints, events = AuditCheckpoint.objects.count(), AuditEvent.objects.count() - waiting
         self.stdout.write(
-            f"Whole: {Seal.objects.count()} seals over {Event.objects.count() - waiting} events, {waiting} not yet "
-            f"sealed. Last hash: {last.hash if last else 'none'}"
+            f"Valid: {checkpoints} checkpoints cover {events} events, {waiting} are not covered yet. "
+            f"Last hash: {last.hash if last else 'none'}"
         )
 
     def seal(self, **_: Any) -> None:
@@ -42,6 +45,6 @@ class Command(BaseCommand):
             self.stdout.write(f"{made.count} events: {made.hash}")
 
     def export(self, case: uuid.UUID | None, **_: Any) -> None:
-        events = Event.objects.filter(case_id=case) if case else Event.objects.all()
+        events = AuditEvent.objects.filter(case_id=case) if case else AuditEvent.objects.all()
         for row in audit.rows(events):
             self.stdout.write(json.dumps(row))

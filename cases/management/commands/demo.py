@@ -20,7 +20,7 @@ from django.core.management.base import BaseCommand, CommandError
 from cases import services
 from cases.benchmark.stack import Stack, require_free
 from cases.images.intake import clean_name
-from cases.limits.quotas import Busy
+from cases.limits.quotas import CapacityExceeded
 from cases.models import Case, User
 from inference.cli.arguments import in_folder
 from inference.registry import NoModel
@@ -95,7 +95,7 @@ class Command(BaseCommand):
             return case
         try:
             _, rejected = services.add_slides(case, uploads)
-        except (Busy, NoModel) as error:
+        except (CapacityExceeded, NoModel) as error:
             self.stderr.write(f"{len(uploads)} samples were not added: {error}")
             return case
         for problem in rejected:

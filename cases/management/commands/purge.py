@@ -10,7 +10,7 @@ from cases.services import privacy
 
 
 class Command(BaseCommand):
-    help = "Delete cases past RETENTION_DAYS, addresses past ADDRESS_DAYS, ended sessions and files left behind."
+    help = "Delete cases past RETENTION_DAYS, addresses past IP_RETENTION_DAYS, ended sessions and files left behind."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(

@@ -22,7 +22,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         if options["mend"]:
-            mended = sum(services.recount(pk, mend=True) for pk in Case.objects.values_list("pk", flat=True))
+            mended = sum(services.check_aggregate(pk, mend=True) for pk in Case.objects.values_list("pk", flat=True))
             self.stdout.write(f"{mended} cases derived anew.")
         found = list(integrity.problems())
         for problem in found:

@@ -8,7 +8,7 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_POST
 
 from cases import audit
-from cases.models import Event
+from cases.models import AuditEvent
 from cases.web.forms import PreferencesForm
 from cases.web.views.access import SignedInRequest, login_required
 
@@ -29,7 +29,7 @@ def preferences(request: SignedInRequest) -> HttpResponse:
     if request.method == "POST" and form.is_valid():
         form.save()
         if {"first_name", "last_name"} & set(form.changed_data):
-            audit.record(Event.Kind.ACCOUNT, actor=request.user, detail="Name changed")
+            audit.record(AuditEvent.Kind.ACCOUNT, actor=request.user, detail="Name changed")
         messages.success(request, "Preferences saved.")
         return redirect("cases:preferences")
     status = 400 if form.errors else 200

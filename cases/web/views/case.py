@@ -18,9 +18,9 @@ from django.views.decorators.http import require_GET, require_POST
 
 from cases import services
 from cases.images import synthetic
-from cases.limits.concurrency import Kind, Turn
-from cases.limits.quotas import Busy, require_room
-from cases.models import Case, Event, Magnification, Slide
+from cases.limits.concurrency import ConcurrencySlot, Kind
+from cases.limits.quotas import CapacityExceeded, require_room
+from cases.models import AuditEvent, Case, Magnification, Slide
 from cases.reporting import text
 from cases.services import event_stream as sse
 from cases.services import export
@@ -103,8 +103,8 @@ def case(request: SignedInRequest, pk: uuid.UUID) -> HttpResponse:
             if analysis.probability is not None and analysis.verdict != Verdict.OUT_OF_DOMAIN
         ),
         "in_domain": sum(counts.values()) - counts[Verdict.OUT_OF_DOMAIN],
-        "against": services.against_the_mean(found, slides),
-        "twins": services.twins(slides),
+        "against": services.discordant_images(found, slides),
+        "duplicates": services.duplicates(slides),
         "mixed": text.MIXED if services.is_mixed(slides) else "",
         "reviews": [review for review in reviews if not blind or review.author_id == request.user.pk],
         "is_blind": blind,
@@ -117,7 +117,7 @@ def case(request: SignedInRequest, pk: uuid.UUID) -> HttpResponse:
 
 
 #: What one person does in one go is one line of the timeline.
-GROUPED = (Event.Kind.ADDED, Event.Kind.REMOVED, Event.Kind.ANALYSED, Event.Kind.VIEWED)
+GROUPED = (AuditEvent.Kind.ADDED, AuditEvent.Kind.REMOVED, AuditEvent.Kind.ANALYSED, AuditEvent.Kind.VIEWED)
 
 
 def timeline(found: Case) -> list[dict[str, Any]]:
@@ -165,7 +165,7 @@ def progress(request: SignedInRequest, pk: uuid.UUID) -> JsonResponse:
 def progress_stream(request: SignedInRequest, pk: uuid.UUID) -> HttpResponseBase:
     """The same as it changes; 204 where too many streams are open, and the page polls instead."""
     found = get_case(request.user, pk)
-    turn = Turn(request.user, Kind.WAIT)
+    turn = ConcurrencySlot(request.user, Kind.WAIT)
     if not turn.taken:
         return HttpResponse(status=204)
     return sse.response(sse.Stream(turn, streams.follow(found.pk)))
@@ -217,7 +217,7 @@ def _add_first(request: SignedInRequest, made: Case, files: Sequence[UploadedFil
     """Add the files that a case was made for; where they are refused for want of room, none stays empty."""
     try:
         return _add(request, made, files)
-    except Busy:
+    except CapacityExceeded:
         services.remove_case(made, request.user)
         raise
 
@@ -296,6 +296,6 @@ def try_it(request: SignedInRequest) -> HttpResponse:
             overlap=settings.ANALYSIS_OVERLAP,
             is_synthetic=True,
         )
-        services.record(found, Event.Kind.CREATED, request.user)
+        services.record(found, AuditEvent.Kind.CREATED, request.user)
     _add_first(request, found, synthetic.uploads())
     return redirect(found)

@@ -19,8 +19,8 @@ from django.views.decorators.http import require_GET
 from cases import audit
 from cases.limits.concurrency import Kind
 from cases.limits.disk_space import require_space
-from cases.limits.quotas import require_turn
-from cases.models import Event, User
+from cases.limits.quotas import require_slot
+from cases.models import AuditEvent, User
 from cases.services import privacy
 from cases.web.views.access import SignedInRequest, login_required
 
@@ -79,9 +79,9 @@ def data(request: SignedInRequest) -> HttpResponse:
 def export(request: SignedInRequest) -> FileResponse:
     """Everything that is kept of this person, as ZIP."""
     with ExitStack() as held:
-        held.enter_context(require_turn(request.user, Kind.EXPORT, BUSY))
+        held.enter_context(require_slot(request.user, Kind.EXPORT, BUSY))
         require_space(privacy.export_size(request.user))
-        audit.record(Event.Kind.EXPORTED, actor=request.user, detail="All of one's own data")
+        audit.record(AuditEvent.Kind.EXPORTED, actor=request.user, detail="All of one's own data")
         out = held.enter_context(tempfile.TemporaryFile(dir=settings.FILE_UPLOAD_TEMP_DIR))
         privacy.write_export(request.user, out)
         out.seek(0)

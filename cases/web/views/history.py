@@ -13,7 +13,7 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_http_methods
 
 from cases import services
-from cases.limits.quotas import Busy
+from cases.limits.quotas import CapacityExceeded
 from cases.models import ApiToken, Case, Review, User
 from cases.reporting import text
 from cases.services import export
@@ -114,7 +114,7 @@ def bulk(request: SignedInRequest) -> HttpResponse:
 
 def analyse_again(request: HttpRequest, cases: list[Case]) -> None:
     """Queue all images of the cases, and say what became of that. Raises Busy where nothing could be queued."""
-    queued, refused = 0, list[Busy | NoModel]()
+    queued, refused = 0, list[CapacityExceeded | NoModel]()
     for case in cases:
         slides = list(case.slides.all())
         if not slides:
@@ -122,13 +122,13 @@ def analyse_again(request: HttpRequest, cases: list[Case]) -> None:
             continue
         try:
             taken = len(services.request_again(case, slides, request.user))  # type: ignore[arg-type]
-        except (Busy, NoModel) as error:
+        except (CapacityExceeded, NoModel) as error:
             refused.append(error)
             continue
         queued += 1
         if taken < len(slides):
             messages.warning(request, f"{case.title}: {text.partly(taken, len(slides))}")
-    if refused and not queued and isinstance(refused[0], Busy):
+    if refused and not queued and isinstance(refused[0], CapacityExceeded):
         raise refused[0]
     if refused:
         messages.error(request, f"{len(refused)} of {len(cases)} cases are not queued: {refused[0]}")

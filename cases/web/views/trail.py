@@ -13,12 +13,12 @@ from django.views.decorators.cache import cache_control
 from django.views.decorators.http import require_GET
 
 from cases import audit
-from cases.models import Event
+from cases.models import AuditEvent
 from cases.services.export import safe_cell
 from cases.web.views.access import SignedInRequest, get_case, login_required
 
 PAGE = 100
-COLUMNS = ["id", "at", "kind", "case", "about", "actor", "address", "detail", "seal"]
+COLUMNS = ["id", "at", "kind", "case", "about", "actor", "address", "detail", "checkpoint"]
 
 
 @login_required
@@ -39,8 +39,8 @@ def export(request: SignedInRequest, pk: uuid.UUID, form: str) -> HttpResponse:
     if form not in ("csv", "json"):
         raise Http404("The trail is exported as csv or json.")
     found = get_case(request.user, pk)
-    audit.record(Event.Kind.EXPORTED, found, request.user, f"Audit trail, {form.upper()}")
-    rows = list(audit.rows(Event.objects.filter(case=found)))
+    audit.record(AuditEvent.Kind.EXPORTED, found, request.user, f"Audit trail, {form.upper()}")
+    rows = list(audit.rows(AuditEvent.objects.filter(case=found)))
     if form == "json":
         answer = HttpResponse(json.dumps({"events": rows}, indent=1), content_type="application/json")
     else:

@@ -17,7 +17,7 @@ from django_q.management.commands.qcluster import Command as QCommand
 
 from inference.jobs import queue
 from inference.jobs.cluster import StoppableCluster, die_with_parent
-from inference.jobs.signals import kept_up
+from inference.jobs.signals import housekeeping
 from inference.models import Cluster
 
 log = logging.getLogger(__name__)
@@ -63,8 +63,8 @@ class Command(QCommand):  # type: ignore[misc]
             try:
                 row.seen_at = timezone.now()
                 row.save()
-                queue.sweep()
-                kept_up.send(type(self))
+                queue.reclaim_expired()
+                housekeeping.send(type(self))
             except Exception:
                 log.exception("Heartbeat failed; the database may be away.")
                 close_old_connections()
