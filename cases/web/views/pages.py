@@ -60,7 +60,7 @@ def _status() -> dict[str, Any]:
         state, text = "busy", f"Working: {running} running, {waiting} waiting"
     else:
         state, text = "ok", "Ready"
-    short = {"down": "Not ready", "busy": "CapacityExceeded", "ok": "Ready"}[state]
+    short = {"down": "Not ready", "busy": "Busy", "ok": "Ready"}[state]
     return {
         "state": state,
         "text": text,
