@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from django.contrib.auth.models import Group
+from django.core.cache import cache
 from django.test import Client
+from django.utils import timezone
 
+from cases import services
 from cases.accounts.permissions import REVIEWERS
 from cases.models import Case, Slide, User
-from inference.models import ModelVersion
-from tests.factories import CaseFactory, UserFactory, add_slide
+from inference.engine.grid import Grid
+from inference.models import Analysis, ModelVersion, PatchTable, State, Verdict
+from tests.factories import PASSWORD, CaseFactory, UserFactory, add_slide
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = Path(os.environ.get("HISTOPATH_DATA", ROOT.parent / "shared" / "data"))
@@ -119,3 +124,45 @@ def case(alice: User) -> Case:
 def slide(case: Case, media: Path, model: ModelVersion) -> Slide:
     """A stored slide of Alice's, its analysis queued."""
     return add_slide(case)
+
+
+@pytest.fixture(autouse=True)
+def _no_earlier_attempts() -> Iterator[None]:
+    """Nobody is locked out by what another test tried."""
+    cache.clear()
+    yield
+    cache.clear()
+
+
+@pytest.fixture
+def root(db: None) -> User:
+    return User.objects.create_superuser("root", password=PASSWORD)
+
+
+@pytest.fixture
+def finished(slide: Slide) -> Slide:
+    """Alice's slide with a result, so that every address about it has something to show."""
+    analysis = Analysis.objects.get(slide=slide)
+    grid = Grid(slide.width, slide.height, analysis.overlap)
+    Analysis.objects.filter(pk=analysis.pk).update(
+        state=State.DONE,
+        verdict=Verdict.BENIGN,
+        probability=0.1,
+        raw_probability=0.1,
+        confidence=0.9,
+        benign_patches=len(grid),
+        malignant_patches=0,
+        runtime="test",
+        seconds=1.0,
+        started_at=timezone.now(),
+        finished_at=timezone.now(),
+    )
+    PatchTable.objects.create(
+        analysis=analysis,
+        width=slide.width,
+        height=slide.height,
+        malignant_bytes=np.full(len(grid), 0.1, "<f4").tobytes(),
+        activation_bytes=np.zeros((len(grid), 7, 7), "<f2").tobytes(),
+    )
+    services.refresh(slide.case)
+    return slide

@@ -21,7 +21,7 @@ import pytest
 import requests
 from PIL import Image
 
-from tests.security.test_uploads import bomb
+from tests.images.test_uploads import bomb
 
 from .conftest import Postgres, Start
 from .stack import LEASE, Stack, children, field, until

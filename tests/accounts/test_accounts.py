@@ -15,6 +15,7 @@ from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Group
 from django.contrib.sessions.models import Session
 from django.core import mail
+from django.core.cache import cache
 from django.core.exceptions import PermissionDenied
 from django.core.management import call_command
 from django.db import DatabaseError, transaction
@@ -28,7 +29,7 @@ from cases.accounts.adapters import AccountAdapter
 from cases.accounts.permissions import REVIEWERS
 from cases.models import AuditEvent, Case, Review, Slide, Tag, User
 from cases.services import privacy
-from tests.factories import PASSWORD, UserFactory, upload
+from tests.factories import PASSWORD, CaseFactory, UserFactory, upload
 
 As = Callable[[User], Client]
 Kind = AuditEvent.Kind
@@ -486,3 +487,87 @@ def test_a_password_set_by_others_at_that_moment_holds(
     in_browser.post("/accounts/password/change/", {"oldpassword": PASSWORD, "password1": NEW, "password2": NEW})
     alice.refresh_from_db()
     assert alice.check_password("set by an administrator 5")
+
+
+def test_nobody_can_take_the_name_under_which_erased_peoples_readings_stand(
+    client: Client, db: None, alice: User, charlie: User
+) -> None:
+    cache.clear()
+    form = {"username": privacy.NOBODY, "email": "eve@example.org", "password1": PASSWORD, "password2": PASSWORD}
+    client.post(reverse("account_signup"), form)
+    assert not User.objects.filter(username=privacy.NOBODY).exists()
+
+    squatter = UserFactory(username=privacy.NOBODY)
+    User.objects.filter(pk=alice.pk).update(is_superuser=True)
+    services.sign_review(CaseFactory(owner=charlie), alice, "benign", comment="private words")
+    privacy.erase(alice)
+    assert not Review.objects.filter(author=squatter, author__is_active=True).exists()
+
+
+def test_a_session_alone_changes_no_address(alice: User, as_user: As) -> None:
+    """From another address the password can be set anew."""
+    client = as_user(alice)
+    answer = client.post(reverse("account_email"), {"action_add": "", "email": "thief@example.org"})
+    assert answer.status_code == 302 and "/reauthenticate/" in answer["Location"]
+    assert not EmailAddress.objects.filter(email="thief@example.org").exists()
+
+
+def test_a_new_password_ends_the_tokens(alice: User, as_user: As) -> None:
+    """A thief of the old password may have made one."""
+    _, plain = tokens.create(alice, "thief's")
+    new = "a quite different battery"
+    as_user(alice).post(
+        reverse("account_change_password"), {"oldpassword": PASSWORD, "password1": new, "password2": new}
+    )
+    assert Client(headers={"Authorization": f"Token {plain}"}).get(reverse("api:me")).status_code == 401
+
+
+def test_counters_of_failed_attempts_are_not_pushed_out(tmp_path: Path) -> None:
+    """The default cache is a folder; as Django sets it up, 300 entries are its end, and then a third goes at random."""
+    from django.core.cache.backends.filebased import FileBasedCache
+
+    from histopath import settings as production
+
+    found = production.CACHES["default"]
+    kept = FileBasedCache(str(tmp_path), {"OPTIONS": found.get("OPTIONS", {})})
+    kept.set("failed", 5)
+    for n in range(400):
+        kept.set(f"other{n}", 1)
+    assert all(kept.get(f"other{n}") for n in range(400)) and kept.get("failed") == 5
+
+
+@pytest.mark.parametrize("how", ["administration", "command"])
+def test_a_password_set_by_others_ends_the_tokens_too(
+    how: str, root: User, alice: User, as_user: As, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, plain = tokens.create(alice, "stolen")
+    ask = Client(headers={"Authorization": f"Token {plain}"})
+    assert ask.get("/api/v1/me").status_code == 200
+    if how == "administration":
+        new = {"password1": "another long word 77", "password2": "another long word 77", "usable_password": "true"}
+        address = reverse("admin:auth_user_password_change", args=[alice.pk])
+        assert as_user(root).post(address, new).status_code == 302
+    else:
+        monkeypatch.setattr("getpass.getpass", lambda **_: "another long word 77")
+        call_command("changepassword", alice.username)
+    assert ask.get("/api/v1/me").status_code == 401
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_browser_and_address_of_an_ended_session_are_forgotten(alice: User, client: Client) -> None:
+    client.post("/accounts/login/", {"login": alice.username, "password": PASSWORD})
+    client.get("/cases/")
+    privacy.purge()
+    assert UserSession.objects.filter(user=alice).count() == 1
+    client.session.flush()
+    privacy.purge()
+    assert not UserSession.objects.filter(user=alice).exists()
+
+
+def test_guessing_the_password_on_the_page_that_erases_is_counted(alice: User, as_user: As) -> None:
+    client = as_user(alice)
+    for _ in range(5):
+        assert client.post(reverse("cases:data"), {"password": "wrong"}).status_code == 400
+    assert AuditEvent.objects.filter(kind=Kind.REFUSED, actor__user=alice).count() == 5
+    assert client.post(reverse("cases:data"), {"password": PASSWORD}).status_code == 400
+    assert User.objects.filter(pk=alice.pk).exists()

@@ -15,9 +15,9 @@ from django.test import Client
 from django.urls import reverse
 
 from cases import services
-from cases.models import Case, Review, User
-from cases.reporting import agreement
-from tests.factories import PASSWORD
+from cases.models import Case, Review, Slide, User
+from cases.reporting import agreement, pdf
+from tests.factories import PASSWORD, UserFactory
 
 As = Callable[[User], Client]
 
@@ -104,3 +104,70 @@ def test_the_administrations_history_page_takes_a_form_as_nonsense_not_as_a_fail
     case: Case, root: User, as_user: As
 ) -> None:
     assert as_user(root).post(reverse("admin:cases_case_history", args=[case.pk])).status_code < 500
+
+
+def test_an_owner_can_not_lift_the_blinding_to_look(blinded: Case, as_user: As, alice: User) -> None:
+    client = as_user(alice)
+    form = {"title": blinded.title, "magnification": "unknown", "overlap": "0.0"}
+    assert client.post(reverse("cases:edit", args=[blinded.pk]), form).status_code == 400
+    assert b"SECRET-READING" not in client.get(reverse("cases:case", args=[blinded.pk])).content
+    services.sign_review(blinded, alice, "benign")
+    assert client.post(reverse("cases:edit", args=[blinded.pk]), form).status_code == 302
+
+
+def test_a_reviewer_can_not_lift_it_in_the_administration(blinded: Case, as_user: As, reviewer: User) -> None:
+    client = as_user(reviewer)
+    path = reverse("admin:cases_case_change", args=[blinded.pk])
+    page = client.get(path)
+    form = {
+        f"{formset.formset.prefix}-{name}": value
+        for formset in page.context["inline_admin_formsets"]
+        for name, value in formset.formset.management_form.initial.items()
+    }
+    client.post(path, {**form, "assigned_to": "", "_save": "Save"})
+    blinded.refresh_from_db()
+    assert blinded.is_blinded
+    assert b"SECRET-READING" not in client.get(path).content
+
+
+def test_no_way_of_reading_a_blinded_case_shows_the_other_reading(
+    blinded: Case, as_user: As, alice: User, reviewer: User
+) -> None:
+    for user in (alice, reviewer):
+        client = as_user(user)
+        for path in (
+            reverse("cases:case", args=[blinded.pk]),
+            reverse("cases:export", args=[blinded.pk, "json"]),
+            reverse("cases:export", args=[blinded.pk, "csv"]),
+            reverse("cases:trail", args=[blinded.pk]),
+            reverse("cases:trail_export", args=[blinded.pk, "json"]),
+            reverse("cases:export_history", args=["json"]),
+            reverse("cases:history"),
+            reverse("api:case", args=[blinded.pk]),
+            reverse("api:case-reviews", args=[blinded.pk]),
+            reverse("admin:cases_review_changelist"),
+            reverse("admin:cases_case_changelist") + "?reviews__reading=malignant",
+        ):
+            content = client.get(path).content
+            assert b"SECRET-READING" not in content, path
+            if path.startswith("/admin/cases/case"):
+                assert blinded.title.encode() not in content, "a filter may not tell what is hidden"
+
+
+def test_a_reports_number_tells_nothing_of_a_hidden_reading(case: Case, slide: Slide, reviewer: User) -> None:
+    Case.objects.filter(pk=case.pk).update(is_blinded=True)
+    case.refresh_from_db()
+    before = pdf.content_checksum(case, reviewer)
+    services.sign_review(case, reviewer, "malignant", comment="first opinion")
+    assert pdf.content_checksum(case, reviewer) == before
+    services.sign_review(case, case.owner, "benign")
+    assert pdf.content_checksum(case, reviewer) != before
+
+
+def test_who_deletes_a_person_is_not_shown_hidden_readings(case: Case, root: User, as_user: As) -> None:
+    other = UserFactory(username="second", is_staff=True, is_superuser=True)
+    Case.objects.filter(pk=case.pk).update(is_blinded=True)
+    services.sign_review(case, other, "malignant", comment="first opinion")
+    page = as_user(root).get(reverse("admin:cases_user_delete", args=[other.pk]))
+    assert page.status_code == 200
+    assert "Malignant" not in page.content.decode()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 import time
 import unicodedata
@@ -209,3 +210,52 @@ def test_an_address_that_is_too_long_is_not_cut(client: Client, db: None) -> Non
     form = {"username": "eve", "email": email, "password1": PASSWORD, "password2": PASSWORD}
     assert client.post(reverse("account_signup"), form).context["form"].errors["email"]
     assert not User.objects.exists()
+
+
+@pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "Pacific/Pago_Pago"])
+def test_dates_at_the_ends_of_time(zone: str, as_user: As, alice: User) -> None:
+    User.objects.filter(pk=alice.pk).update(time_zone=zone)
+    client = as_user(alice)
+    for day in ("0001-01-01", "9999-12-31"):
+        assert client.get(reverse("cases:history"), {"since": day, "until": day}).status_code == 200
+    for moment in ("0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-12:00"):
+        for name in ("created_after", "created_before"):
+            assert client.get(reverse("api:cases"), {name: moment}).status_code in (200, 400)
+
+
+def test_zero_bytes_in_addresses(as_user: As, alice: User, case: Case) -> None:
+    client = as_user(alice)
+    for path in ("/cases/?q=%00", "/cases/?tag=%00", "/cases/?model=%00", "/cases/?page=%00", "/statistics/?x=%00"):
+        assert client.get(path).status_code == 200, path
+    for path in ("/api/v1/cases?q=%00", "/api/v1/cases?patient=%00", "/api/v1/cases?tag=%00", "/api/v1/cases?page=%00"):
+        assert client.get(path).status_code in (200, 400, 404), path
+    answer = client.post("/api/v1/cases", json.dumps({"title": "a\0b"}), content_type="application/json")
+    assert answer.status_code == 400
+
+
+def test_a_search_for_very_many_words(as_user: As, alice: User, case: Case) -> None:
+    client = as_user(alice)
+    words = " ".join("abcdefghij" * 5)
+    for path in (reverse("cases:history"), reverse("api:cases")):
+        assert client.get(path, {"q": words}).status_code == 200, path
+        assert client.get(path, {"q": words * 100}).status_code in (200, 400), path
+
+
+@pytest.mark.parametrize("name", ["api:sign-in", "api:cases", "api:tokens"])
+def test_a_large_body_that_is_no_upload_is_not_read(name: str, as_user: As, alice: User) -> None:
+    body = json.dumps({"title": "x" * 3_000_000})
+    answer = as_user(alice).post(reverse(name), body, content_type="application/json")
+    assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
+
+
+def test_json_that_is_nested_very_deep(as_user: As, alice: User) -> None:
+    answer = as_user(alice).post(reverse("api:cases"), "[" * 200_000, content_type="application/json")
+    assert (answer.status_code, answer.json()["code"]) == (400, "malformed")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_zero_byte_in_a_cookie_is_the_senders_mistake(client: Client) -> None:
+    """Django undoes the quoting of cookies; PostgreSQL keeps no zero byte, and is not away for that."""
+    client.raise_request_exception = False
+    answer = client.get(reverse("account_login"), headers={"Cookie": 'sessionid="aaaaaaaaaa\\000b"'})
+    assert answer.status_code in (200, 400)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.contrib.admin.models import LogEntry
 from django.contrib.sessions.models import Session
 from django.core.cache import cache
 from django.core.files.base import ContentFile
@@ -31,10 +32,10 @@ from cases import audit, services
 from cases.accounts import tokens
 from cases.images import deletion, intake
 from cases.limits import housekeeping
-from cases.models import AuditEvent, Case, PendingFileDeletion, Review, Slide, User
+from cases.models import AuditEvent, Case, PendingFileDeletion, Pseudonym, Review, Slide, User
 from cases.services import backups, privacy
 from inference import registry
-from inference.models import Analysis, ModelVersion, UserQueueState
+from inference.models import Analysis, ModelVersion, State, UserQueueState
 from tests.factories import PASSWORD, CaseFactory, add_slide, upload
 
 # Files go once the transaction is over.
@@ -537,3 +538,65 @@ def test_a_backup_without_the_images_is_no_success(slide: Slide, media: Path, tm
     with pytest.raises(CommandError):
         call_command("verify", stderr=said)
     assert "is missing" in said.getvalue()
+
+
+def test_no_name_is_left_of_who_was_erased(
+    case: Case, alice: User, reviewer: User, as_user: As, admin_user: User
+) -> None:
+    services.assign(case, reviewer, alice)
+    User.objects.filter(pk=reviewer.pk).update(username="rita-until-she-married")
+    services.assign(case, User.objects.get(pk=reviewer.pk), alice)
+    form = {"username": "rita", "theme": "dark", "time_zone": "UTC", "default_magnification": "unknown"}
+    joined = {"date_joined_0": "2026-01-01", "date_joined_1": "10:00:00"}
+    as_user(admin_user).post(reverse("admin:cases_user_change", args=[reviewer.pk]), {**form, **joined})
+    assert LogEntry.objects.filter(object_repr="rita").exists()
+    audit.seal()
+    privacy.erase(User.objects.get(pk=reviewer.pk))
+    audit.seal()
+    assert "rita" not in json.dumps(list(audit.rows(AuditEvent.objects.all())))
+    assert not LogEntry.objects.filter(object_repr__contains="rita").exists()
+    assert audit.verify() == []
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("way", ["one", "many"])
+def test_an_administrator_who_deletes_a_person_erases_them(
+    way: str, slide: Slide, alice: User, as_user: As, media: Path
+) -> None:
+    admin = as_user(User.objects.create_superuser("root", password=PASSWORD))
+    services.record(slide.case, AuditEvent.Kind.ADDED, alice, "A name in a file's name")
+    if way == "one":
+        admin.post(reverse("admin:cases_user_delete", args=[alice.pk]), {"post": "yes"})
+    else:
+        everybody = list(User.objects.values_list("pk", flat=True))
+        chosen = {"action": "delete_selected", "_selected_action": everybody, "post": "yes"}
+        admin.post(reverse("admin:cases_user_changelist"), chosen)
+    assert User.objects.filter(username="root").exists(), "but never themselves"
+    assert not User.objects.filter(pk=alice.pk).exists()
+    assert not [path for path in media.rglob("*") if path.is_file()]
+    assert not AuditEvent.objects.filter(case=slide.case_id).exclude(detail="").exists()
+    assert not Pseudonym.objects.filter(user=alice.pk).exists()
+
+
+Kind = AuditEvent.Kind
+
+
+def finish() -> None:
+    Analysis.objects.update(state=State.DONE, verdict="benign", probability=0.1, finished_at=timezone.now())
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_administrator_can_delete_a_case_and_its_title_goes_from_the_log(
+    case: Case, slide: Slide, root: User, as_user: As
+) -> None:
+    finish()
+    services.sign_review(case, root, "benign")
+    client = as_user(root)
+    chosen = {"action": "mark_for_teaching", "_selected_action": [str(case.pk)]}
+    client.post(reverse("admin:cases_case_changelist"), chosen)
+    assert LogEntry.objects.filter(object_repr__contains=case.title).exists()
+    answer = client.post(reverse("admin:cases_case_delete", args=[case.pk]), {"post": "yes"})
+    assert answer.status_code == 302
+    assert not Case.objects.filter(pk=case.pk).exists()
+    assert not LogEntry.objects.filter(object_repr__contains=case.title).exists()
+    assert str(AuditEvent.objects.get(case=case.pk, kind=Kind.DELETED).actor) == "root"

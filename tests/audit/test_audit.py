@@ -20,8 +20,7 @@ from cases import audit, services
 from cases.audit import access_log
 from cases.models import AuditCheckpoint, AuditEvent, Case, Pseudonym, Slide, User
 from tests.factories import PASSWORD
-
-from .access import REVIEWERS_MAY, TABLE, Row
+from tests.security.access import REVIEWERS_MAY, TABLE, Row
 
 Kind = AuditEvent.Kind
 As = Callable[[User], Client]

@@ -180,3 +180,12 @@ def test_what_would_break_later_is_said_at_the_start(settings: Any, tmp_path: Pa
     assert {"histopath.E001", "histopath.E003", "histopath.W001"} <= found.keys()
     assert "absent" in found["histopath.E003"].msg
     assert "npm ci" in str(found["histopath.E003"].hint)
+
+
+def test_a_probe_by_address_is_answered_whatever_the_host(client: Client, settings: Any, db: None) -> None:
+    """Container engines and load balancers ask by address; the rest of the site keeps to ALLOWED_HOSTS."""
+    settings.ALLOWED_HOSTS = ["example.org"]
+    assert client.get("/health/live", headers={"Host": "10.0.0.7:8000"}).status_code == 200
+    assert client.get("/health", headers={"Host": "10.0.0.7:8000"}).status_code == 503
+    assert client.get("/", headers={"Host": "evil.example"}).status_code == 400
+    assert client.get("/api", headers={"Host": "evil.example"}).status_code == 400

@@ -1,0 +1,75 @@
+"""What the queue accepts, and from whom."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.utils import timezone
+
+from cases import services
+from cases.models import Slide, User
+from cases.services import backups
+from inference.models import Analysis, State
+
+
+def forged(path: Path, files: dict[str, bytes], unlisted: dict[str, bytes] | None = None) -> None:
+    whole = {**files, **(unlisted or {})}
+    manifest = {
+        "format": backups.FORMAT,
+        "version": "0",
+        "made_at": "",
+        "database": connection.vendor,
+        "sha256": {name: sha256(content).hexdigest() for name, content in files.items()},
+    }
+    whole["models/good.safetensors"] = whole["media/good.png"] = b""
+    whole[backups.MANIFEST] = json.dumps(manifest).encode()
+    with tarfile.open(path, "w") as archive:
+        for name, content in whole.items():
+            entry = tarfile.TarInfo(name.replace("models/../", "", 1).replace("media/../", "", 1).lstrip("/"))
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+
+
+def test_a_message_that_somebody_else_put_into_the_queue_is_not_unpickled() -> None:
+    from django_q.conf import Conf
+    from django_q.core_signing import BadSignature, dumps
+    from django_q.signing import PickleSerializer, SignedPackage
+
+    class Planted:
+        def __reduce__(self) -> Any:
+            return (pytest.fail, ("unpickled",))
+
+    own = SignedPackage.dumps({"id": "1"})
+    assert SignedPackage.loads(own) == {"id": "1"}
+    forged = dumps(Planted(), key="another secret", salt=Conf.PREFIX, serializer=PickleSerializer)
+    for message in (forged, own[:-3]):
+        with pytest.raises(BadSignature):
+            SignedPackage.loads(message)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_slide_asked_for_by_many_at_once_is_analysed_once(slide: Slide, alice: User) -> None:
+    """On PostgreSQL the transactions meet; SQLite lets one write at a time."""
+    Analysis.objects.update(state=State.DONE, verdict="benign", probability=0.1, finished_at=timezone.now())
+    together = threading.Barrier(6)
+
+    def again(_: int) -> Any:
+        try:
+            together.wait()
+            return services.request_again(slide.case, [slide], alice)[0].pk
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(6) as pool:
+        found = set(pool.map(again, range(6)))
+    assert len(found) == 1
+    assert Analysis.objects.get(slide=slide, is_current=True).pk in found
