@@ -205,7 +205,7 @@ def test_the_commands(sealed: AuditCheckpoint, case: Case, alice: User) -> None:
     out = StringIO()
     call_command("audit", "seal", stdout=out)
     call_command("audit", "verify", expect=sealed.hash, stdout=out)
-    assert "Whole: 2 seals over 6 events" in out.getvalue()
+    assert "Valid: 2 seals over 6 events" in out.getvalue()
     lines = StringIO()
     call_command("audit", "export", case=str(case.pk), stdout=lines)
     assert [json.loads(line)["kind"] for line in lines.getvalue().splitlines()] == ["viewed"] * 6

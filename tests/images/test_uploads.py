@@ -29,6 +29,7 @@ from cases.models import Case, Slide, User
 from inference.engine.image import ImageError, decode
 from inference.models import Analysis, ModelVersion, State
 from tests.factories import upload
+from tests.patching import patch_service
 
 SECRET = b"Erika Mustermann"
 
@@ -243,7 +244,7 @@ def test_a_row_that_fails_leaves_no_file(
     def broken(*args: Any, **kwargs: Any) -> None:
         raise RuntimeError
 
-    monkeypatch.setattr(services, "analyse", broken)
+    patch_service(monkeypatch, "analyse", broken)
     with pytest.raises(RuntimeError):
         services.add_slides(case, [upload()])
     assert not [path for path in media.rglob("*") if path.is_file()]

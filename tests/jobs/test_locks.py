@@ -19,6 +19,7 @@ from cases.services import privacy
 from inference.jobs import queue
 from inference.models import Analysis, State, UserQueueState
 from tests.factories import PASSWORD, add_slide
+from tests.patching import patch_service
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("model", "media")]
 
@@ -79,7 +80,7 @@ def test_a_case_is_deleted_while_one_of_its_analyses_ends(
             beside(ending)
         return wait(slides)
 
-    monkeypatch.setattr(services, "wait_for_workers", and_meanwhile)
+    patch_service(monkeypatch, "wait_for_workers", and_meanwhile)
     if where == "portal":
         services.remove_case(case, alice)
     else:
@@ -121,7 +122,7 @@ def test_a_case_is_deleted_just_after_an_image_was_added(
         beside(ending)
         erase(keys)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(services, "wait_for_workers", and_meanwhile)
+    patch_service(monkeypatch, "wait_for_workers", and_meanwhile)
     monkeypatch.setattr(audit, "erase_log_entries", slowly)
     services.remove_case(case, alice)
     ending.join()
@@ -155,8 +156,8 @@ def test_an_image_is_removed_while_the_magnification_is_corrected(
         form = {"title": case.title, "magnification": "400X", "overlap": "0.0", "tags": ""}
         answers.append(client.post(reverse("cases:edit", args=[case.pk]), form).status_code)
 
-    monkeypatch.setattr(services, "record", slowly_noted)
-    monkeypatch.setattr(services, "propagate_magnification", slowly_passed_on)
+    patch_service(monkeypatch, "record", slowly_noted)
+    patch_service(monkeypatch, "propagate_magnification", slowly_passed_on)
     both = [in_thread(lambda: services.remove_slide(slide, alice)), in_thread(correct)]
     for thread in both:
         thread.start()
@@ -201,7 +202,7 @@ def test_an_image_is_removed_just_after_it_was_asked_for_again(
         patch.setattr(services, "refresh", slowly_refreshed)
         asking.start()
         assert about_to_commit.wait(10)
-    monkeypatch.setattr(services, "wait_for_workers", and_meanwhile)
+    patch_service(monkeypatch, "wait_for_workers", and_meanwhile)
     monkeypatch.setattr(Slide, "delete", slowly)
     services.remove_slide(slide, alice)
     ending.join()
@@ -250,7 +251,7 @@ def test_an_account_is_deleted_while_a_worker_renews_what_it_holds_of_two_cases(
         beside(renewing)
         remove(Case.objects.get(slides=held[1].slide_id), actor)
 
-    monkeypatch.setattr(services, "remove_case", all_of_them)
+    patch_service(monkeypatch, "remove_case", all_of_them)
     erase(alice, "administration")
     renewing.join()
     assert renewed and not User.objects.filter(username="alice").exists()
@@ -291,8 +292,8 @@ def test_an_account_is_erased_while_one_of_its_images_is_queued(
             removed.set()
             time.sleep(0.5)
 
-    monkeypatch.setattr(services, "refresh", slowly_refreshed)
-    monkeypatch.setattr(services, "remove_case", slowly_removed)
+    patch_service(monkeypatch, "refresh", slowly_refreshed)
+    patch_service(monkeypatch, "remove_case", slowly_removed)
     erase(alice, where)
     asking.join()
     assert not User.objects.filter(username="alice").exists() and not Slide.objects.exists()
@@ -331,9 +332,9 @@ def test_an_account_is_erased_while_an_image_is_added(
             assert noted.wait(10)
         remove(of, actor)
 
-    monkeypatch.setattr(services, "record", slowly_noted)
+    patch_service(monkeypatch, "record", slowly_noted)
     if whose == "own":
-        monkeypatch.setattr(services, "remove_case", late)
+        patch_service(monkeypatch, "remove_case", late)
     else:
         adding.start()
         assert noted.wait(10)

@@ -19,6 +19,7 @@ from cases.models import Case, Slide, User
 from cases.reporting import pdf
 from inference.models import ModelVersion
 from tests.factories import CaseFactory, UserFactory, upload
+from tests.patching import patch_service
 
 As = Callable[[User], Client]
 
@@ -116,7 +117,7 @@ def test_pictures_that_are_made_leave_threads_for_pages(
 def test_uploads_of_many_leave_threads_for_pages(
     case: Case, charlie: User, media: Path, model: ModelVersion, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(services, "PATIENCE", 0.05)
+    patch_service(monkeypatch, "PATIENCE", 0.05)
     settings.WEB_THREADS = 4
     with ExitStack() as held:
         assert [held.enter_context(ConcurrencySlot(UserFactory(), Kind.UPLOAD)).taken for _ in range(3)] == [

@@ -64,7 +64,7 @@ def test_a_backup_of_postgresql_brings_everything_back_elsewhere(
     fresh.mkdir()
     other = Stack(fresh, {**stack.environment, "DATABASE_URL": postgres.database()})
     said = other.manage("restore", str(tmp_path / "backup.tar"), "--yes")
-    assert "3 slides, 1 cases and every model are whole" in said and "Whole:" in said
+    assert "3 slides, 1 cases and every model are whole" in said and "Valid:" in said
     assert "3 slides, 1 cases and every model are whole" in other.manage("verify")
     after = {row["slide"]: row for row in other.rows()}
     assert len(after) == 3 and all(row["file"] for row in after.values())
@@ -92,7 +92,7 @@ def test_a_backup_of_before_an_upgrade_is_restored_over_the_newer_database(
     stack.prepare()
     assert len(stack.ask("answer = [str(case.pk) for case in Case.objects.all()]")) == 1
     said = stack.manage("restore", str(tmp_path / "backup.tar"), "--yes")
-    assert "0 slides, 0 cases and every model are whole" in said and "Whole:" in said
+    assert "0 slides, 0 cases and every model are whole" in said and "Valid:" in said
     assert stack.ask("answer = [Case.objects.count(), Pseudonym.objects.count()]") == [0, 0]
 
 

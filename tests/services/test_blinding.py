@@ -106,18 +106,26 @@ def test_the_administrations_history_page_takes_a_form_as_nonsense_not_as_a_fail
     assert as_user(root).post(reverse("admin:cases_case_history", args=[case.pk])).status_code < 500
 
 
-def test_an_owner_can_not_lift_the_blinding_to_look(blinded: Case, as_user: As, alice: User) -> None:
+@pytest.fixture
+def read_once(case: Case, alice: User) -> Case:
+    case.is_blinded = True
+    case.save()
+    services.sign_review(case, UserFactory(username="second", is_superuser=True), "malignant", comment="SECRET-READING")
+    return case
+
+
+def test_an_owner_can_not_lift_the_blinding_to_look(read_once: Case, as_user: As, alice: User) -> None:
     client = as_user(alice)
-    form = {"title": blinded.title, "magnification": "unknown", "overlap": "0.0"}
-    assert client.post(reverse("cases:edit", args=[blinded.pk]), form).status_code == 400
-    assert b"SECRET-READING" not in client.get(reverse("cases:case", args=[blinded.pk])).content
-    services.sign_review(blinded, alice, "benign")
-    assert client.post(reverse("cases:edit", args=[blinded.pk]), form).status_code == 302
+    form = {"title": read_once.title, "magnification": "unknown", "overlap": "0.0"}
+    assert client.post(reverse("cases:edit", args=[read_once.pk]), form).status_code == 400
+    assert b"SECRET-READING" not in client.get(reverse("cases:case", args=[read_once.pk])).content
+    services.sign_review(read_once, alice, "benign")
+    assert client.post(reverse("cases:edit", args=[read_once.pk]), form).status_code == 302
 
 
-def test_a_reviewer_can_not_lift_it_in_the_administration(blinded: Case, as_user: As, reviewer: User) -> None:
+def test_a_reviewer_can_not_lift_it_in_the_administration(read_once: Case, as_user: As, reviewer: User) -> None:
     client = as_user(reviewer)
-    path = reverse("admin:cases_case_change", args=[blinded.pk])
+    path = reverse("admin:cases_case_change", args=[read_once.pk])
     page = client.get(path)
     form = {
         f"{formset.formset.prefix}-{name}": value
@@ -125,33 +133,33 @@ def test_a_reviewer_can_not_lift_it_in_the_administration(blinded: Case, as_user
         for name, value in formset.formset.management_form.initial.items()
     }
     client.post(path, {**form, "assigned_to": "", "_save": "Save"})
-    blinded.refresh_from_db()
-    assert blinded.is_blinded
+    read_once.refresh_from_db()
+    assert read_once.is_blinded
     assert b"SECRET-READING" not in client.get(path).content
 
 
 def test_no_way_of_reading_a_blinded_case_shows_the_other_reading(
-    blinded: Case, as_user: As, alice: User, reviewer: User
+    read_once: Case, as_user: As, alice: User, reviewer: User
 ) -> None:
     for user in (alice, reviewer):
         client = as_user(user)
         for path in (
-            reverse("cases:case", args=[blinded.pk]),
-            reverse("cases:export", args=[blinded.pk, "json"]),
-            reverse("cases:export", args=[blinded.pk, "csv"]),
-            reverse("cases:trail", args=[blinded.pk]),
-            reverse("cases:trail_export", args=[blinded.pk, "json"]),
+            reverse("cases:case", args=[read_once.pk]),
+            reverse("cases:export", args=[read_once.pk, "json"]),
+            reverse("cases:export", args=[read_once.pk, "csv"]),
+            reverse("cases:trail", args=[read_once.pk]),
+            reverse("cases:trail_export", args=[read_once.pk, "json"]),
             reverse("cases:export_history", args=["json"]),
             reverse("cases:history"),
-            reverse("api:case", args=[blinded.pk]),
-            reverse("api:case-reviews", args=[blinded.pk]),
+            reverse("api:case", args=[read_once.pk]),
+            reverse("api:case-reviews", args=[read_once.pk]),
             reverse("admin:cases_review_changelist"),
             reverse("admin:cases_case_changelist") + "?reviews__reading=malignant",
         ):
             content = client.get(path).content
             assert b"SECRET-READING" not in content, path
             if path.startswith("/admin/cases/case"):
-                assert blinded.title.encode() not in content, "a filter may not tell what is hidden"
+                assert read_once.title.encode() not in content, "a filter may not tell what is hidden"
 
 
 def test_a_reports_number_tells_nothing_of_a_hidden_reading(case: Case, slide: Slide, reviewer: User) -> None:

@@ -37,6 +37,7 @@ from cases.services import backups, privacy
 from inference import registry
 from inference.models import Analysis, ModelVersion, State, UserQueueState
 from tests.factories import PASSWORD, CaseFactory, add_slide, upload
+from tests.patching import patch_service
 
 # Files go once the transaction is over.
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -292,7 +293,7 @@ def test_a_case_opened_while_its_owner_is_erased_goes_with_its_files(
         if case.pk == slide.case_id:
             add_slide(CaseFactory(owner=alice, title="Opened meanwhile"))
 
-    monkeypatch.setattr(services, "remove_case", meanwhile)
+    patch_service(monkeypatch, "remove_case", meanwhile)
     privacy.erase(alice)
     assert not Case.objects.exists() and not stored(media)
     assert not AuditEvent.objects.filter(detail__contains="meanwhile").exists()
@@ -397,7 +398,7 @@ def test_a_folder_of_models_that_belongs_to_an_image_stops_no_restore(
     said = StringIO()
     call_command("restore", tmp_path / "backup.tar", "--yes", stdout=said, stderr=said)
     assert "models/old.safetensors" in said.getvalue()
-    assert "1 slides, 1 cases and every model are whole" in said.getvalue() and "Whole:" in said.getvalue()
+    assert "1 slides, 1 cases and every model are whole" in said.getvalue() and "Valid:" in said.getvalue()
 
 
 def test_verify_says_nothing_of_what_is_deleted_while_it_looks(
@@ -443,7 +444,7 @@ def test_a_slide_whose_commit_was_not_acknowledged_keeps_its_file(
     def lost() -> None:
         raise OperationalError("the connection went away after COMMIT")
 
-    monkeypatch.setattr(services, "analyse", and_then_silence)
+    patch_service(monkeypatch, "analyse", and_then_silence)
     with pytest.raises(OperationalError):
         services.add_slides(CaseFactory(owner=alice), [upload()])
     slide = Slide.objects.get()
@@ -462,7 +463,7 @@ def test_a_slide_added_while_its_case_goes_leaves_no_file(
             add_slide(case)
         return wait(slides)
 
-    monkeypatch.setattr(services, "wait_for_workers", and_meanwhile)
+    patch_service(monkeypatch, "wait_for_workers", and_meanwhile)
     services.remove_case(case, alice)
     assert not stored(media)
 
