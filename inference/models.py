@@ -91,9 +91,10 @@ def in_domain(field: str) -> models.Case:
 class Analysis(models.Model):
     """One run of one model version over one slide. The table is also the queue.
 
-    Probabilities are of class malignant, 0 to 1: ``raw_probability`` is the mean over the patches,
-    ``probability`` that mean calibrated. They are empty until the analysis is done; for an
-    out-of-domain slide ``probability`` is 0.5 and ``confidence`` 0.
+    Probabilities are of class malignant, 0 to 1: ``raw_probability`` is the mean over the patches with
+    tissue, weighted by their share of it, ``probability`` that mean calibrated. They are empty until the
+    analysis is done; for an out-of-domain slide ``probability`` is 0.5 and ``confidence`` 0.
+    ``patches_done`` and ``patches_total`` count the patches that are run: those with tissue.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
@@ -124,6 +125,8 @@ class Analysis(models.Model):
     confidence = models.FloatField(null=True, blank=True)
     benign_patches = models.PositiveIntegerField(null=True, blank=True)
     malignant_patches = models.PositiveIntegerField(null=True, blank=True)
+    #: None in analyses made before tissue was measured: they ran every patch.
+    empty_patches = models.PositiveIntegerField(null=True, blank=True)
     warnings = models.JSONField(default=list, blank=True)
     seconds = models.FloatField(null=True, blank=True, help_text="From the first patch to the last.")
 
@@ -161,8 +164,14 @@ class Analysis(models.Model):
         return None if self.probability is None else 1.0 - self.probability
 
     @property
-    def total_patches(self) -> int:
-        return (self.benign_patches or 0) + (self.malignant_patches or 0)
+    def tissue_patches(self) -> int | None:
+        """Patches that were run, which are those with tissue; None where the analysis is not done."""
+        return self.patches_total if self.state == State.DONE else None
+
+    @property
+    def all_patches(self) -> int:
+        """Patches of the grid of a finished analysis: those that were run and those without tissue."""
+        return self.patches_total + (self.empty_patches or 0)
 
     @property
     def expected_patches(self) -> int:
@@ -197,6 +206,8 @@ class PatchTable(models.Model):
     height = models.PositiveIntegerField()
     malignant_bytes = models.BinaryField()
     activation_bytes = models.BinaryField()
+    #: Empty in tables made before tissue was measured.
+    tissue_bytes = models.BinaryField(default=b"")
 
     def __str__(self) -> str:
         return f"patches of {self.analysis_id}"
@@ -207,19 +218,27 @@ class PatchTable(models.Model):
 
     @property
     def malignant(self) -> NDArray[np.float32]:
-        """Raw probability of malignancy of each patch, float32 (N,), in the grid's order."""
+        """Raw probability of malignancy of each patch, float32 (N,), in the grid's order; NaN without tissue."""
         return np.frombuffer(bytes(self.malignant_bytes), dtype="<f4")
 
     @property
     def activation(self) -> NDArray[np.float16]:
-        """Evidence for malignancy in logits, float16 (N, 7, 7), in the grid's order."""
+        """Evidence for malignancy in logits, float16 (N, 7, 7), in the grid's order; NaN without tissue."""
         return np.frombuffer(bytes(self.activation_bytes), dtype="<f2").reshape(-1, 7, 7)
 
+    @property
+    def tissue(self) -> NDArray[np.float32] | None:
+        """Share of tissue of each patch, float32 (N,), 0 to 1, in the grid's order; None where it was not measured."""
+        return np.frombuffer(bytes(self.tissue_bytes), dtype="<f4") if self.tissue_bytes else None
+
     def rows(self) -> list[dict[str, Any]]:
-        """Each patch as ``index``, ``x``, ``y`` (pixels) and ``malignant`` (raw probability)."""
+        """Each patch as ``index``, ``x``, ``y`` (pixels), ``malignant`` (raw probability, None without tissue) and
+        ``tissue`` (share of it, None where it was not measured)."""
+        malignant = [None if np.isnan(value) else float(value) for value in self.malignant]
+        tissue = [None] * len(malignant) if self.tissue is None else self.tissue.tolist()
         return [
-            {"index": index, "x": int(x), "y": int(y), "malignant": float(value)}
-            for index, ((x, y), value) in enumerate(zip(self.grid.positions, self.malignant, strict=True))
+            {"index": index, "x": int(x), "y": int(y), "malignant": value, "tissue": share}
+            for index, ((x, y), value, share) in enumerate(zip(self.grid.positions, malignant, tissue, strict=True))
         ]
 
 

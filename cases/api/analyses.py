@@ -117,7 +117,7 @@ class PatchCSV(BaseRenderer):
         self, data: Any, accepted_media_type: str | None = None, renderer_context: Mapping[str, Any] | None = None
     ) -> str:
         out = io.StringIO()
-        writer = csv.DictWriter(out, ["index", "x", "y", "malignant"], lineterminator="\r\n")
+        writer = csv.DictWriter(out, ["index", "x", "y", "malignant", "tissue"], lineterminator="\r\n")
         writer.writeheader()
         # The answer to OPTIONS has none.
         writer.writerows(data.get("patches", []))
@@ -131,8 +131,9 @@ class AnalysisPatches(APIView):
     @extend_schema(
         operation_id="analyses_patches",
         summary="Patch table of an analysis",
-        description="Where each patch lies and its raw malignant probability, as JSON or, with `?format=csv` or "
-        "`Accept: text/csv`, as CSV (index, x, y, malignant).",
+        description="Where each patch lies, its raw malignant probability (none for a patch without tissue) and its "
+        "share of tissue, as JSON or, with `?format=csv` or `Accept: text/csv`, as CSV (index, x, y, malignant, "
+        "tissue).",
         parameters=[OpenApiParameter("format", str, enum=["json", "csv"])],
         responses={(200, "application/json"): PatchesOut, (200, "text/csv"): OpenApiTypes.STR},
     )
@@ -154,8 +155,8 @@ class AnalysisMap(APIView):
     @extend_schema(
         operation_id="analyses_map",
         summary="Patch map of an analysis",
-        description="The raw malignant probability at each place as an opaque PNG in the cividis colours, at most "
-        "1024 pixels a side, to lay over the slide.",
+        description="The raw malignant probability at each place as a PNG in the cividis colours, at most 1024 pixels "
+        "a side, to lay over the slide. Transparent where there is no tissue, opaque elsewhere.",
         responses={(200, "image/png"): OpenApiResponse(OpenApiTypes.BINARY, "The map.")},
     )
     def get(self, request: Request, pk: uuid.UUID) -> HttpResponse:

@@ -247,7 +247,10 @@ class PatchOut(serializers.Serializer[Any]):
     index = serializers.IntegerField()
     x = serializers.IntegerField(help_text="Left edge in pixels of the slide.")
     y = serializers.IntegerField(help_text="Top edge in pixels of the slide.")
-    malignant = Probability(help_text="Raw probability.")
+    malignant = Probability(allow_null=True, help_text="Raw probability; null for a patch without tissue.")
+    tissue = Probability(
+        allow_null=True, help_text="Share of the patch that is tissue; null in analyses made before it was measured."
+    )
 
 
 class PatchesOut(serializers.Serializer[Any]):

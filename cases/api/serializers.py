@@ -94,11 +94,17 @@ class SingleOut(serializers.Serializer[Any]):
     prediction = serializers.ChoiceField(Verdict.choices, help_text="The same as `verdict`.")
     confidence = Probability(help_text="The larger of the two probabilities; 0 where the verdict is out_of_domain.")
     probabilities = ProbabilitiesOut(help_text="Calibrated; they sum to 1. 0.5 each where out_of_domain.")
-    num_patches = serializers.IntegerField(min_value=1)
+    num_patches = serializers.IntegerField(
+        min_value=1, help_text="Patches that cover the image: `tissue_patches` and `empty_patches` together."
+    )
     patch_breakdown = PatchBreakdownOut(
-        help_text="Patches by their raw probability at 0.5. Both 0 where out_of_domain."
+        help_text="Patches with tissue by their raw probability at 0.5. Both 0 where out_of_domain."
     )
     processing_time_seconds = serializers.FloatField(help_text="From the first patch to the last.", min_value=0)
+    tissue_patches = serializers.IntegerField(
+        min_value=0, help_text="Patches with tissue. Only these are analysed and counted."
+    )
+    empty_patches = serializers.IntegerField(min_value=0, help_text="Patches without tissue; they are left out.")
     id = serializers.UUIDField(help_text="Of the analysis: `/api/v1/analyses/{id}`.")
     case = serializers.UUIDField(help_text="Of the case that keeps the slide.")
     slide = serializers.UUIDField()
@@ -106,7 +112,8 @@ class SingleOut(serializers.Serializer[Any]):
     verdict = serializers.ChoiceField(Verdict.choices)
     raw_probability = Probability(
         allow_null=True,
-        help_text="Mean malignant probability of the patches before calibration; null where out_of_domain.",
+        help_text="Mean malignant probability of the patches, weighted by their share of tissue, before calibration; "
+        "null where out_of_domain.",
     )
     cut_points = CutPointsOut()
     warnings = serializers.ListField(child=serializers.CharField())

@@ -19,7 +19,8 @@ LISTED = 6
 
 
 def patches(table: PatchTable | None, slide: Slide) -> dict[str, Any]:
-    """Context of the viewer, the histogram and the two lists; nothing without a table."""
+    """Context of the viewer, the histogram and the two lists; nothing without a table. Patches without tissue are in
+    neither the histogram nor the lists."""
     data: dict[str, Any] = {
         "width": slide.width,
         "height": slide.height,
@@ -35,24 +36,30 @@ def patches(table: PatchTable | None, slide: Slide) -> dict[str, Any]:
         # Of this analysis, whichever is current when they are asked for.
         "analysis": str(table.analysis_id),
         "activation": f"{reverse('cases:activation', args=[slide.pk])}?analysis={table.analysis_id}",
-        "patches": [[row["x"], row["y"], round(row["malignant"], 6)] for row in rows],
+        # null where a patch has no tissue.
+        "patches": [
+            [row["x"], row["y"], None if row["malignant"] is None else round(row["malignant"], 6)] for row in rows
+        ],
         "patch_url": reverse("cases:patch", args=[slide.pk, 0]).removesuffix("0.png"),
         "colours": colour_table()[::4].tolist(),
     }
-    ordered = sorted(rows, key=lambda row: -row["malignant"])
-    listed = min(LISTED, (len(rows) + 1) // 2)
+    with_tissue = [row for row in rows if row["malignant"] is not None]
+    ordered = sorted(with_tissue, key=lambda row: -row["malignant"])
+    listed = min(LISTED, (len(ordered) + 1) // 2)
     return {
         "viewer": data,
         "histogram": histogram(table),
         "suspicious": ordered[:listed],
-        "harmless": ordered[::-1][: min(listed, len(rows) - listed)],
-        "patch_count": len(rows),
+        "harmless": ordered[::-1][: min(listed, len(ordered) - listed)],
+        "patch_count": len(ordered),
+        "empty_count": len(rows) - len(ordered),
     }
 
 
 def histogram(table: PatchTable) -> dict[str, Any]:
     """Bars of the patch probabilities, as shares of the chart's width and height for SVG."""
-    counts, edges = np.histogram(table.malignant, bins=BINS, range=(0.0, 1.0))
+    malignant = table.malignant
+    counts, edges = np.histogram(malignant[~np.isnan(malignant)], bins=BINS, range=(0.0, 1.0))
     top = int(counts.max(initial=1)) or 1
     return {
         "top": top,

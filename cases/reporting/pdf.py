@@ -36,8 +36,9 @@ OPACITY = 0.45
 PATIENCE = 5.0
 
 
-#: What a number covers: 1 without the names that people give themselves, and without whether they read blind.
-FORM = 2
+#: What a number covers: 1 without the names that people give themselves, and without whether they read blind; 2
+#: without the counts of patches with and without tissue.
+FORM = 3
 
 
 def content_checksum(case: Case, reader: User, form: int = FORM) -> str:
@@ -53,6 +54,10 @@ def _checksum(case: Case, reader: User, form: int) -> str:
     data = export.case_data(case, reader)
     if services.is_blind(case, list(case.reviews.all())):
         data["reviews"] = []
+    if form < 3:
+        for slide in data["slides"]:
+            for name in ("tissue_patches", "empty_patches"):
+                (slide["analysis"] or {}).pop(name, None)
     if form == 1:
         # Numbers that were printed before these were there hold on.
         del data["owner_name"]
@@ -152,8 +157,9 @@ def _pictures(slides: list[Slide]) -> Iterator[dict[str, Any]]:
 
 def _with_map(picture: Image.Image, table: PatchTable) -> Image.Image:
     values = patchmap.surface(table.grid, np.asarray(table.malignant))
-    colours = patchmap.colour_table()[np.clip(np.rint(values * 255), 0, 255).astype(np.uint8)]
-    return Image.blend(picture, Image.fromarray(colours).resize(picture.size, Image.Resampling.NEAREST), OPACITY)
+    colours = Image.fromarray(patchmap.coloured(values)).resize(picture.size, Image.Resampling.NEAREST)
+    opacity = colours.getchannel("A").point(lambda alpha: round(alpha * OPACITY))
+    return Image.composite(colours.convert("RGB"), picture, opacity)
 
 
 def _address(picture: Image.Image) -> str:

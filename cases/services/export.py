@@ -21,6 +21,7 @@ COLUMNS = [
     "slide_id", "file", "sha256", "width", "height", "magnification", "state", "verdict",
     "probability_malignant", "raw_probability_malignant", "confidence", "benign_patches", "malignant_patches",
     "overlap", "model", "model_sha256", "calibrated", "cut_low", "cut_high", "runtime", "finished", "warnings",
+    "tissue_patches", "empty_patches",
 ]  # fmt: skip
 #: A spreadsheet takes a cell that begins so for a formula.
 FORMULA = "=+-@\t\r\n＝＋－＠"
@@ -39,6 +40,8 @@ def analysis_data(analysis: Analysis | None) -> dict[str, Any] | None:
         "confidence": analysis.confidence,
         "benign_patches": analysis.benign_patches,
         "malignant_patches": analysis.malignant_patches,
+        "tissue_patches": analysis.tissue_patches,
+        "empty_patches": analysis.empty_patches,
         "overlap": analysis.overlap,
         "warnings": analysis.warnings,
         "error": analysis.error or None,
@@ -150,6 +153,7 @@ def rows(cases: Iterable[Case]) -> Iterable[list[Any]]:
                 analysis and analysis.runtime,
                 analysis and analysis.finished_at and analysis.finished_at.isoformat(),
                 "; ".join(analysis.warnings) if analysis else "",
+                analysis and analysis.tissue_patches, analysis and analysis.empty_patches,
             ]  # fmt: skip
             yield [safe_cell(value) for value in line]
 

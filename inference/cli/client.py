@@ -65,6 +65,8 @@ class Single(TypedDict):
     num_patches: int
     patch_breakdown: PatchBreakdown
     processing_time_seconds: float
+    tissue_patches: int
+    empty_patches: int
     id: str
     case: str
     slide: str
@@ -132,7 +134,8 @@ class Patch(TypedDict):
     index: int
     x: int
     y: int
-    malignant: float
+    malignant: float | None
+    tissue: float | None
 
 
 class Patches(TypedDict):

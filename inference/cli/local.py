@@ -103,6 +103,7 @@ def _image(prediction: Prediction, overlap: float, metadata: Any, model: dict[st
         malignant=said.probability_malignant,
         raw_malignant=said.raw_malignant,
         patches=len(prediction.grid),
+        empty_patches=said.empty_patches,
         benign_patches=said.benign_patches,
         malignant_patches=said.malignant_patches,
         cut_points=(metadata.cut_low, metadata.cut_high),

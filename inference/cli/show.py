@@ -14,7 +14,7 @@ NAMES = {
 }
 COLUMNS = [
     "filename", "prediction", "confidence", "benign", "malignant", "num_patches", "benign_patches",
-    "malignant_patches", "warnings", "error",
+    "malignant_patches", "tissue_patches", "empty_patches", "warnings", "error",
 ]  # fmt: skip
 DISCLAIMER = "For research and education. Not a medical device; no diagnosis may rest on it."
 BAR = 30
@@ -45,7 +45,8 @@ def _csv(result: dict[str, Any], out: TextIO) -> None:
     for image in _images(result):
         writer.writerow(
             {
-                **{name: image[name] for name in ("filename", "prediction", "confidence", "num_patches")},
+                **{name: image[name] for name in ("filename", "prediction", "confidence")},
+                **{name: image[name] for name in ("num_patches", "tissue_patches", "empty_patches")},
                 **image["probabilities"],
                 **image["patch_breakdown"],
                 "warnings": "; ".join(image["warnings"]),
@@ -84,10 +85,12 @@ def _judgement(said: dict[str, Any], out: TextIO) -> None:
 def _single(image: dict[str, Any], out: TextIO) -> None:
     print(f"Image:        {image['filename']}", file=out)
     _judgement(image, out)
-    total, parts = image["num_patches"], image["patch_breakdown"]
+    total, parts, empty = image["num_patches"], image["patch_breakdown"], image["empty_patches"]
     print(f"Patches:      {total}", file=out)
-    print(f"  benign      {_share(parts['benign_patches'], total)}", file=out)
-    print(f"  malignant   {_share(parts['malignant_patches'], total)}", file=out)
+    print(f"  benign      {_share(parts['benign_patches'], total - empty)}", file=out)
+    print(f"  malignant   {_share(parts['malignant_patches'], total - empty)}", file=out)
+    if empty:
+        print(f"  no tissue   {empty}, left out", file=out)
     for warning in image["warnings"]:
         print(f"Warning:      {warning}", file=out)
     print(f"Time:         {image['processing_time_seconds']:.2f} s", file=out)

@@ -23,9 +23,10 @@ MAX_SIDE = 1024
 def surface(grid: Grid, activation: NDArray[np.float16]) -> NDArray[np.float32]:
     """Local evidence for malignancy as a share of 1: the logistic function of the local logit difference.
 
-    ``activation`` is float (N, 7, 7), malignant minus benign in logits, in the grid's order. Places
-    under several patches get the mean of their logits. Returns float32 (h, w), 0 to 1, with one
-    value per 32 pixels of the slide or fewer (longest side at most 1024).
+    ``activation`` is float (N, 7, 7), malignant minus benign in logits, in the grid's order; NaN for a
+    patch without tissue. Places under several patches get the mean of their logits. Returns float32
+    (h, w), 0 to 1, NaN where no patch has tissue, with one value per 32 pixels of the slide or fewer
+    (longest side at most 1024).
     """
     scale = min(1.0 / STEP, MAX_SIDE / max(grid.width, grid.height))
     height, width = max(1, round(grid.height * scale)), max(1, round(grid.width * scale))
@@ -34,17 +35,25 @@ def surface(grid: Grid, activation: NDArray[np.float16]) -> NDArray[np.float32]:
     count = np.zeros_like(total)
     for (top, left, bottom, right), values in zip(grid.boxes(scale), activation, strict=True):
         patch = np.asarray(values, dtype=np.float32)
+        if np.isnan(patch).any():
+            continue
         # The ends of a patch are rounded, as those of its neighbours: 7 places now and then share 6 or 8.
         if (bottom - top, right - left) != patch.shape:
             patch = np.asarray(Image.fromarray(patch).resize((right - left, bottom - top), Image.Resampling.BOX))
         total[top:bottom, left:right] += patch
         count[top:bottom, left:right] += 1
-    logits = total[:height, :width] / count[:height, :width]
+    total, count = total[:height, :width], count[:height, :width]
+    logits = np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
     return (1.0 / (1.0 + np.exp(-logits))).astype(np.float32)
 
 
 def encode(values: NDArray[np.float32]) -> bytes:
-    """Values 0 to 1, float (h, w), as a grey 8-bit PNG (0 to 255) for scripts that colour it."""
+    """Values 0 to 1, float (h, w), as a grey 8-bit PNG (0 to 255) for scripts that colour it; transparent where NaN."""
+    known = ~np.isnan(values)
+    grey = np.clip(np.rint(np.where(known, values, 0) * 255), 0, 255).astype(np.uint8)
+    picture = Image.fromarray(grey)
+    if not known.all():
+        picture.putalpha(Image.fromarray(np.where(known, 255, 0).astype(np.uint8)))
     out = BytesIO()
-    Image.fromarray(np.clip(np.rint(values * 255), 0, 255).astype(np.uint8)).save(out, "PNG")
+    picture.save(out, "PNG")
     return out.getvalue()

@@ -42,28 +42,38 @@ def _scaled(grid: Grid) -> float:
 def surface(grid: Grid, malignant: NDArray[np.float32]) -> NDArray[np.float32]:
     """Mean probability of the patches that cover each place.
 
-    ``malignant`` is float (N,), 0 to 1, in the grid's order. Returns float32 (h, w) at the map's
-    scale (longest side at most 1024).
+    ``malignant`` is float (N,), 0 to 1 or NaN for a patch without tissue, in the grid's order. Returns
+    float32 (h, w) at the map's scale (longest side at most 1024), NaN where no patch has tissue.
     """
     scale = _scaled(grid)
     height, width = max(1, round(grid.height * scale)), max(1, round(grid.width * scale))
     total = np.zeros((height, width), dtype=np.float32)
     count = np.zeros((height, width), dtype=np.float32)
     for (top, left, bottom, right), value in zip(grid.boxes(scale), malignant, strict=True):
-        total[top:bottom, left:right] += value
-        count[top:bottom, left:right] += 1
-    return (total / np.maximum(count, 1)).astype(np.float32)
+        if not np.isnan(value):
+            total[top:bottom, left:right] += value
+            count[top:bottom, left:right] += 1
+    return np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
+
+
+def coloured(values: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """A surface of probabilities, float (h, w), in the cividis colours, uint8 (h, w, 4); NaN is transparent."""
+    known = ~np.isnan(values)
+    indices = np.clip(np.rint(np.where(known, values, 0) * 255), 0, 255).astype(np.uint8)
+    return np.dstack([colour_table()[indices], np.where(known, 255, 0).astype(np.uint8)])
 
 
 def render(values: NDArray[np.float32]) -> bytes:
-    """A surface of probabilities, float (h, w), as an opaque PNG in the cividis colours.
+    """A surface of probabilities, float (h, w), as a PNG in the cividis colours, transparent where it is NaN.
 
     The page sets opacity and threshold; the red channel alone does not tell the value, so the
     numbers travel beside the picture.
     """
-    indices = np.clip(np.rint(values * 255), 0, 255).astype(np.uint8)
     out = BytesIO()
-    image = Image.fromarray(indices)
+    if np.isnan(values).any():
+        Image.fromarray(coloured(values)).save(out, "PNG", optimize=True)
+        return out.getvalue()
+    image = Image.fromarray(np.clip(np.rint(values * 255), 0, 255).astype(np.uint8))
     image.putpalette(colour_table().tobytes())
     image.save(out, "PNG", optimize=True)
     return out.getvalue()

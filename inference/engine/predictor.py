@@ -12,15 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from . import domain
+from . import domain, tissue
 from .domain import DomainResult
 from .grid import PATCH, Grid
 from .image import decode_image
 from .runtime import Outputs, Runtime
-from .verdict import SlideVerdict, slide_verdict
+from .verdict import SlideVerdict, has_tissue, slide_verdict
 
 Pixels = NDArray[np.uint8]
-#: Called after every batch with the job, its patches done, and its patches in all. May raise :class:`Dropped`.
+#: Called after every batch with the job, its patches done, and its patches to be done: those with tissue. May raise
+#: :class:`Dropped`.
 Progress = Callable[["Job", int, int], None]
 
 
@@ -40,13 +41,15 @@ class Prediction:
 
     ``probabilities`` are raw, float32 (N, 2), rows sum to 1, class 0 benign and 1 malignant;
     ``activation`` is the malignant minus the benign class activation map of each patch, float16
-    (N, 7, 7), in logits; both in the order of ``grid``. ``seconds`` is from the first patch cut to
-    the last patch done.
+    (N, 7, 7), in logits; ``tissue`` is each patch's share of tissue, float32 (N,), 0 to 1; all in the
+    order of ``grid``. Patches without tissue are not run: their probabilities and activation are NaN.
+    ``seconds`` is from the first patch cut to the last patch done.
     """
 
     grid: Grid
     probabilities: NDArray[np.float32]
     activation: NDArray[np.float16]
+    tissue: NDArray[np.float32]
     verdict: SlideVerdict
     domain: DomainResult
     seconds: float
@@ -81,6 +84,9 @@ class _Open:
     picture: Image.Image
     grid: Grid
     domain: Future[DomainResult]
+    tissue: NDArray[np.float32]
+    #: The patches to run, those with tissue.
+    wanted: list[int]
     logits: NDArray[np.float32]
     activation: NDArray[np.float16]
     started: float = 0.0
@@ -115,7 +121,7 @@ class Predictor:
 
         ``jobs`` is read one ahead of the network. A job that can't be loaded, or whose batch the runtime
         can't take, ends as an outcome with its error; the others go on. Outcomes come in the order of the
-        jobs, but for failed ones, which come at once.
+        jobs, but for failed ones and images without tissue, which come at once.
         """
         queue: deque[tuple[_Open, int]] = deque()
         under_way: deque[_Batch] = deque()
@@ -131,7 +137,10 @@ class Predictor:
                 if isinstance(loaded, Exception):
                     yield Outcome(job, error=loaded)
                     continue
-                queue.extend((loaded, index) for index in range(len(loaded.grid)))
+                if not loaded.wanted:
+                    yield self._close(loaded)
+                    continue
+                queue.extend((loaded, index) for index in loaded.wanted)
                 while len(queue) >= self.runtime.batch_size:
                     under_way.append(self._start(queue, network))
                     if len(under_way) > self.runtime.streams:
@@ -167,15 +176,18 @@ class Predictor:
         loaded = job.load()
         picture = loaded if isinstance(loaded, Image.Image) else Image.fromarray(loaded)
         grid = Grid(*picture.size, job.overlap)
-        count = len(grid)
+        # Needed only at the end: the network does not wait for it.
+        judged = judge.submit(domain.check, picture, self.runtime.metadata)
+        shares = tissue.shares(picture, grid)
         return _Open(
             job,
             picture,
             grid,
-            # Needed only at the end: the network does not wait for it.
-            judge.submit(domain.check, picture, self.runtime.metadata),
-            np.empty((count, 2), dtype=np.float32),
-            np.empty((count, 7, 7), dtype=np.float16),
+            judged,
+            shares,
+            np.flatnonzero(has_tissue(shares)).tolist(),
+            np.full((len(grid), 2), np.nan, dtype=np.float32),
+            np.full((len(grid), 7, 7), np.nan, dtype=np.float16),
         )
 
     def _start(self, queue: deque[tuple[_Open, int]], network: ThreadPoolExecutor) -> _Batch:
@@ -210,22 +222,23 @@ class Predictor:
         for image in images:
             try:
                 if progress:
-                    progress(image.job, image.done, len(image.grid))
+                    progress(image.job, image.done, len(image.wanted))
             except Dropped as error:
                 image.failed = True
                 yield Outcome(image.job, error=error)
                 continue
-            if image.done == len(image.grid):
+            if image.done == len(image.wanted):
                 yield self._close(image)
 
     def _close(self, image: _Open) -> Outcome:
         try:
-            if not np.isfinite(image.logits).all():
+            if not np.isfinite(image.logits[image.wanted]).all():
                 raise FloatingPointError("the network's answer is no number")
             probabilities = softmax(image.logits)
-            seconds = time.perf_counter() - image.started
+            seconds = time.perf_counter() - image.started if image.started else 0.0
             judged = image.domain.result()
-            verdict = slide_verdict(probabilities, self.runtime.metadata, judged)
+            verdict = slide_verdict(probabilities, self.runtime.metadata, judged, image.tissue)
         except Exception as error:
             return Outcome(image.job, error=error)
-        return Outcome(image.job, Prediction(image.grid, probabilities, image.activation, verdict, judged, seconds))
+        found = Prediction(image.grid, probabilities, image.activation, image.tissue, verdict, judged, seconds)
+        return Outcome(image.job, found)

@@ -26,6 +26,7 @@ def image(
     malignant: float,
     raw_malignant: float | None,
     patches: int,
+    empty_patches: int,
     benign_patches: int,
     malignant_patches: int,
     cut_points: tuple[float, float],
@@ -36,8 +37,8 @@ def image(
 ) -> dict[str, Any]:
     """The result of one image.
 
-    ``patches`` is the number of patches that cover it. Out of domain none of them is counted as
-    benign or malignant, and ``raw_malignant`` is None.
+    ``patches`` is the number of patches that cover it; ``empty_patches`` of them have no tissue, and the
+    others are counted as benign or malignant. Out of domain none is, and ``raw_malignant`` is None.
     """
     return {
         "prediction": verdict,
@@ -45,6 +46,8 @@ def image(
         "probabilities": probabilities(malignant),
         "num_patches": patches,
         "patch_breakdown": {"benign_patches": benign_patches, "malignant_patches": malignant_patches},
+        "tissue_patches": patches - empty_patches,
+        "empty_patches": empty_patches,
         "processing_time_seconds": seconds,
         "verdict": verdict,
         "raw_probability": raw_malignant,

@@ -10,7 +10,8 @@ from typing import Literal
 import numpy as np
 
 from .checkpoint import Metadata
-from .domain import DomainResult
+from .domain import REASONS, DomainResult
+from .tissue import EMPTY
 
 Verdict = Literal["benign", "malignant", "indeterminate", "out_of_domain"]
 
@@ -22,10 +23,11 @@ EDGE = 1e-6
 class SlideVerdict:
     """What is said of one slide.
 
-    ``probability_malignant`` is calibrated, 0..1; ``raw_malignant`` the mean over the patches, None out of domain.
-    ``confidence`` is the larger of the two class probabilities. Patches are counted at 0.5 on the raw probability.
-    Out of domain there is no model probability: 0.5, confidence 0.0, no patches counted, and the reason first among
-    ``warnings``.
+    ``probability_malignant`` is calibrated, 0..1; ``raw_malignant`` the mean over the patches with tissue, weighted
+    by their share of it, None out of domain. ``confidence`` is the larger of the two class probabilities. Patches
+    with tissue are counted at 0.5 on the raw probability; ``empty_patches`` have none and are left out.
+    Out of domain there is no model probability: 0.5, confidence 0.0, no patches counted as benign or malignant, and
+    the reason first among ``warnings``.
     """
 
     verdict: Verdict
@@ -34,6 +36,7 @@ class SlideVerdict:
     confidence: float
     benign_patches: int
     malignant_patches: int
+    empty_patches: int = 0
     warnings: tuple[str, ...] = ()
 
 
@@ -47,11 +50,26 @@ class CaseVerdict:
     slides: int
 
 
-def mean_probability(patch_probs: np.ndarray) -> float:
-    """Raw malignant probability of a slide: the mean of column 1 of float (N, 2). Raises ValueError for N = 0."""
+def has_tissue(tissue: np.ndarray) -> np.ndarray:
+    """Which patches have enough tissue to be read, bool (N,), from their shares of it, float (N,)."""
+    return np.asarray(tissue) >= EMPTY
+
+
+def mean_probability(patch_probs: np.ndarray, tissue: np.ndarray | None = None) -> float:
+    """Raw malignant probability of a slide: the mean of column 1 of float (N, 2), weighted by the shares of tissue,
+    float (N,). Patches without tissue are left out, whatever their probabilities; without ``tissue`` all count alike.
+
+    Raises ValueError where no patch counts.
+    """
     if patch_probs.ndim != 2 or patch_probs.shape[1] != 2 or len(patch_probs) == 0:
         raise ValueError(f"patch probabilities must be (N, 2) with N > 0, not {patch_probs.shape}")
-    return float(np.mean(patch_probs[:, 1], dtype=np.float64))
+    malignant = patch_probs[:, 1].astype(np.float64)
+    if tissue is None:
+        return float(malignant.mean())
+    counted = has_tissue(tissue)
+    if not counted.any():
+        raise ValueError("no patch has tissue")
+    return float(np.average(malignant[counted], weights=np.asarray(tissue, dtype=np.float64)[counted]))
 
 
 def calibrate(raw: float, metadata: Metadata) -> float:
@@ -74,21 +92,30 @@ def judge(p: float, cut_low: float, cut_high: float) -> Verdict:
     return "malignant" if p > cut_high else "indeterminate"
 
 
-def slide_verdict(patch_probs: np.ndarray, metadata: Metadata, domain_result: DomainResult) -> SlideVerdict:
-    """Verdict of a slide from its raw patch probabilities, float (N, 2), class 0 benign and 1 malignant."""
+def slide_verdict(
+    patch_probs: np.ndarray, metadata: Metadata, domain_result: DomainResult, tissue: np.ndarray | None = None
+) -> SlideVerdict:
+    """Verdict of a slide from its raw patch probabilities, float (N, 2), class 0 benign and 1 malignant, and the
+    patches' shares of tissue, float (N,); see :func:`mean_probability`. Without any tissue it is out of domain.
+    """
+    counted = np.ones(len(patch_probs), dtype=bool) if tissue is None else has_tissue(tissue)
+    empty = len(counted) - int(np.count_nonzero(counted))
+    if domain_result.in_domain and not counted.any():
+        domain_result = DomainResult(False, REASONS["background"], "background")
     if not domain_result.in_domain:
         reason = domain_result.reason or "The image does not look like H&E breast tissue."
-        return SlideVerdict("out_of_domain", 0.5, None, 0.0, 0, 0, (reason, *domain_result.warnings))
-    raw = mean_probability(patch_probs)
+        return SlideVerdict("out_of_domain", 0.5, None, 0.0, 0, 0, empty, (reason, *domain_result.warnings))
+    raw = mean_probability(patch_probs, tissue)
     p = calibrate(raw, metadata)
-    malignant = int(np.count_nonzero(patch_probs[:, 1] > 0.5))
+    malignant = int(np.count_nonzero(patch_probs[counted, 1] > 0.5))
     return SlideVerdict(
         verdict=judge(p, metadata.cut_low, metadata.cut_high),
         probability_malignant=p,
         raw_malignant=raw,
         confidence=max(p, 1 - p),
-        benign_patches=len(patch_probs) - malignant,
+        benign_patches=len(counted) - empty - malignant,
         malignant_patches=malignant,
+        empty_patches=empty,
         warnings=tuple(domain_result.warnings),
     )
 

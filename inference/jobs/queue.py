@@ -162,9 +162,10 @@ def finish(pk: uuid.UUID, claim: uuid.UUID, prediction: Prediction, runtime: str
             confidence=verdict.confidence,
             benign_patches=verdict.benign_patches,
             malignant_patches=verdict.malignant_patches,
+            empty_patches=verdict.empty_patches,
             warnings=list(verdict.warnings),
-            patches_done=len(grid),
-            patches_total=len(grid),
+            patches_done=len(grid) - verdict.empty_patches,
+            patches_total=len(grid) - verdict.empty_patches,
             seconds=prediction.seconds,
             error="",
             error_code="",
@@ -178,6 +179,7 @@ def finish(pk: uuid.UUID, claim: uuid.UUID, prediction: Prediction, runtime: str
                 "height": grid.height,
                 "malignant_bytes": prediction.probabilities[:, 1].astype("<f4").tobytes(),
                 "activation_bytes": prediction.activation.astype("<f2").tobytes(),
+                "tissue_bytes": prediction.tissue.astype("<f4").tobytes(),
             },
         )
         _announce(pk)

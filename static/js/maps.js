@@ -1,6 +1,7 @@
 // Values 0 to 1 over the slide, and their colours.
 
 // Mean of the patches over each place, kept as the rectangles between all patch edges: exact and small.
+// NaN where no patch has tissue.
 export function patchSurface(data) {
   const xs = edges(data.patches.map((patch) => patch[0]), data.patch, data.width);
   const ys = edges(data.patches.map((patch) => patch[1]), data.patch, data.height);
@@ -10,6 +11,7 @@ export function patchSurface(data) {
   const column = new Map(xs.map((x, i) => [x, i]));
   const row = new Map(ys.map((y, i) => [y, i]));
   for (const [x, y, value] of data.patches) {
+    if (value === null) continue;
     const right = Math.min(x + data.patch, data.width);
     const bottom = Math.min(y + data.patch, data.height);
     for (let j = row.get(y); ys[j] < bottom; j += 1) {
@@ -19,7 +21,7 @@ export function patchSurface(data) {
       }
     }
   }
-  const values = sum.map((total, i) => total / Math.max(1, count[i]));
+  const values = sum.map((total, i) => (count[i] ? total / count[i] : NaN));
   return {
     xs, ys, values, columns,
     at(x, y) {
@@ -45,7 +47,7 @@ function below(sorted, value) {
   return low;
 }
 
-// A grey picture of values (0 benign, 255 malignant) as numbers.
+// A grey picture of values (0 benign, 255 malignant) as numbers; NaN where it is transparent.
 export async function greySurface(address) {
   const image = await load(address);
   const canvas = document.createElement("canvas");
@@ -55,7 +57,7 @@ export async function greySurface(address) {
   context.drawImage(image, 0, 0);
   const pixels = context.getImageData(0, 0, canvas.width, canvas.height).data;
   const values = new Float32Array(canvas.width * canvas.height);
-  for (let i = 0; i < values.length; i += 1) values[i] = pixels[4 * i] / 255;
+  for (let i = 0; i < values.length; i += 1) values[i] = pixels[4 * i + 3] ? pixels[4 * i] / 255 : NaN;
   return { width: canvas.width, height: canvas.height, values };
 }
 
@@ -76,7 +78,10 @@ export function colour(table, value) {
   return table[i].map((channel, c) => Math.round(channel + (table[i + 1][c] - channel) * part));
 }
 
+const EMPTY = "rgb(128 128 128 / 50%)";
+
 // Patches as sharp rectangles at 1 pixel per cell would lose their unequal sizes, so they are drawn to scale.
+// Places without tissue are grey.
 export function paintPatches(surface, data, table, threshold) {
   const scale = Math.min(1, 2048 / Math.max(data.width, data.height));
   const canvas = document.createElement("canvas");
@@ -89,7 +94,7 @@ export function paintPatches(surface, data, table, threshold) {
     const row = (i - column) / surface.columns;
     const [left, right] = [surface.xs[column], surface.xs[column + 1]].map((x) => Math.round(x * scale));
     const [top, bottom] = [surface.ys[row], surface.ys[row + 1]].map((y) => Math.round(y * scale));
-    context.fillStyle = `rgb(${colour(table, value).join(" ")})`;
+    context.fillStyle = Number.isNaN(value) ? EMPTY : `rgb(${colour(table, value).join(" ")})`;
     context.fillRect(left, top, right - left, bottom - top);
   });
   return canvas;
@@ -102,6 +107,7 @@ export function paintGrey(surface, table, threshold) {
   const context = canvas.getContext("2d");
   const pixels = context.createImageData(surface.width, surface.height);
   surface.values.forEach((value, i) => {
+    if (Number.isNaN(value)) return;
     const [red, green, blue] = colour(table, value);
     pixels.data.set([red, green, blue, value < threshold ? 0 : 255], 4 * i);
   });

@@ -11,7 +11,8 @@ const LAYERS = ["patch", "activation", "none"];
 
 const canvas = find("canvas");
 const patches = data.patches || [];
-const ranked = patches.map((patch, index) => index).sort((a, b) => patches[b][2] - patches[a][2]);
+// Patches without tissue have no value and no rank.
+const ranked = patches.map((patch, index) => index).filter((index) => patches[index][2] !== null).sort((a, b) => patches[b][2] - patches[a][2]);
 const surface = patches.length ? patchSurface(data) : null;
 let viewer = null;
 let picture = null;
@@ -152,11 +153,13 @@ function hover(x, y, event) {
   tip.hidden = index === null;
   light(index);
   if (index === null) return;
-  let text = `Patch ${index + 1}: ${percent(patches[index][2])} malignant`;
+  const value = patches[index][2];
+  let text = value === null ? `Patch ${index + 1}: no tissue` : `Patch ${index + 1}: ${percent(value)} malignant`;
   if (layer === "activation" && activation) {
     const i = Math.min(activation.width - 1, Math.floor((x / data.width) * activation.width));
     const j = Math.min(activation.height - 1, Math.floor((y / data.height) * activation.height));
-    text += ` · here ${percent(activation.values[j * activation.width + i])}`;
+    const here = activation.values[j * activation.width + i];
+    if (!Number.isNaN(here)) text += ` · here ${percent(here)}`;
   }
   tip.textContent = text;
   const stage = find("stage").getBoundingClientRect();
@@ -209,10 +212,12 @@ async function open(index) {
   const [, , width, height] = bounds(patches[index]);
   const rank = ranked.indexOf(index);
   find("dialog-title").textContent = `Patch ${index + 1} of ${patches.length}`;
-  find("dialog-text").textContent = `Raw probability of malignancy ${percent(value)} · at ${x}, ${y} px · rank ${rank + 1} of ${patches.length} by suspicion`;
+  const said = value === null ? "No tissue: left out of the result" : `Raw probability of malignancy ${percent(value)}`;
+  const ranks = value === null ? "" : ` · rank ${rank + 1} of ${ranked.length} by suspicion`;
+  find("dialog-text").textContent = `${said} · at ${x}, ${y} px${ranks}`;
   find("dialog-caption").textContent = width < data.patch || height < data.patch ? "As the network saw it; past the edge it saw the image mirrored" : "As the network saw it";
-  find("dialog-prev").disabled = rank === patches.length - 1;
-  find("dialog-next").disabled = rank === 0;
+  find("dialog-prev").disabled = rank === -1 || rank === ranked.length - 1;
+  find("dialog-next").disabled = rank <= 0;
   if (!dialog.open) dialog.showModal();
   const isShown = () => shown === index;
   drawPatch(find("dialog-canvas"), index, false, isShown);

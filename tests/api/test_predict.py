@@ -9,6 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from django.utils import timezone
 
@@ -18,7 +19,7 @@ from cases.models import ApiToken, AuditEvent, Case, Slide, Submission, User
 from cases.reporting import text
 from cases.services import abandoned_uploads
 from inference.engine import runtime
-from inference.engine.image import decode
+from inference.engine.image import decode, encode_png
 from inference.engine.predictor import Predictor
 from inference.jobs.signals import analysis_ended
 from inference.models import Analysis, Cluster, ModelVersion, State
@@ -83,6 +84,19 @@ def test_single_answers_in_upstreams_shape_with_the_engines_numbers(
     case = Case.objects.get(pk=body["case"])
     assert (case.title, case.verdict, case.state) == ("field.png", body["verdict"], "done")
     assert api.get(body["patch_map_url"]).content.startswith(b"\x89PNG")
+
+
+def test_patches_of_glass_are_counted_apart(api: Api, works: None) -> None:
+    """Benign and malignant patches are those with tissue; the grid has the others too."""
+    pixels = np.full((224, 672, 3), (232, 234, 230), dtype=np.uint8)
+    pixels[:, :448] = np.random.default_rng(5).integers(0, 256, (224, 448, 3), dtype=np.uint8)
+    body = api.post("/predict/single", {"file": file(content=encode_png(pixels))}).json()
+    assert (body["num_patches"], body["tissue_patches"], body["empty_patches"]) == (3, 2, 1)
+    assert sum(body["patch_breakdown"].values()) == 2
+    patches = api.get(f"/api/v1/analyses/{body['id']}/patches").json()["patches"]
+    assert (patches[2]["malignant"], patches[2]["tissue"]) == (None, 0.0)
+    asked = api.get(f"/api/v1/analyses/{body['id']}/patches", data={"format": "csv"})
+    assert asked.content.decode().splitlines()[3] == "2,448,0,,0.0"
 
 
 def test_options_reach_the_analysis(api: Api, works: None) -> None:

@@ -228,7 +228,7 @@ def test_patches_as_json_and_csv(api: Api, works: None) -> None:
     table = api.get(f"/api/v1/analyses/{body['id']}/patches").json()
     assert (table["width"], table["height"], table["patch_size"]) == (448, 224, 224)
     assert [(p["index"], p["x"], p["y"]) for p in table["patches"]] == [(0, 0, 0), (1, 224, 0)]
-    mean = sum(p["malignant"] for p in table["patches"]) / 2
+    mean = sum(p["malignant"] * p["tissue"] for p in table["patches"]) / sum(p["tissue"] for p in table["patches"])
     assert mean == pytest.approx(body["raw_probability"], rel=1e-6)
     for ask in ({"data": {"format": "csv"}}, {"headers": {"Accept": "text/csv"}}):
         response = api.get(f"/api/v1/analyses/{body['id']}/patches", **ask)

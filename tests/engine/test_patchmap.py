@@ -56,3 +56,27 @@ def test_the_activation_map_has_a_figure_of_the_network_everywhere(size: tuple[i
     edge[:, 6, :] = -6.0
     if size[1] > 300:
         assert activationmap.surface(grid, edge)[-1].mean() < 0.6, "the lowest places are those of the lowest patches"
+
+
+def test_the_maps_leave_out_patches_without_tissue():
+    grid = Grid(448, 224)
+    surface = patchmap.surface(grid, np.array([0.9, np.nan], dtype=np.float32))
+    assert surface[:, :224] == pytest.approx(0.9)
+    assert np.isnan(surface[:, 224:]).all()
+    picture = Image.open(BytesIO(patchmap.render(surface)))
+    assert picture.convert("RGBA").getpixel((300, 100))[3] == 0
+    assert picture.convert("RGBA").getpixel((100, 100))[3] == 255
+
+    logits = np.full((2, 7, 7), 6.0, dtype=np.float16)
+    logits[1] = np.nan
+    values = activationmap.surface(grid, logits)
+    assert values[:, :7].min() > 0.99 and np.isnan(values[:, 7:]).all()
+    grey = Image.open(BytesIO(activationmap.encode(values)))
+    assert (grey.mode, grey.getpixel((1, 1))[1], grey.getpixel((13, 1))[1]) == ("LA", 255, 0)
+
+
+def test_a_tissue_patch_over_an_empty_one_gives_the_place_its_own_value():
+    grid = Grid(336, 224)  # columns at 0 and 112
+    surface = patchmap.surface(grid, np.array([0.2, np.nan], dtype=np.float32))
+    assert surface[0, 200] == pytest.approx(0.2)
+    assert np.isnan(surface[0, 335])

@@ -151,8 +151,8 @@ def test_what_the_runtime_or_the_gate_can_not_take_fails_alone(
     monkeypatch.setattr(predictor.runtime, "infer", picky)
     monkeypatch.setattr(domain, "check", fragile)
     images = [field(seed, 700, 460) for seed in range(5)]
-    images[4][:] = 5
-    images[1][:] = 7
+    images[4][0, 0] = 5
+    images[1][0, 0] = 7
     images[2][0, 0] = 9
     jobs = [Job(number, lambda image=image: image) for number, image in enumerate(images)]
     ends = {outcome.job.key: outcome for outcome in predictor.run(jobs)}
@@ -160,3 +160,44 @@ def test_what_the_runtime_or_the_gate_can_not_take_fails_alone(
     assert isinstance(ends[4].error, FloatingPointError)
     assert isinstance(ends[1].error, RuntimeError) and isinstance(ends[2].error, IndexError)
     assert ends[3].prediction is not None
+
+
+GLASS = (232, 234, 230)
+
+
+def with_glass(seed: int) -> np.ndarray:
+    """A field of 448x448 with as much glass on its right."""
+    return np.hstack([field(seed, 448, 448), np.full((448, 448, 3), GLASS, dtype=np.uint8)])
+
+
+def test_patches_without_tissue_are_neither_run_nor_counted(random_checkpoint: Path) -> None:
+    predictor = Predictor(load(random_checkpoint))
+    seen, infer = [], predictor.runtime.infer
+
+    def counted(batch: np.ndarray) -> object:
+        seen.extend(patch for patch in batch if patch.any())
+        return infer(batch)
+
+    predictor.runtime.infer = counted  # type: ignore[method-assign, assignment]
+    steps: list[tuple[int, int]] = []
+    alone = predictor.predict(field(3, 448, 448))
+    seen.clear()
+    beside = predictor.predict(with_glass(3), progress=lambda *at: steps.append(at[1:]))
+    assert len(seen) == 4 and steps[-1] == (4, 4)
+    on_tissue = beside.grid.positions[:, 0] < 448
+    assert (len(beside.grid), np.isnan(beside.probabilities[~on_tissue]).all()) == (8, True)
+    assert beside.probabilities[on_tissue].tobytes() == alone.probabilities.tobytes()
+    assert np.isnan(beside.activation[~on_tissue]).all() and not np.isnan(beside.activation[on_tissue]).any()
+    verdict = beside.verdict
+    assert (verdict.empty_patches, verdict.benign_patches + verdict.malignant_patches) == (4, 4)
+    assert verdict.probability_malignant == pytest.approx(alone.verdict.probability_malignant, abs=0.02)
+
+
+def test_an_image_of_glass_is_out_of_domain_and_holds_up_no_other(predictor: Predictor) -> None:
+    empty = np.full((300, 700, 3), GLASS, dtype=np.uint8)
+    jobs = [Job(0, lambda: field(0)), Job(1, lambda: empty), Job(2, lambda: field(2))]
+    ends = {outcome.job.key: outcome.prediction for outcome in predictor.run(jobs)}
+    found = ends[1]
+    assert found is not None and found.verdict.verdict == "out_of_domain"
+    assert (found.verdict.empty_patches, found.verdict.warnings) == (8, (domain.REASONS["background"],))
+    assert all(ends[key] is not None and ends[key].verdict.verdict != "out_of_domain" for key in (0, 2))

@@ -5,7 +5,7 @@ import pytest
 from scipy.special import expit, logit
 
 from inference.engine.checkpoint import Metadata
-from inference.engine.domain import DomainResult
+from inference.engine.domain import REASONS, DomainResult
 from inference.engine.verdict import calibrate, case_verdict, judge, mean_probability, slide_verdict
 
 IN = DomainResult(True)
@@ -62,3 +62,22 @@ def test_case_is_the_mean_of_its_slides():
     assert case.probability_malignant == pytest.approx(0.6) and case.verdict == "malignant"
     assert case.confidence == pytest.approx(0.6) and case.slides == 3
     assert case_verdict([], 0.3, 0.7).verdict == "out_of_domain"
+
+
+def test_tissue_weighs_the_mean_and_empty_patches_have_no_say():
+    probabilities = np.array([[0.9, 0.1], [0.2, 0.8], [np.nan, np.nan], [0.4, 0.6]], dtype=np.float32)
+    shares = np.array([1.0, 0.5, 0.01, 0.25], dtype=np.float32)
+    expected = (0.1 * 1 + 0.8 * 0.5 + 0.6 * 0.25) / 1.75
+    assert mean_probability(probabilities, shares) == pytest.approx(expected)
+    result = slide_verdict(probabilities, CALIBRATED, DomainResult(True), shares)
+    assert result.raw_malignant == pytest.approx(expected)
+    assert (result.benign_patches, result.malignant_patches, result.empty_patches) == (1, 2, 1)
+
+
+def test_without_any_tissue_there_is_no_verdict():
+    result = slide_verdict(np.full((3, 2), np.nan), CALIBRATED, DomainResult(True), np.array([0.0, 0.01, 0.03]))
+    assert (result.verdict, result.confidence, result.raw_malignant) == ("out_of_domain", 0.0, None)
+    assert result.warnings == (REASONS["background"],)
+    assert (result.benign_patches, result.malignant_patches, result.empty_patches) == (0, 0, 3)
+    with pytest.raises(ValueError, match="no patch has tissue"):
+        mean_probability(np.full((1, 2), 0.5), np.zeros(1))

@@ -24,19 +24,26 @@ Finish = Callable[..., Slide]
 
 @pytest.fixture
 def finish(case: Case, media: object, model: ModelVersion) -> Finish:
-    """Adds a slide to Alice's case and ends its analysis with the given malignant probability."""
+    """Adds a slide to Alice's case and ends its analysis with the given malignant probability; the last ``empty`` of
+    its patches have no tissue."""
 
-    def make(probability: float = 0.2, name: str = "field.png", outside: str = "", of: Case | None = None) -> Slide:
+    def make(
+        probability: float = 0.2, name: str = "field.png", outside: str = "", of: Case | None = None, empty: int = 0
+    ) -> Slide:
         slide = add_slide(of or case, name)
         claim = uuid.uuid4()
         analysis = queue.claim_next(claim)
         assert analysis is not None
         grid = Grid(slide.width, slide.height)
         rows = np.full((len(grid), 2), [1 - probability, probability], dtype=np.float32)
-        domain = DomainResult(not outside, outside or None)
-        verdict = slide_verdict(rows, Metadata("test", "1"), domain)
+        tissue = np.ones(len(grid), dtype=np.float32)
         activation = np.zeros((len(grid), 7, 7), dtype=np.float16)
-        assert queue.finish(analysis.pk, claim, Prediction(grid, rows, activation, verdict, domain, 1.5), "test")
+        if empty:
+            tissue[-empty:], rows[-empty:], activation[-empty:] = 0, np.nan, np.nan
+        domain = DomainResult(not outside, outside or None)
+        verdict = slide_verdict(rows, Metadata("test", "1"), domain, tissue)
+        prediction = Prediction(grid, rows, activation, tissue, verdict, domain, 1.5)
+        assert queue.finish(analysis.pk, claim, prediction, "test")
         return slide
 
     return make

@@ -7,12 +7,14 @@ from collections.abc import Callable
 from django.template.loader import render_to_string
 from django.test import Client
 from django.urls import reverse
+from PIL import Image
 
 from cases import services
 from cases.models import Case, Report, User
 from cases.reporting import pdf as reports
 from cases.reporting import text
-from inference.models import Analysis, ModelVersion
+from cases.services import export
+from inference.models import Analysis, ModelVersion, PatchTable
 from tests.factories import add_slide
 
 from .conftest import Finish
@@ -28,6 +30,24 @@ def test_it_is_a_pdf_with_a_number_that_stays(client: Client, case: Case, finish
     client.get(address + "?paper=letter")
     report = Report.objects.get()
     assert report.sha256[:8] in answer["Content-Disposition"]
+
+
+def test_a_number_from_before_tissue_was_measured_holds_on(client: Client, case: Case, finish: Finish) -> None:
+    slide = finish(0.3, "a.png")
+    Analysis.objects.update(empty_patches=None)
+    PatchTable.objects.update(tissue_bytes=b"")
+    data = export.case_data(export.with_everything(Case.objects.filter(pk=case.pk)).get(), case.owner)
+    for name in ("tissue_patches", "empty_patches"):
+        del data["slides"][0]["analysis"][name]
+    printed = Report.objects.create(case=case, author=case.owner, sha256=export.checksum(data), form=2)
+    assert slide.pk and "still reads as it did" in Client().get(printed.get_absolute_url()).content.decode()
+
+
+def test_the_map_leaves_glass_as_it_is(finish: Finish) -> None:
+    table = PatchTable.objects.get(analysis=finish(1.0, empty=4).analysis)
+    picture = Image.new("RGB", (70, 46), "white")
+    shown = reports._with_map(picture, table)
+    assert shown.getpixel((68, 44)) == (255, 255, 255) and shown.getpixel((2, 2)) != (255, 255, 255)
 
 
 def test_it_works_without_any_result(client: Client, case: Case) -> None:

@@ -14,7 +14,7 @@ from PIL import Image
 from cases import services
 from cases.models import AuditEvent, Case, Slide, User
 from inference.jobs import queue
-from inference.models import Analysis
+from inference.models import Analysis, PatchTable
 from tests.factories import CaseFactory
 
 from .conftest import Finish
@@ -67,6 +67,29 @@ def test_the_viewer_gets_every_patch(client: Client, done: Slide) -> None:
     assert (viewer["width"], viewer["height"]) == (700, 460)
     assert len(viewer["patches"]) == 12
     assert viewer["patches"][0] == [0, 0, pytest.approx(0.2, abs=1e-4)]
+
+
+def test_patches_without_tissue_are_counted_and_never_listed(client: Client, finish: Finish) -> None:
+    slide = finish(0.2, empty=5)
+    answer = client.get(slide.get_absolute_url())
+    assert [patch[2] is None for patch in answer.context["viewer"]["patches"]] == [False] * 7 + [True] * 5
+    listed = answer.context["suspicious"] + answer.context["harmless"]
+    assert {row["index"] for row in listed} == set(range(7))
+    assert sum(bar["count"] for bar in answer.context["histogram"]["bars"]) == 7
+    page = answer.content.decode()
+    assert "5 patches without tissue were left out" in page and "7 benign" in page
+    patch_map = picture(client.get(reverse("cases:map", args=[slide.pk]))).convert("RGBA")
+    assert patch_map.getpixel((10, 10))[3] == 255 and patch_map.getpixel((690, 450))[3] == 0
+    activation = picture(client.get(reverse("cases:activation", args=[slide.pk])))
+    assert activation.mode == "LA"
+
+
+def test_an_analysis_from_before_tissue_was_measured_shows_all_its_patches(client: Client, done: Slide) -> None:
+    Analysis.objects.update(empty_patches=None)
+    PatchTable.objects.update(tissue_bytes=b"")
+    answer = client.get(done.get_absolute_url())
+    assert (answer.context["patch_count"], answer.context["empty_count"]) == (12, 0)
+    assert "without tissue" not in answer.content.decode()
 
 
 def test_neighbours_are_in_the_order_of_names(client: Client, finish: Finish) -> None:
