@@ -116,7 +116,7 @@ def test_a_form_that_was_sent_slowly_is_refused(
     """The account got another password while the body was on its way, which Django reads to find the CSRF token."""
     from cases.web import middleware
 
-    seen = middleware.accounts.is_as_read
+    seen = middleware.is_as_read
 
     def late(user: User) -> bool:
         found = User.objects.get(pk=user.pk)
@@ -124,7 +124,7 @@ def test_a_form_that_was_sent_slowly_is_refused(
         found.save()
         return seen(user)
 
-    monkeypatch.setattr(middleware.accounts, "is_as_read", late)
+    monkeypatch.setattr(middleware, "is_as_read", late)
     form = {"action_add": "", "email": "thief@example.org", "name": "thief", "days": "0"}
     assert in_browser.post(address, form).status_code == 403
     assert not EmailAddress.objects.filter(email="thief@example.org").exists() and not tokens.of(alice).exists()

@@ -17,7 +17,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from cases import audit, services
-from cases.audit import access_log
+from cases.audit import access_log, log
 from cases.models import AuditCheckpoint, AuditEvent, Case, Pseudonym, Slide, User
 from tests.factories import PASSWORD
 from tests.security.access import REVIEWERS_MAY, TABLE, Row
@@ -138,13 +138,13 @@ def test_a_whole_trail_verifies(sealed: AuditCheckpoint, case: Case) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        "UPDATE cases_event SET detail = 'nothing' WHERE id = %s",
-        "UPDATE cases_event SET kind = 'edited' WHERE id = %s",
-        "UPDATE cases_event SET actor_id = NULL WHERE id = %s",
-        "UPDATE cases_event SET at = '2020-01-01 00:00:00' WHERE id = %s",
-        "UPDATE cases_event SET case_id = NULL WHERE id = %s",
-        "DELETE FROM cases_event WHERE id = %s",
-        "UPDATE cases_event SET salt = '' WHERE id = %s",
+        "UPDATE cases_auditevent SET detail = 'nothing' WHERE id = %s",
+        "UPDATE cases_auditevent SET kind = 'edited' WHERE id = %s",
+        "UPDATE cases_auditevent SET actor_id = NULL WHERE id = %s",
+        "UPDATE cases_auditevent SET at = '2020-01-01 00:00:00' WHERE id = %s",
+        "UPDATE cases_auditevent SET case_id = NULL WHERE id = %s",
+        "DELETE FROM cases_auditevent WHERE id = %s",
+        "UPDATE cases_auditevent SET salt = '' WHERE id = %s",
     ],
 )
 def test_tampering_shows(change: str, sealed: AuditCheckpoint) -> None:
@@ -159,7 +159,7 @@ def test_a_rewritten_chain_lacks_the_hash_that_was_noted(sealed: AuditCheckpoint
     event = sealed.events.order_by("pk")[0]
     AuditEvent.objects.filter(pk=event.pk).update(kind=Kind.EDITED)
     events = list(sealed.events.order_by("pk"))
-    forged = audit._link(audit.GENESIS, (event.line for event in events))
+    forged = log._link(log.GENESIS, (event.line for event in events))
     AuditCheckpoint.objects.filter(pk=sealed.pk).update(hash=forged)
     assert audit.verify() == []
     assert audit.verify(expected=noted)
@@ -167,7 +167,7 @@ def test_a_rewritten_chain_lacks_the_hash_that_was_noted(sealed: AuditCheckpoint
 
 def test_the_chain_can_not_fork(sealed: AuditCheckpoint) -> None:
     with pytest.raises(IntegrityError), transaction.atomic():
-        AuditCheckpoint.objects.create(previous=audit.GENESIS, hash="f" * 64, count=0)
+        AuditCheckpoint.objects.create(previous=log.GENESIS, hash="f" * 64, count=0)
 
 
 def test_deleting_a_case_leaves_its_trail_without_words(slide: Slide, case: Case) -> None:
@@ -205,7 +205,7 @@ def test_the_commands(sealed: AuditCheckpoint, case: Case, alice: User) -> None:
     out = StringIO()
     call_command("audit", "seal", stdout=out)
     call_command("audit", "verify", expect=sealed.hash, stdout=out)
-    assert "Valid: 2 seals over 6 events" in out.getvalue()
+    assert "Valid: 2 checkpoints cover 6 events" in out.getvalue()
     lines = StringIO()
     call_command("audit", "export", case=str(case.pk), stdout=lines)
     assert [json.loads(line)["kind"] for line in lines.getvalue().splitlines()] == ["viewed"] * 6
