@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from django.contrib.auth.models import Group
 from django.core.cache import cache
+from django.db import connection
 from django.test import Client
 from django.utils import timezone
 
@@ -31,10 +32,18 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Where everything is there that a test may need (NO_SKIPS is set), a skipped test is a failed one."""
     report = yield
-    if report.skipped and os.environ.get("NO_SKIPS") and not hasattr(report, "wasxfail"):
+    is_of_one_database = any(item.get_closest_marker(vendor) for vendor in ("postgresql", "sqlite"))
+    if report.skipped and os.environ.get("NO_SKIPS") and not hasattr(report, "wasxfail") and not is_of_one_database:
         report.outcome = "failed"
         report.longrepr = f"skipped, where nothing may be: {report.longrepr}"
     return report
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """A test of one database is skipped on the other."""
+    for vendor in ("postgresql", "sqlite"):
+        if item.get_closest_marker(vendor) and connection.vendor != vendor:
+            pytest.skip(f"needs {vendor}")
 
 
 @pytest.fixture(scope="session")

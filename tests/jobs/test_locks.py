@@ -93,12 +93,11 @@ def test_a_case_is_deleted_while_one_of_its_analyses_ends(
     assert audit.verify() == []
 
 
+@pytest.mark.postgresql
 def test_a_case_is_deleted_just_after_an_image_was_added(
     case: Case, alice: User, media: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The new one is not among those that were held first; the worker that ends it must not wait for the deletion."""
-    if connection.vendor == "sqlite":
-        return  # It lets one write at a time, so none can meet.
     add_slide(case)
     Analysis.objects.update(state=State.DONE)
     worker, ended, wait = Worker(), [], services.wait_for_workers
@@ -129,11 +128,10 @@ def test_a_case_is_deleted_just_after_an_image_was_added(
     assert ended == [False] and not Analysis.objects.exists()
 
 
+@pytest.mark.postgresql
 def test_an_image_is_removed_while_the_magnification_is_corrected(
     case: Case, alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if connection.vendor == "sqlite":
-        return  # It lets one write at a time, so none can meet.
     slide = add_slide(case)
     record, propagate_magnification = services.record, services.propagate_magnification
     removed, changed = threading.Event(), threading.Event()
@@ -166,12 +164,11 @@ def test_an_image_is_removed_while_the_magnification_is_corrected(
     assert answers == [302] and not case.slides.exists()
 
 
+@pytest.mark.postgresql
 def test_an_image_is_removed_just_after_it_was_asked_for_again(
     case: Case, alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its new analysis is not among those that were held first; the worker that ends it must not wait for the case."""
-    if connection.vendor == "sqlite":
-        return  # It lets one write at a time, so none can meet.
     slide = add_slide(case)
     Analysis.objects.update(state=State.DONE, finished_at=timezone.now())
     worker, ended, about_to_commit = Worker(), list[bool](), threading.Event()
@@ -225,12 +222,11 @@ def test_an_image_asked_for_again_and_removed_at_once_leaves_no_name(
     assert not told.filter(detail__contains=slide.original_name).exists() and audit.verify() == []
 
 
+@pytest.mark.postgresql
 def test_an_account_is_deleted_while_a_worker_renews_what_it_holds_of_two_cases(
     case: Case, alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The administration deletes all cases in one transaction, in another order than that of their analyses."""
-    if connection.vendor == "sqlite":
-        return  # It lets one write at a time, so none can meet.
     claim, remove = uuid.uuid4(), services.remove_case
     for of in (case, Case.objects.create(owner=alice, title="Second")):
         add_slide(of)
@@ -258,12 +254,11 @@ def test_an_account_is_deleted_while_a_worker_renews_what_it_holds_of_two_cases(
 
 
 @pytest.mark.parametrize("where", ["portal", "administration"])
+@pytest.mark.postgresql
 def test_an_account_is_erased_while_one_of_its_images_is_queued(
     where: str, case: Case, alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Who queues holds the person's turns before the case. The result before was deleted: nothing is held earlier."""
-    if connection.vendor == "sqlite":
-        return  # It lets one write at a time, so none can meet.
     slide, person = add_slide(case), alice.pk
     Analysis.objects.all().delete()
     refresh, remove = services.refresh, services.remove_case
@@ -303,12 +298,11 @@ def test_an_account_is_erased_while_one_of_its_images_is_queued(
 
 @pytest.mark.parametrize("where", ["portal", "administration"])
 @pytest.mark.parametrize("whose", ["own", "assigned"])
+@pytest.mark.postgresql
 def test_an_account_is_erased_while_an_image_is_added(
     whose: str, where: str, case: Case, alice: User, charlie: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A case that was changed twice in a transaction needs the accounts that it names when that ends."""
-    if connection.vendor == "sqlite":
-        return  # It lets one write at a time, so none can meet.
     if whose != "own":
         Case.objects.update(owner=charlie, assigned_to=alice)
         case.refresh_from_db()

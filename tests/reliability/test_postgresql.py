@@ -19,14 +19,12 @@ pytestmark = [pytest.mark.slow, pytest.mark.live]
 #: Tests that ask the database what SQLite is more lenient about: types, transactions, locks, time zones, zero bytes.
 ALIKE = [
     "tests/api",
-    "tests/inference/test_locks.py",
-    "tests/inference/test_queue.py",
-    "tests/security/test_datarights.py",
-    "tests/security/test_attacks.py",
-    "tests/security/test_accounts.py",
-    "tests/security/test_blinding.py",
-    "tests/security/test_records.py",
-    "tests/security/test_loose_ends.py",
+    "tests/accounts",
+    "tests/audit",
+    "tests/jobs",
+    "tests/limits",
+    "tests/services",
+    "tests/web/test_input.py",
 ]
 
 
