@@ -250,6 +250,8 @@ class Cluster(models.Model):
     pid = models.PositiveIntegerField()
     started_at = models.DateTimeField(default=timezone.now)
     seen_at = models.DateTimeField(default=timezone.now)
+    #: Whether a faster form of the model failed its check there, so that fp32 is used.
+    fell_back = models.BooleanField(default=False)
 
     class Meta:
         ordering = ["-seen_at"]

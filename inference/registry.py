@@ -75,6 +75,19 @@ def verify(model: ModelVersion) -> None:
     read_metadata(Path(model.path), expected_sha256=model.sha256)
 
 
+def form_problems(model: ModelVersion) -> list[str]:
+    """A sentence for each faster form of a model whose files are damaged, or that fails its check on this machine.
+
+    Loads the model. Raises :class:`CheckpointError` where that fails.
+    """
+    from .engine import quantised, runtime
+
+    path = Path(model.path)
+    found = [quantised.problem(path, model.sha256, form) for form in quantised.FORMS]
+    loaded = runtime.load(path, settings.ANALYSIS_DEVICE, settings.ANALYSIS_THREADS)
+    return [problem for problem in (*found, loaded.problem) if problem]
+
+
 def activate(model: ModelVersion) -> None:
     """Use this version from now on. Raises :class:`CheckpointError`, and the old one stays active."""
     verify(model)

@@ -53,9 +53,17 @@ PROBLEM = {
 }
 
 
+CODED_REASONS = {
+    "type": "array",
+    "items": {
+        "type": "object",
+        "required": ["code", "detail"],
+        "properties": {"code": {"type": "string"}, "detail": {"type": "string"}},
+    },
+}
 HEALTH = {
     "type": "object",
-    "required": ["status", "model_loaded", "timestamp", "checks", "problems"],
+    "required": ["status", "model_loaded", "timestamp", "checks", "problems", "warnings"],
     "properties": {
         "status": {"type": "string", "enum": ["healthy", "unhealthy"]},
         "model_loaded": {"type": "boolean", "description": "Whether an image could be analysed now."},
@@ -65,14 +73,8 @@ HEALTH = {
             "required": ["database", "worker", "model"],
             "properties": {name: {"type": "boolean"} for name in ("database", "worker", "model")},
         },
-        "problems": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "required": ["code", "detail"],
-                "properties": {"code": {"type": "string"}, "detail": {"type": "string"}},
-            },
-        },
+        "problems": CODED_REASONS,
+        "warnings": {**CODED_REASONS, "description": "What makes work slower; the status does not change."},
     },
 }
 LIVE = {"type": "object", "required": ["status"], "properties": {"status": {"type": "string", "enum": ["alive"]}}}

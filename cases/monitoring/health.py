@@ -35,6 +35,11 @@ REASONS = {
     "no_model": "No model is active. Add and activate one: manage.py model add, manage.py model activate.",
     "model_unusable": "The active model's file is missing, damaged or not the one that was registered.",
 }
+#: What makes work slower, not impossible.
+WARNINGS = {
+    "fp32_fallback": "A faster form of the model failed its check, so a worker uses fp32. Results are right, but take "
+    "longer. The worker's log has the cause; manage.py verify checks again.",
+}
 
 
 @csrf_exempt
@@ -52,6 +57,7 @@ def ready(request: HttpRequest) -> JsonResponse:
     """Database, worker and model, each by itself; 503 when an image could not be analysed now."""
     checks = {"database": False, "worker": False, "model": False}
     codes = []
+    warnings = []
     try:
         checks["worker"] = queue.worker_alive()
         checks["database"] = True
@@ -59,6 +65,8 @@ def ready(request: HttpRequest) -> JsonResponse:
             codes.append("no_worker")
         elif queue.is_stalled():
             codes.append("not_working")
+        if queue.has_fallback():
+            warnings.append("fp32_fallback")
         checks["model"] = registry.is_usable()
         if not checks["model"]:
             codes.append("model_unusable" if registry.has_active() else "no_model")
@@ -77,6 +85,7 @@ def ready(request: HttpRequest) -> JsonResponse:
             "timestamp": datetime.now(UTC).replace(tzinfo=None).isoformat(timespec="seconds"),
             "checks": checks,
             "problems": [{"code": code, "detail": REASONS[code]} for code in codes],
+            "warnings": [{"code": code, "detail": WARNINGS[code]} for code in warnings],
         },
         status=200 if healthy else 503,
     )

@@ -30,12 +30,16 @@ def lines(model: ModelVersion) -> dict[str, list[Line]]:
 
 
 def runtimes(model: ModelVersion) -> list[Line]:
-    """How the model's INT8 form compared with fp32, where it has one."""
-    record = quantised.read_record(Path(model.path))
-    if record is None or record.checkpoint_sha256 != model.sha256:
-        return []
-    use = "used where the processor has VNNI" if record.passed else "not used: it disagrees"
-    return [("INT8 form", use), *((one.what.capitalize(), quantised.describe(one)) for one in record.comparisons)]
+    """How the model's INT8 and bf16 forms compared with fp32, where it has them."""
+    found: list[Line] = []
+    for form, label, needs in (("int8", "INT8 form", "VNNI"), ("bf16", "bf16 form", "AMX")):
+        record = quantised.read_record(Path(model.path), form)  # type: ignore[arg-type]
+        if record is None or record.checkpoint_sha256 != model.sha256:
+            continue
+        use = f"used where the processor has {needs}" if record.passed else "not used: it disagrees"
+        found.append((label, use))
+        found += [(one.what.capitalize(), quantised.describe(one)) for one in record.comparisons]
+    return found
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> list[Line]:

@@ -99,8 +99,9 @@ def _add(archive: tarfile.TarFile, name: str, file: Any) -> str:
 
 
 def _beside(model: str) -> list[str]:
-    """What an INT8 form consists of."""
-    return [quantised.path_of(Path(model), suffix).name for suffix in ("xml", "bin", "json")]
+    """What the faster forms consist of."""
+    int8 = [quantised.path_of(Path(model), suffix).name for suffix in ("xml", "bin", "json")]
+    return [*int8, quantised.path_of(Path(model), "json", "bf16").name]
 
 
 #: Where the names of files stand.

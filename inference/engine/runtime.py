@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from queue import SimpleQueue
@@ -25,6 +26,8 @@ MAX_STREAMS = 6
 Device = Literal["auto", "cpu", "cuda", "int8", "bf16", "fp32", "torch", "torch-bf16"]
 DEVICES: tuple[Device, ...] = ("auto", "cpu", "cuda", "int8", "bf16", "fp32", "torch", "torch-bf16")
 NO_VNNI = "INT8 needs a processor with VNNI instructions, which this one lacks"
+NO_BF16 = "OpenVINO has no bf16 on this processor and would run fp32 in its place"
+WRONG = "The {form} network answers its probe wrongly, so it is not used in this process; fp32 takes its place."
 Outputs = tuple[NDArray[np.float32], NDArray[np.float32]]
 
 
@@ -40,6 +43,8 @@ class Runtime(Protocol):
     batch_size: int
     streams: int
     metadata: Metadata
+    #: A sentence where this runtime had to take the place of a faster one that failed its check.
+    problem: str
 
     def infer(self, batch: NDArray[np.uint8]) -> Outputs: ...
 
@@ -65,6 +70,7 @@ class TorchRuntime:
         self.name = "torch-cuda-fp16" if cuda else f"torch-cpu-{'bf16' if bf16 else 'fp32'}"
         self.batch_size = 64 if cuda else BATCH_SIZE
         self.streams = 1
+        self.problem = ""
 
     def infer(self, batch: NDArray[np.uint8]) -> Outputs:
         torch = self._torch
@@ -77,12 +83,15 @@ class TorchRuntime:
 
 
 class OpenVinoRuntime:
-    """OpenVINO on a CPU: the same graph as torch's, some times as fast, without importing torch.
+    """OpenVINO on a CPU: the same graph as torch's, several times as fast, without importing torch.
 
-    Batches run side by side, each on its share of the threads: cores that share one batch wait for each other,
-    which costs a quarter of the speed as soon as something else wants a core.
+    One network for each core runs its own batches: cores that share one batch wait for each other, which costs a
+    quarter of the speed as soon as something else wants a core. Each network is compiled by itself, one after the
+    other, for a single stream. One compilation for several streams races in OpenVINO's INT8 path and gives a wrong
+    network now and then; see docs/model/openvino-int8-race.md.
 
-    In fp32; in INT8 where ``graph_file`` is the quantised graph of the checkpoint; or in ``bf16``.
+    In fp32; in INT8 where ``graph_file`` is the quantised graph of the checkpoint; or in ``bf16``. Raises
+    :class:`inference.engine.checkpoint.CheckpointError` for bf16 on a processor without it.
     """
 
     batch_size = BATCH_SIZE
@@ -95,34 +104,50 @@ class OpenVinoRuntime:
         from . import graph
 
         self.metadata, _ = read_metadata(path)
+        self.problem = ""
         self.name = f"openvino-cpu-{'int8' if graph_file else 'bf16' if bf16 else 'fp32'}"
+        core = ov.Core()
         if graph_file:
-            model = ov.Core().read_model(graph_file)
+            model = core.read_model(graph_file)
             model.reshape([self.batch_size, PATCH, PATCH, 3])
         else:
             model = graph.build(load_arrays(path), self.metadata, self.batch_size)
-        threads = threads or available_cores()
-        self.streams = min(threads, MAX_STREAMS)
+        self.threads = threads or available_cores()
+        self.streams = min(self.threads, MAX_STREAMS)
         config = {
-            "NUM_STREAMS": self.streams,
-            "INFERENCE_NUM_THREADS": threads,
+            "NUM_STREAMS": 1,
+            "INFERENCE_NUM_THREADS": self.threads // self.streams,
             # Machines with bf16 would use it unasked, and give other numbers than those without.
             "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32",
             # Pinned, the threads of several processes would share the first core.
             "ENABLE_CPU_PINNING": False,
         }
-        compiled = ov.Core().compile_model(model, "CPU", config)
+        compiled = [core.compile_model(model, "CPU", config) for _ in range(self.streams)]
+        if bf16 and compiled[0].get_property("INFERENCE_PRECISION_HINT") != ov.Type.bf16:
+            raise CheckpointError("missing", f"{NO_BF16}.")
+        self._requests = [one.create_infer_request() for one in compiled]
         self._idle: SimpleQueue[Any] = SimpleQueue()
-        for _ in range(self.streams):
-            self._idle.put(compiled.create_infer_request())
+        for request in self._requests:
+            self._idle.put(request)
 
     def infer(self, batch: NDArray[np.uint8]) -> Outputs:
         request = self._idle.get()
         try:
-            results = request.infer([batch])
-            return np.array(results[0], dtype=np.float32), np.array(results[1], dtype=np.float32)
+            return self._run(request, batch)
         finally:
             self._idle.put(request)
+
+    @staticmethod
+    def _run(request: Any, batch: NDArray[np.uint8]) -> Outputs:
+        results = request.infer([batch])
+        return np.array(results[0], dtype=np.float32), np.array(results[1], dtype=np.float32)
+
+    def answers_as(self, record: quantised.Record) -> bool:
+        """Whether each of the networks answers the probe as the record says. Not while others call :meth:`infer`."""
+        return all(
+            quantised.is_true(quantised.answer(partial(self._run, request), self.batch_size), record)
+            for request in self._requests
+        )
 
 
 def available_cores() -> int:
@@ -143,10 +168,11 @@ def load(path: Path, device: Device = "auto", threads: int | None = None) -> Run
     """The runtime for a checkpoint on this machine.
 
     ``device`` is ``cuda``; ``int8``, ``fp32`` or ``bf16`` (OpenVINO); ``torch`` or ``torch-bf16`` (PyTorch on a CPU,
-    the former is the reference); ``cpu`` (INT8 where the machine has VNNI and the checkpoint an INT8 form that agreed
-    with fp32, else fp32); or ``auto`` (CUDA where present, else ``cpu``). bf16 is used only where it is asked for: it
-    agrees less well than INT8 and is slower. Raises :class:`inference.engine.checkpoint.CheckpointError` for a file
-    that can't be used and for INT8 where there is none.
+    the former is the reference); ``cpu`` (the fastest of INT8, bf16 and fp32 that the processor has instructions for
+    and that agreed with fp32, see :func:`inference.engine.quantised.fastest`); or ``auto`` (CUDA where present, else
+    ``cpu``). A form that fails its check on this machine is logged as an error and fp32 is used, with the runtime's
+    ``problem`` set. Raises :class:`inference.engine.checkpoint.CheckpointError` for a file that can't be used, for
+    INT8 where there is none, and for bf16 where the processor has none.
     """
     if device not in DEVICES:
         raise ValueError(f"device must be one of {', '.join(DEVICES)}, not {device!r}")
@@ -155,27 +181,41 @@ def load(path: Path, device: Device = "auto", threads: int | None = None) -> Run
         return TorchRuntime(path, "cuda", threads)
     if device in ("torch", "torch-bf16") or find_spec("openvino") is None:
         return TorchRuntime(path, "cpu", threads, bf16=device == "torch-bf16")
-    if device in ("fp32", "bf16"):
-        return OpenVinoRuntime(path, threads, bf16=device == "bf16")
-    graph_file = quantised.find(path, sha256(path)) if quantised.has_vnni() else None
-    if device == "int8" and graph_file is None:
-        why = f"{path.name} has no INT8 form that passed its comparison" if quantised.has_vnni() else NO_VNNI
-        raise CheckpointError("missing", f"{why}.")
-    return _true_int8(path, threads, graph_file) if graph_file else OpenVinoRuntime(path, threads)
-
-
-#: How often an INT8 network that came out wrong is made anew before fp32 takes its place.
-ATTEMPTS = 5
-
-
-def _true_int8(path: Path, threads: int, graph_file: Path) -> Runtime:
-    """The INT8 runtime, once it says what its record says; see :func:`inference.engine.quantised.is_true`."""
-    record = quantised.read_record(path)
-    assert record is not None
-    for attempt in range(ATTEMPTS):
-        made = OpenVinoRuntime(path, threads, graph_file)
-        if quantised.is_true(quantised.answer(made.infer, made.batch_size), record):
-            return made
-        log.warning("The INT8 network came out wrong (attempt %d of %d).", attempt + 1, ATTEMPTS)
-    log.error("INT8 is not to be trusted in this process; using fp32.")
+    form = _form(path) if device in ("auto", "cpu") else device
+    if form == "int8":
+        return _checked(OpenVinoRuntime(path, threads, _int8_graph(path)), path, "int8")
+    if form == "bf16":
+        return _checked(OpenVinoRuntime(path, threads, bf16=True), path, "bf16")
     return OpenVinoRuntime(path, threads)
+
+
+def _form(path: Path) -> str:
+    """The form to use where none is named. Forms whose files are damaged are logged and left out."""
+    digest = sha256(path)
+    for form in quantised.FORMS:
+        if problem := quantised.problem(path, digest, form):
+            log.error("A faster form is not used. %s", problem)
+    passed = quantised.passed(path, digest)
+    return quantised.fastest(passed, vnni=quantised.has_vnni(), amx_bf16=quantised.has_amx_bf16())
+
+
+def _int8_graph(path: Path) -> Path:
+    if not quantised.has_vnni():
+        raise CheckpointError("missing", f"{NO_VNNI}.")
+    graph_file = quantised.find(path, sha256(path))
+    if graph_file is None:
+        raise CheckpointError("missing", f"{path.name} has no INT8 form that passed its comparison.")
+    return graph_file
+
+
+def _checked(made: OpenVinoRuntime, path: Path, form: quantised.Form) -> OpenVinoRuntime:
+    """The runtime if it answers as the form's record says, else fp32 with the problem named."""
+    record = quantised.read_record(path, form)
+    if record is None or made.answers_as(record):
+        return made
+    threads = made.threads
+    del made
+    safe = OpenVinoRuntime(path, threads)
+    safe.problem = WRONG.format(form=form)
+    log.error(safe.problem)
+    return safe

@@ -253,6 +253,12 @@ def worker_alive() -> bool:
     return Cluster.objects.filter(seen_at__gte=since).exists()
 
 
+def has_fallback() -> bool:
+    """Whether a running cluster uses fp32 because a faster form of the model failed its check."""
+    since = timezone.now() - timedelta(seconds=settings.WORKER_TIMEOUT)
+    return Cluster.objects.filter(seen_at__gte=since, fell_back=True).exists()
+
+
 def is_stalled() -> bool:
     """Whether something has waited for long, while none is worked on and none was taken up of late."""
     since = timezone.now() - timedelta(seconds=settings.WORKER_TIMEOUT)

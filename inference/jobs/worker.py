@@ -57,6 +57,9 @@ class Flag:
 #: Set by the cluster when it has to stop; inherited by the worker processes at their fork.
 stopping = Flag()
 
+#: Set by a worker process whose faster form failed its check, so that it runs fp32; told by the cluster's heartbeat.
+fell_back = Flag()
+
 _predictors: dict[str, Predictor] = {}
 
 
@@ -90,6 +93,10 @@ def predictor_for(model: ModelVersion) -> Predictor:
         _predictors.clear()
         loaded = runtime.load(Path(model.path), settings.ANALYSIS_DEVICE, settings.ANALYSIS_THREADS)
         _predictors[model.sha256] = Predictor(loaded)
+        if loaded.problem:
+            fell_back.set()
+        else:
+            fell_back.clear()
         _return_memory()
         log.info("Loaded %s on %s.", model, loaded.name)
     return _predictors[model.sha256]

@@ -19,6 +19,8 @@ from inference.learning.quantise import Labelled, Pixels
 #: Patches that a quantisation sees, from at most so many images of a group, label and dataset.
 PATCHES = 3200
 IMAGES_A_GROUP = 16
+#: Labelled fields that bf16 is compared on, evenly drawn.
+BF16_FIELDS = 40
 
 Say = Callable[[str], None]
 
@@ -58,6 +60,27 @@ def optimise(
         what = f"held-out groups of fold {fold}, by the model that has not learnt them"
         comparisons.append(quantise.compare(kept, slides(held), what))
     record = quantise.record(checkpoint, comparisons)
+    record.write(checkpoint)
+    return record
+
+
+def judge_bf16(checkpoint: Path, data: Path, say: Say = print) -> Record:
+    """Compare bf16 with fp32 and write the record beside the checkpoint.
+
+    bf16 rounds alike whatever a model has learnt, so fields of the training data are compared too. Raises
+    FileNotFoundError without the images.
+    """
+    samples = read_index(data)
+    drawn = [samples[i] for i in np.linspace(0, len(samples) - 1, BF16_FIELDS).astype(int)]
+    say("comparing bf16 with fp32")
+    record = quantise.record(
+        checkpoint,
+        [
+            quantise.compare(checkpoint, slides(read_demo(data)), "demonstration images", "bf16"),
+            quantise.compare(checkpoint, slides(drawn), f"{BF16_FIELDS} labelled fields, learnt from", "bf16"),
+        ],
+        "bf16",
+    )
     record.write(checkpoint)
     return record
 

@@ -1,12 +1,12 @@
-"""Post-training quantisation to INT8, and the comparison that decides whether it may be used."""
+"""Post-training quantisation to INT8, and the comparison that decides whether INT8 or bf16 may be used."""
 
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
 from inference.engine import graph
-from inference.engine.checkpoint import load_arrays, read_metadata, sha256
+from inference.engine.checkpoint import CheckpointError, load_arrays, read_metadata, sha256
 from inference.engine.predictor import Job, Predictor
-from inference.engine.quantised import Comparison, Record, answer, path_of
-from inference.engine.runtime import OpenVinoRuntime
+from inference.engine.quantised import Comparison, Form, Record, answer, path_of
+from inference.engine.runtime import OpenVinoRuntime, Runtime, TorchRuntime
 from inference.engine.verdict import has_tissue
 from inference.learning.metrics import equal_group_weight
 
@@ -102,11 +102,11 @@ def _refit_head(quantised: Any, reference: OpenVinoRuntime, batches: Sequence[Pi
     bias.input(1).replace_source_output(new_offset.output(0))
 
 
-def compare(checkpoint: Path, slides: Iterable[Labelled], what: str) -> Comparison:
-    """INT8 against fp32 over slides, each read by the engine's own predictor."""
+def compare(checkpoint: Path, slides: Iterable[Labelled], what: str, form: Form = "int8") -> Comparison:
+    """A form against fp32 over slides, each read by the engine's own predictor."""
     slides = list(slides)
     reference = Predictor(OpenVinoRuntime(checkpoint))
-    candidate = Predictor(_agreed(checkpoint))
+    candidate = Predictor(runtime_of(checkpoint, form))
     before, after, verdicts, logits = [], [], 0, []
     for expected, found in zip(_run(reference, slides), _run(candidate, slides), strict=True):
         before.append(expected.verdict.probability_malignant)
@@ -140,28 +140,35 @@ def _auc(slides: Sequence[Labelled], probabilities: Sequence[float]) -> float:
     return float(roc_auc_score(label, np.array(probabilities), sample_weight=weight))
 
 
-def record(checkpoint: Path, comparisons: Iterable[Comparison]) -> Record:
-    """The record of what lies beside a checkpoint; to be written with :meth:`Record.write`."""
-    import nncf
+def record(checkpoint: Path, comparisons: Iterable[Comparison], form: Form = "int8") -> Record:
+    """The record of a form of a checkpoint; to be written with :meth:`Record.write`."""
     import openvino as ov
 
-    return Record(
+    made = runtime_of(checkpoint, form)
+    found = Record(
         checkpoint_sha256=read_metadata(checkpoint)[1],
+        xml_sha256="",
+        bin_sha256="",
+        made_with=f"{made.name}, openvino {ov.__version__}, torch {version('torch')}",
+        comparisons=tuple(comparisons),
+        probe=answer(made.infer, made.batch_size),
+        form=form,
+    )
+    if form == "bf16":
+        return found
+    return replace(
+        found,
         xml_sha256=sha256(path_of(checkpoint, "xml")),
         bin_sha256=sha256(path_of(checkpoint, "bin")),
-        made_with=f"nncf {nncf.__version__}, openvino {ov.__version__}",
-        comparisons=tuple(comparisons),
-        probe=_probe(checkpoint),
+        made_with=f"nncf {version('nncf')}, openvino {ov.__version__}",
     )
 
 
-def _agreed(checkpoint: Path) -> OpenVinoRuntime:
-    """An INT8 network that says what most of several say: now and then one comes out wrong."""
-    made = [OpenVinoRuntime(checkpoint, graph_file=path_of(checkpoint, "xml")) for _ in range(3)]
-    said = [answer(one.infer, one.batch_size) for one in made]
-    return made[said.index(Counter(said).most_common(1)[0][0])]
-
-
-def _probe(checkpoint: Path) -> tuple[float, ...]:
-    made = _agreed(checkpoint)
-    return answer(made.infer, made.batch_size)
+def runtime_of(checkpoint: Path, form: Form) -> Runtime:
+    """What executes a form here, before it has a record. Where OpenVINO has no bf16, PyTorch's takes its place."""
+    if form == "int8":
+        return OpenVinoRuntime(checkpoint, graph_file=path_of(checkpoint, "xml"))
+    try:
+        return OpenVinoRuntime(checkpoint, bf16=True)
+    except CheckpointError:
+        return TorchRuntime(checkpoint, bf16=True)

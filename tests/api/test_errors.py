@@ -136,6 +136,11 @@ def test_health_names_each_check(anonymous: Api, network: ModelVersion) -> None:
     assert (response.status_code, response.json()["status"], response.json()["model_loaded"]) == (200, "healthy", True)
     assert response.json()["problems"] == []
     assert response.headers["Cache-Control"].startswith("max-age=0")
+    assert response.json()["warnings"] == []
+    Cluster.objects.update(fell_back=True)
+    response = anonymous.get("/health")
+    assert (response.status_code, response.json()["status"]) == (200, "healthy")
+    assert [warning["code"] for warning in response.json()["warnings"]] == ["fp32_fallback"]
 
 
 def test_health_notices_a_changed_model_file(

@@ -7,7 +7,7 @@ import pytest
 from inference.engine import quantised
 from inference.engine.checkpoint import CheckpointError, read_metadata
 from inference.engine.quantised import MAX_SHIFT
-from inference.engine.runtime import load
+from inference.engine.runtime import OpenVinoRuntime, load
 from tests.conftest import BUNDLED
 
 CHECKPOINT = BUNDLED[-1]
@@ -31,7 +31,6 @@ def test_it_agrees_with_fp32_on_the_demonstration_images(data: Path) -> None:
     from inference.learning.optimise import slides
     from inference.learning.quantise import compare
 
-    # As a worker gets it: one that came out wrong is made anew.
     found = compare(CHECKPOINT, slides(read_demo(data)), "demonstration images")
     assert found.slides == 15
     assert found.shift <= MAX_SHIFT
@@ -39,26 +38,20 @@ def test_it_agrees_with_fp32_on_the_demonstration_images(data: Path) -> None:
 
 
 def test_the_machine_chooses_what_agreed() -> None:
-    expected = "openvino-cpu-int8" if quantised.has_vnni() else "openvino-cpu-fp32"
-    assert load(CHECKPOINT, "cpu").name == expected
+    digest = read_metadata(CHECKPOINT)[1]
+    form = quantised.fastest(
+        quantised.passed(CHECKPOINT, digest), vnni=quantised.has_vnni(), amx_bf16=quantised.has_amx_bf16()
+    )
+    made = load(CHECKPOINT, "cpu")
+    assert (made.name, made.problem) == (f"openvino-cpu-{form}", "")
 
 
-def test_an_int8_network_that_came_out_wrong_is_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    """OpenVINO now and then makes one of wrong numbers where the process had other networks before."""
+@pytest.mark.slow
+def test_the_int8_network_comes_out_right_a_hundred_times() -> None:
+    """One compilation for several streams came out wrong in 6 % of loads; see docs/model/openvino-int8-race.md."""
     if not quantised.has_vnni():
-        return  # it keeps to fp32
+        pytest.skip("this processor has no VNNI instructions, so INT8 is not used on it")
     record = quantised.read_record(CHECKPOINT)
     assert record is not None and len(record.probe) == 8
-    right, made = quantised.answer, []
-
-    def wrong_at_first(infer: object, batch_size: int) -> tuple[float, ...]:
-        found = right(infer, batch_size)  # type: ignore[arg-type]
-        made.append(found)
-        return tuple(value + 4.8 for value in found) if len(made) <= wrong else found
-
-    monkeypatch.setattr(quantised, "answer", wrong_at_first)
-    wrong = 2
-    assert load(CHECKPOINT, "int8").name == "openvino-cpu-int8" and len(made) >= 3
-    made.clear()
-    wrong = 99
-    assert load(CHECKPOINT, "int8").name == "openvino-cpu-fp32"
+    graph_file = quantised.path_of(CHECKPOINT, "xml")
+    assert all(OpenVinoRuntime(CHECKPOINT, graph_file=graph_file).answers_as(record) for _ in range(100))

@@ -71,6 +71,78 @@ def test_asked_for_by_name_it_is_refused_with_a_reason(random_checkpoint: Path) 
     assert load(random_checkpoint, "cpu").name == "openvino-cpu-fp32"
 
 
+BF16 = Record("", "", "", "test", (AGREES,), form="bf16")
+
+
+def test_bf16_needs_a_record_alone(checkpoint: Path) -> None:
+    digest = sha256(checkpoint)
+    assert quantised.passed(checkpoint, digest) == set()
+    dataclasses.replace(BF16, checkpoint_sha256=digest).write(checkpoint)
+    assert quantised.passed(checkpoint, digest) == {"bf16"}
+    record(checkpoint).write(checkpoint)
+    assert quantised.passed(checkpoint, digest) == {"bf16", "int8"}
+    worse = dataclasses.replace(AGREES, shift=0.03)
+    dataclasses.replace(BF16, checkpoint_sha256=digest, comparisons=(worse,)).write(checkpoint)
+    assert quantised.passed(checkpoint, digest) == {"int8"}
+
+
+@pytest.mark.parametrize(
+    ("passed", "vnni", "amx_bf16", "chosen"),
+    [
+        ({"int8", "bf16"}, True, True, "bf16"),
+        ({"int8"}, True, True, "int8"),
+        ({"bf16"}, True, False, "fp32"),
+        ({"int8", "bf16"}, True, False, "int8"),
+        ({"int8", "bf16"}, False, False, "fp32"),
+        (set(), True, True, "fp32"),
+    ],
+)
+def test_the_fastest_form_that_passed_and_that_the_processor_can_run(
+    passed: set[str], vnni: bool, amx_bf16: bool, chosen: str
+) -> None:
+    assert quantised.fastest(passed, vnni=vnni, amx_bf16=amx_bf16) == chosen
+
+
+def test_damaged_files_are_named(checkpoint: Path) -> None:
+    digest = sha256(checkpoint)
+    assert quantised.problem(checkpoint, digest, "int8") is None, "a checkpoint needs no faster form"
+    record(checkpoint).write(checkpoint)
+    assert quantised.problem(checkpoint, digest, "int8") is None
+    assert "another checkpoint" in (quantised.problem(checkpoint, "0" * 64, "int8") or "")
+    quantised.path_of(checkpoint, "bin").write_bytes(b"other")
+    assert "model.int8.bin is not the file" in (quantised.problem(checkpoint, digest, "int8") or "")
+    quantised.path_of(checkpoint, "bin").unlink()
+    assert "model.int8.bin is missing" in (quantised.problem(checkpoint, digest, "int8") or "")
+    for text in ("{", "[]", '{"comparisons": 3}'):
+        quantised.path_of(checkpoint, "json").write_text(text)
+        assert "can't be read" in (quantised.problem(checkpoint, digest, "int8") or "")
+
+
+def test_a_network_that_answers_wrongly_is_not_used(
+    random_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The fp32 graph stands for the INT8 one; its record has other answers, as after a wrong compilation."""
+    import openvino as ov
+
+    from inference.engine import graph
+    from inference.engine.checkpoint import load_arrays
+
+    path = tmp_path / "model.safetensors"
+    path.symlink_to(random_checkpoint)
+    model = graph.build(load_arrays(path), read_metadata(path)[0], 2)
+    ov.save_model(model, quantised.path_of(path, "xml"), compress_to_fp16=False)
+    right = load(path, "fp32")
+    said = quantised.answer(right.infer, right.batch_size)
+    record(path, probe=said).write(path)
+    made = load(path, "int8")
+    assert (made.name, made.problem) == ("openvino-cpu-int8", "")
+    record(path, probe=tuple(value + 4.8 for value in said)).write(path)
+    with caplog.at_level("ERROR"):
+        made = load(path, "int8")
+    assert made.name == "openvino-cpu-fp32" and "answers its probe wrongly" in made.problem
+    assert made.problem in caplog.text
+
+
 def test_a_processor_without_vnni_keeps_to_fp32(random_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(quantised, "has_vnni", lambda: False)
     with pytest.raises(CheckpointError, match="VNNI"):

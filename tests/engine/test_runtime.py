@@ -3,10 +3,11 @@
 from pathlib import Path
 
 import numpy as np
+import openvino as ov
 import pytest
 
 from inference.engine.checkpoint import CheckpointError, Metadata, load_arrays, read_metadata, save
-from inference.engine.runtime import BATCH_SIZE, Device, OpenVinoRuntime, Runtime, TorchRuntime, load
+from inference.engine.runtime import BATCH_SIZE, MAX_STREAMS, Device, OpenVinoRuntime, Runtime, TorchRuntime, load
 
 PIXELS = np.random.default_rng(3).integers(0, 256, (BATCH_SIZE, 224, 224, 3), dtype=np.uint8)
 
@@ -45,7 +46,12 @@ def test_openvino_agrees_with_torch(tmp_path: Path, stride_in: str, stem_pool: s
 
 @pytest.mark.parametrize("device", ["bf16", "torch-bf16"])
 def test_bf16_agrees_roughly_and_says_so(random_checkpoint: Path, device: Device) -> None:
+    """OpenVINO would silently run fp32 where the processor has no bf16: that is refused."""
     reference = TorchRuntime(random_checkpoint).infer(PIXELS)
+    if device == "bf16" and "BF16" not in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        with pytest.raises(CheckpointError, match="no bf16 on this processor"):
+            load(random_checkpoint, device)
+        return
     runtime = load(random_checkpoint, device)
     assert runtime.name in ("openvino-cpu-bf16", "torch-cpu-bf16")
     for ours, expected in zip(runtime.infer(PIXELS), reference, strict=True):
@@ -109,6 +115,17 @@ def test_the_mean_of_the_activation_map_is_the_logit(runtime: Runtime) -> None:
     logits, cams = runtime.infer(PIXELS)
     assert cams.shape == (BATCH_SIZE, 2, 7, 7)
     assert cams.mean(axis=(2, 3)) == pytest.approx(logits, abs=1e-4)
+
+
+@pytest.mark.parametrize(("threads", "networks"), [(1, 1), (2, 2), (5, 5), (8, MAX_STREAMS)])
+def test_there_is_one_network_of_one_stream_for_each_core(random_checkpoint: Path, threads: int, networks: int) -> None:
+    runtime = OpenVinoRuntime(random_checkpoint, threads)
+    assert runtime.streams == networks
+    compiled = [request.get_compiled_model() for request in runtime._requests]
+    assert {int(one.get_property("NUM_STREAMS")) for one in compiled} == {1}
+    assert len({id(one) for one in compiled}) == networks
+    said = [runtime._run(request, PIXELS)[0].tobytes() for request in runtime._requests]
+    assert len(set(said)) == 1
 
 
 def test_an_unknown_device_is_refused(random_checkpoint: Path) -> None:

@@ -11,6 +11,7 @@ from django.core.cache import cache
 from django.core.management import CommandError, call_command
 
 from inference import registry
+from inference.engine import quantised
 from inference.models import ModelVersion
 
 
@@ -98,3 +99,10 @@ def test_a_file_that_could_not_be_read_once_is_read_again(
         patched.setattr(registry, "verify", passing)
         assert not registry.is_usable()
     assert registry.is_usable()
+
+
+def test_damaged_files_of_a_faster_form_are_named(registered: ModelVersion) -> None:
+    path = quantised.path_of(Path(registered.path), "json")
+    assert registry.form_problems(registered) == []
+    path.write_text("{")
+    assert registry.form_problems(registered) == [f"{path.name} or what belongs to it can't be read (JSONDecodeError)."]

@@ -31,6 +31,7 @@ from cases.benchmark.peak import best, measure, operations_a_patch
 from cases.benchmark.stack import Stack
 from cases.images import synthetic
 from cases.models import Case, User
+from inference.engine.checkpoint import CheckpointError
 from inference.engine.grid import PATCH, Grid
 from inference.engine.runtime import Device, Runtime, available_cores, load
 from inference.models import Analysis
@@ -111,7 +112,10 @@ class Command(BaseCommand):
         speeds = {"baseline": before}
         devices: tuple[Device, ...] = ("torch", "torch-bf16", "fp32", "bf16", "auto")
         for device in devices:
-            runtime = load(model, device)
+            try:
+                runtime = load(model, device)
+            except CheckpointError:
+                continue  # this processor has no bf16
             size = runtime.batch_size
             parts = [pixels[at : at + size] for at in range(0, PATCHES - size + 1, size)]
             done = len(parts) * size

@@ -12,7 +12,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from inference import registry
 from inference.engine.checkpoint import CheckpointError, read_metadata, sha256
-from inference.engine.quantised import describe, has_vnni
+from inference.engine.quantised import FORMS, describe, has_vnni
 from inference.models import ModelVersion
 
 FOLDS = Path(__file__).resolve().parents[3] / "docs" / "model" / "folds.json"
@@ -31,9 +31,15 @@ class Command(BaseCommand):
         add.add_argument("--activate", action="store_true", help="use it from now on")
         activate = actions.add_parser("activate", help="use a version from now on")
         activate.add_argument("sha256", help="SHA-256 or its beginning, as listed")
-        optimize = actions.add_parser("optimize", help="make the INT8 form of a version and compare it with fp32")
+        optimize = actions.add_parser("optimize", help="compare a faster form of a version with fp32")
         optimize.add_argument(
             "sha256", nargs="?", default="", help="SHA-256 or its beginning (default: the active one)"
+        )
+        optimize.add_argument(
+            "--form",
+            choices=FORMS,
+            default="int8",
+            help="INT8 is made first (%(default)s)",
         )
         optimize.add_argument("--data", type=Path, default=Path(os.environ.get("HISTOPATH_DATA", "../shared/data")))
         optimize.add_argument(
@@ -97,23 +103,27 @@ class Command(BaseCommand):
 
     def optimize(self, options: dict[str, Any]) -> None:
         from inference.learning.evaluation import read_folds
-        from inference.learning.optimise import optimise
+        from inference.learning.optimise import judge_bf16, optimise
 
         model = self._named(options["sha256"]) if options["sha256"] else registry.active_model()
         registry.verify(model)
-        if not has_vnni():
+        form = options["form"]
+        if form == "int8" and not has_vnni():
             raise CommandError("Refused (missing): the comparison needs a processor with VNNI instructions.")
         try:
-            record = optimise(
-                Path(model.path), options["data"], options["weights"], options["cache"], read_folds(options["folds"]),
-                options["fold"], self.stdout.write,
-            )  # fmt: skip
+            if form == "bf16":
+                record = judge_bf16(Path(model.path), options["data"], self.stdout.write)
+            else:
+                record = optimise(
+                    Path(model.path), options["data"], options["weights"], options["cache"],
+                    read_folds(options["folds"]), options["fold"], self.stdout.write,
+                )  # fmt: skip
         except ValueError as error:
             raise CommandError(str(error)) from error
         for one in record.comparisons:
             self.stdout.write(f"{one.what}: {describe(one)}")
         if not record.passed:
-            raise CommandError("The INT8 form disagrees too much and will not be used; fp32 goes on serving.")
+            raise CommandError(f"The {form} form disagrees too much and will not be used.")
 
     def _activate(self, model: ModelVersion) -> None:
         registry.activate(model)

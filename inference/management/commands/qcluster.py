@@ -15,7 +15,7 @@ from django.db import close_old_connections
 from django.utils import timezone
 from django_q.management.commands.qcluster import Command as QCommand
 
-from inference.jobs import queue
+from inference.jobs import queue, worker
 from inference.jobs.cluster import StoppableCluster, die_with_parent
 from inference.jobs.signals import housekeeping
 from inference.models import Cluster
@@ -61,7 +61,7 @@ class Command(QCommand):  # type: ignore[misc]
         while cluster.is_wanted:
             cluster.look_after()
             try:
-                row.seen_at = timezone.now()
+                row.seen_at, row.fell_back = timezone.now(), worker.fell_back.is_set()
                 row.save()
                 queue.reclaim_expired()
                 housekeeping.send(type(self))
