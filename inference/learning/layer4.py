@@ -32,10 +32,44 @@ def hand_on(network: PatchNetwork) -> None:
         norm.bias.zero_()
 
 
-def clear_closed_branches(network: PatchNetwork) -> None:
-    """Zero the convolutions of layer-4 branches that are still closed: they reach nothing, and zeros pack well."""
+def open_upper_half(network: PatchNetwork) -> None:
+    """Set layer 4 so that its first 1,024 outputs are layer 3 and stay so, and the other 1,024 can be learned.
+
+    The pooled features of a plain ResNet50 are then those of layer 3 and of layer 4 side by side. The upper half starts
+    from fresh weights; gradients of the lower half's short cut and closed branches are masked.
+    """
+    hand_on(network)
     with torch.no_grad():
         for block in network.layer4:
+            block.bn3.weight[INHERITED:] = 1
+        shortcut, _ = network.layer4[0].downsample
+        upper = torch.empty(FEATURES - INHERITED, INHERITED, 1, 1)
+        nn.init.kaiming_normal_(upper, mode="fan_out", nonlinearity="relu")
+        shortcut.weight[INHERITED:] = upper
+
+    def upper_only(gradient: Tensor) -> Tensor:
+        masked = gradient.clone()
+        masked[:INHERITED] = 0
+        return masked
+
+    shortcut, norm = network.layer4[0].downsample
+    fixed = [shortcut.weight, norm.weight, norm.bias]
+    for block in network.layer4:
+        fixed += [block.bn3.weight, block.bn3.bias]
+    for parameter in fixed:
+        parameter.register_hook(upper_only)
+
+
+def clear_closed_branches(network: PatchNetwork) -> None:
+    """Zero the convolutions of layer-4 branches that are still closed: they reach nothing, and zeros pack well.
+
+    Of a branch that is open for a part of its outputs, the filters of the closed ones are zeroed.
+    """
+    with torch.no_grad():
+        for block in network.layer4:
+            closed = (block.bn3.weight == 0) & (block.bn3.bias == 0)
+            block.conv3.weight[closed] = 0
+            block.bn3.running_mean[closed] = 0
             if not block.bn3.weight.any() and not block.bn3.bias.any():
                 for convolution in (block.conv1, block.conv2, block.conv3):
                     convolution.weight.zero_()
