@@ -8,10 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageFilter
 
+from inference.engine.tissue import EMPTY, REDUCTION
+
 # Haematoxylin, eosin and residual absorption vectors: Ruifrok & Johnston, Anal. Quant. Cytol. Histol. 2001.
 HED = np.array([[0.650, 0.704, 0.286], [0.072, 0.990, 0.105], [0.268, 0.570, 0.776]], dtype=np.float32)
 HED /= np.linalg.norm(HED, axis=1, keepdims=True)
 HED_INVERSE = np.linalg.inv(HED).astype(np.float32)
+
+#: How often a square is drawn until it holds tissue.
+TRIES = 10
 
 
 @dataclass(frozen=True)
@@ -45,12 +50,28 @@ def stain_jitter(pixels: np.ndarray, random: np.random.Generator, strength: Stre
     return np.clip(np.exp(-density) * 255 + 0.5, 0, 255).astype(np.uint8)
 
 
-def random_patch(pixels: np.ndarray, random: np.random.Generator, strength: Strength, size: int = 224) -> np.ndarray:
-    """A random square of an image uint8 (H, W, 3), zoomed, turned, flipped and restained: uint8 (size, size, 3)."""
+def random_patch(
+    pixels: np.ndarray,
+    random: np.random.Generator,
+    strength: Strength,
+    size: int = 224,
+    stained: np.ndarray | None = None,
+) -> np.ndarray:
+    """A random square of an image uint8 (H, W, 3), zoomed, turned, flipped and restained: uint8 (size, size, 3).
+
+    With ``stained``, where the image has tissue at a fraction of its resolution (``features.tissue_mask``), a square
+    without tissue is drawn again a few times.
+    """
     height, width = pixels.shape[:2]
     side = round(size * float(np.exp(random.uniform(-strength.scale, strength.scale))))
     side = min(side, height, width)
-    y, x = random.integers(0, height - side + 1), random.integers(0, width - side + 1)
+    for _ in range(TRIES):
+        y, x = int(random.integers(0, height - side + 1)), int(random.integers(0, width - side + 1))
+        if stained is None:
+            break
+        part = stained[y // REDUCTION : (y + side) // REDUCTION, x // REDUCTION : (x + side) // REDUCTION]
+        if part.mean() >= EMPTY:
+            break
     patch = pixels[y : y + side, x : x + side]
     patch = np.rot90(patch, int(random.integers(4)))
     if random.random() < 0.5:

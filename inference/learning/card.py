@@ -100,9 +100,10 @@ def card(
     int8: Record | None,
     curve: Sequence[dict[str, float]],
     replicates: int = 1000,
+    more: str = "",
 ) -> str:
     """The card's text in Markdown; ``gate`` is the measured table of the domain gate, ``int8`` how runtimes compare,
-    ``curve`` the points of ``learning.json``.
+    ``curve`` the points of ``learning.json``, ``more`` further tables of figures.
     """
     table = rows(predictions, replicates)
     found = {(row.dataset, row.level): row for row in table}
@@ -138,7 +139,7 @@ def card(
         share=metadata.metrics["decided_share"], error=metadata.metrics["decided_error"],
         targets="\n".join(targets), table=markdown(table), confusion="\n".join(confusion),
         decided="\n".join(decided), worst="\n".join(worst), by_group="\n".join(groups), gate=gate,
-        runtimes=runtimes(int8), learning=learning_markdown(curve),
+        runtimes=runtimes(int8), learning=learning_markdown(curve), more=more,
     )  # fmt: skip
 
 

@@ -15,18 +15,35 @@ from inference.learning.metrics import equal_group_weight, figures
 
 INNER_FOLDS = 4
 STRENGTHS = (0.2, 0.6, 2.0)
+#: The fold of a prediction by a model that was trained without the whole laboratory.
+LEFT_OUT = -1
 
 
 @dataclass(frozen=True)
 class Patches:
-    """Pooled features (N, K) of patches and the image index of each (N,)."""
+    """Pooled features (N, K) of patches, the image index of each (N,), and its share of tissue (N,), None: all alike."""
 
     rows: np.ndarray
     features: np.ndarray
+    tissue: np.ndarray | None = None
 
     def of(self, images: np.ndarray) -> Patches:
         keep = np.isin(self.rows, images)
-        return Patches(self.rows[keep], self.features[keep])
+        return Patches(self.rows[keep], self.features[keep], None if self.tissue is None else self.tissue[keep])
+
+    def only(self, part: slice) -> Patches:
+        """With all features but those of ``part`` set to 0, so that no head can use them."""
+        features = np.zeros_like(self.features)
+        features[:, part] = self.features[:, part]
+        return Patches(self.rows, features, self.tissue)
+
+
+def joined(views: Sequence[Patches]) -> Patches:
+    return Patches(
+        np.concatenate([view.rows for view in views]),
+        np.concatenate([view.features for view in views]),
+        np.concatenate([np.ones(len(view.rows)) if view.tissue is None else view.tissue for view in views]),
+    )
 
 
 @dataclass(frozen=True)
@@ -38,6 +55,7 @@ class Prediction:
     label: int
     group: str
     magnification: str
+    subtype: str
     fold: int
     raw: float
     p: float
@@ -64,8 +82,8 @@ def slides(samples: Sequence[Sample], images: np.ndarray) -> tuple[np.ndarray, n
 
 
 def predict(head: Head, patches: Patches) -> tuple[np.ndarray, np.ndarray]:
-    """Image indices and raw slide probabilities, as the engine: the mean over patches of each one's probability."""
-    return slide_means(patches.rows, head.probability(patches.features))
+    """Image indices and raw slide probabilities, as the engine: each patch's probability, weighted by tissue."""
+    return slide_means(patches.rows, head.probability(patches.features), patches.tissue)
 
 
 def log_loss(label: np.ndarray, p: np.ndarray, weight: np.ndarray) -> float:
@@ -132,11 +150,45 @@ def out_of_fold(
             f"fold {fold}: strength {chosen.strength}, {chosen.calibration}, cuts {chosen.cut_low} {chosen.cut_high}"
         )
         for i, r, q in zip(images, raw, p, strict=True):
-            s = samples[int(i)]
-            predictions.append(
-                Prediction(s.name, s.dataset, s.label, s.group, s.magnification, fold, float(r), float(q),
-                           chosen.cut_low, chosen.cut_high)
-            )  # fmt: skip
+            predictions.append(_prediction(samples[int(i)], fold, r, q, chosen))
+    return sorted(predictions, key=lambda one: one.name)
+
+
+def _prediction(sample: Sample, fold: int, raw: float, p: float, chosen: Chosen) -> Prediction:
+    return Prediction(
+        sample.name, sample.dataset, sample.label, sample.group, sample.magnification, sample.subtype, fold,
+        float(raw), float(p), chosen.cut_low, chosen.cut_high,
+    )  # fmt: skip
+
+
+def laboratory(sample: Sample) -> str:
+    """BreakHis fields and tiles are of one laboratory."""
+    return "breakhis" if sample.dataset.startswith("breakhis") else sample.dataset
+
+
+def laboratory_left_out(
+    samples: Sequence[Sample],
+    training: Patches,
+    grid: Patches,
+    progress: Callable[[str], None] = print,
+    auxiliary: Auxiliary | None = None,
+) -> list[Prediction]:
+    """Predictions of each laboratory by a model that was made, calibration and cut points too, without it.
+
+    ``fold`` is LEFT_OUT. IDC patches (``auxiliary``), of a third source, are part of every fit.
+    """
+    own = np.array([laboratory(sample) for sample in samples])
+    predictions = []
+    for name in sorted(set(own.tolist())):
+        known, held = np.flatnonzero(own != name), np.flatnonzero(own == name)
+        assert_disjoint([samples[int(i)] for i in known], [samples[int(i)] for i in held])
+        chosen = choose(samples, training.of(known), grid.of(known), auxiliary=auxiliary)
+        images, raw = predict(chosen.head, grid.of(held))
+        p = apply_platt(raw, chosen.calibration)
+        progress(f"without {name}: strength {chosen.strength}, {chosen.calibration}")
+        predictions += [
+            _prediction(samples[int(i)], LEFT_OUT, r, q, chosen) for i, r, q in zip(images, raw, p, strict=True)
+        ]
     return sorted(predictions, key=lambda one: one.name)
 
 

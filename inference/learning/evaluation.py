@@ -127,6 +127,58 @@ def decisions(predictions: Sequence[Prediction]) -> list[Decisions]:
     return out
 
 
+#: BreakHis's abbreviations.
+SUBTYPES = {
+    "A": "adenosis", "F": "fibroadenoma", "PT": "phyllodes tumour", "TA": "tubular adenoma",
+    "DC": "ductal carcinoma", "LC": "lobular carcinoma", "MC": "mucinous carcinoma", "PC": "papillary carcinoma",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Subtype:
+    """One subtype of BreakHis fields, groups equal: share called right at p >= 0.5 and mean malignant probability."""
+
+    name: str
+    label: int
+    images: int
+    groups: int
+    right: float
+    mean: float
+
+
+def subtypes(predictions: Sequence[Prediction]) -> list[Subtype]:
+    """Benign subtypes first; subtypes that the data do not name are left out."""
+    out = []
+    for code, name in SUBTYPES.items():
+        own = [one for one in predictions if one.dataset == "breakhis" and one.subtype == code]
+        if own:
+            label, p, group = _arrays(own)
+            weight = equal_group_weight(label, group)
+            right = float(np.average((p >= 0.5) == (label == 1), weights=weight))
+            mean = float(np.average(p, weights=weight))
+            out.append(Subtype(name, int(label[0]), len(own), len(set(group.tolist())), right, mean))
+    return out
+
+
+def subtypes_markdown(table: Sequence[Subtype]) -> str:
+    lines = ["| subtype | label | images (groups) | called right | mean p |", "|---|---|---|---|---|"]
+    for one in table:
+        label = ("benign", "malignant")[one.label]
+        lines.append(f"| {one.name} | {label} | {one.images} ({one.groups}) | {one.right:.2f} | {one.mean:.2f} |")
+    return "\n".join(lines)
+
+
+def left_out_rows(predictions: Sequence[Prediction], replicates: int = 1000) -> list[Row]:
+    """Per laboratory, predicted by a model that was made without it: images with groups equal, and patients."""
+    table = []
+    for dataset in ("breakhis", "ucsb"):
+        own = [one for one in predictions if one.dataset == dataset]
+        if own:
+            table.append(_row(dataset, "image, groups equal", own, "group", replicates))
+            table.append(_row(dataset, "patient", own, "patient", replicates))
+    return table
+
+
 def failures(predictions: Sequence[Prediction], count: int = 25) -> list[Prediction]:
     """The images whose probability is farthest from their label."""
     return sorted(predictions, key=lambda one: -abs(one.p - one.label))[:count]

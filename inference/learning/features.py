@@ -1,29 +1,31 @@
 """Cached outputs of the frozen trunk, so that everything behind it trains in minutes.
 
-A view is a folder with ``features.npy``, the pooled layer-3 maps float32 (N, 1024), and ``rows.npy``, the index of
-each patch's image.
+A view is a folder with ``features.npy``, what layer 4 pools, float32 (N, 2048), ``rows.npy``, the index of each patch's
+image, and ``tissue.npy``, each patch's share of tissue. Patches without tissue are in no view.
 """
 
 from __future__ import annotations
 
-import warnings
+import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image
-from torch import Tensor, nn
 
+from inference.engine import graph, tissue
 from inference.engine.checkpoint import Metadata
 from inference.engine.grid import Grid
-from inference.engine.network import PatchNetwork, build, load_state
+from inference.engine.network import FEATURES, PatchNetwork, build, from_checkpoint, load_state
+from inference.engine.runtime import BATCH_SIZE, available_cores
 from inference.learning.augment import Strength, random_patch
 from inference.learning.crossval import Patches
 from inference.learning.dataset import Sample, read_rgb
+from inference.learning.layer4 import hand_on
 
 TRUNK_FILE = "resnet50-imagenet-layers1to3.safetensors"
-BATCH = 16
+#: (index of the image, pixels uint8 (224, 224, 3), share of tissue).
+Cut = tuple[int, np.ndarray, float]
 
 
 def imagenet_network(
@@ -38,84 +40,131 @@ def imagenet_network(
     return network, metadata
 
 
-def grid_patches(samples: Sequence[Sample], indices: Sequence[int]) -> Iterator[tuple[int, np.ndarray]]:
-    """Every patch that the product would read, as (image index, uint8 (224, 224, 3))."""
+def trunk_network(weights: Path, name: str = "histopath-resnet50", version: str = "0") -> tuple[PatchNetwork, Metadata]:
+    """The network whose pooled layer 4 a head is fitted to.
+
+    ``weights`` is a checkpoint of ``pretrain`` or of a finished model, or the folder of the ImageNet weights, behind which
+    layer 4 hands layer 3 on. The metadata keeps the trunk's provenance as ``training["trunk"]``.
+    """
+    if not weights.is_file():
+        network, metadata = imagenet_network(weights, name, version)
+        hand_on(network)
+        return network, metadata
+    network, found = from_checkpoint(weights)
+    provenance = found.training.get("trunk", found.training)
+    return network, Metadata(
+        name=name,
+        version=version,
+        stride_in=found.stride_in,
+        stem_pool=found.stem_pool,
+        mean=found.mean,
+        std=found.std,
+        training={"trunk": provenance},
+    )
+
+
+class Trunk:
+    """What a network pools behind layer 4, by the product's own graph and runtime, in fp32."""
+
+    def __init__(self, network: PatchNetwork, metadata: Metadata, threads: int | None = None) -> None:
+        import openvino as ov
+        from openvino import opset14 as ops
+
+        # A checkpoint keeps convolutions in fp16: what is learned behind the trunk must see the numbers that are served.
+        arrays = {
+            name: value.numpy().astype(np.float16) if value.ndim == 4 else value.numpy()
+            for name, value in network.state_dict().items()
+        }
+        content = hashlib.sha256()
+        for name in sorted(arrays):
+            if not name.startswith("fc."):
+                content.update(name.encode() + np.ascontiguousarray(arrays[name]).tobytes())
+        #: Names the trunk: the head is no part of it.
+        self.digest = content.hexdigest()
+        model = graph.build(arrays, metadata, BATCH_SIZE)
+        nodes = {node.get_friendly_name(): node for node in model.get_ordered_ops()}
+        pooled = ops.reduce_mean(nodes[graph.HEAD].input_value(0), np.array([2, 3]), keep_dims=False)
+        cores = threads or available_cores()
+        config = {
+            "NUM_STREAMS": cores,
+            "INFERENCE_NUM_THREADS": cores,
+            "INFERENCE_PRECISION_HINT": "f32",
+            "ENABLE_CPU_PINNING": False,
+        }
+        compiled = ov.Core().compile_model(ov.Model([pooled], model.get_parameters(), "trunk"), "CPU", config)
+        self._queue = ov.AsyncInferQueue(compiled, 2 * cores)
+
+    def __call__(self, patches: Iterator[Cut]) -> Patches:
+        """Features of all patches, in their order."""
+        rows: list[int] = []
+        shares: list[float] = []
+        found: dict[int, np.ndarray] = {}
+
+        def keep(request: object, number: int) -> None:
+            found[number] = np.array(request.get_output_tensor(0).data)  # type: ignore[attr-defined]
+
+        self._queue.set_callback(keep)
+        batch: list[np.ndarray] = []
+        started = 0
+        for index, pixels, share in patches:
+            rows.append(index)
+            shares.append(share)
+            batch.append(pixels)
+            if len(batch) == BATCH_SIZE:
+                self._queue.start_async([np.stack(batch)], started)
+                started, batch = started + 1, []
+        if batch:
+            self._queue.start_async([np.stack(batch + batch[-1:] * (BATCH_SIZE - len(batch)))], started)
+        self._queue.wait_all()
+        features = [found[number] for number in sorted(found)]
+        joined = np.concatenate(features)[: len(rows)] if features else np.empty((0, FEATURES), np.float32)
+        return Patches(np.array(rows, dtype=np.int32), joined, np.array(shares, dtype=np.float32))
+
+
+def grid_patches(samples: Sequence[Sample], indices: Sequence[int]) -> Iterator[Cut]:
+    """Every patch that the product would run."""
     for index in indices:
         pixels = read_rgb(samples[index].path)
         grid = Grid(pixels.shape[1], pixels.shape[0])
-        padded = grid.pad(pixels)
-        for position in range(len(grid)):
+        padded, shares = grid.pad(pixels), tissue.shares(pixels, grid)
+        for position in np.flatnonzero(shares >= tissue.EMPTY).tolist():
             patch = np.empty((224, 224, 3), np.uint8)
             grid.cut(padded, position, patch)
-            yield index, patch
+            yield index, patch, float(shares[position])
 
 
 def random_patches(
     samples: Sequence[Sample], indices: Sequence[int], count: int, seed: int, strength: Strength
-) -> Iterator[tuple[int, np.ndarray]]:
-    """``count`` augmented patches of each image, the same for the same seed."""
+) -> Iterator[Cut]:
+    """``count`` augmented patches of each image, the same for the same seed; all hold tissue where the image does."""
     for index in indices:
         pixels = read_rgb(samples[index].path)
+        stained = tissue_mask(pixels)
         random = np.random.default_rng((seed, index))
         for _ in range(count):
-            yield index, random_patch(pixels, random, strength)
+            yield index, random_patch(pixels, random, strength, stained=stained), 1.0
 
 
-def auxiliary_patches(samples: Sequence[Sample], seed: int = 7) -> Iterator[tuple[int, np.ndarray]]:
+def tissue_mask(pixels: np.ndarray) -> np.ndarray:
+    """Where an image uint8 (H, W, 3) is stained, as :mod:`inference.engine.tissue` has it: bool (H / 4, W / 4)."""
+    small = np.asarray(Image.fromarray(pixels).reduce(tissue.REDUCTION))
+    return tissue.total_density(small, tissue.relative_density(small)) > tissue.STAINED
+
+
+def auxiliary_patches(samples: Sequence[Sample], seed: int = 7) -> Iterator[Cut]:
     """Small images enlarged to a patch and restained, one patch each."""
     strength = Strength(blur=0, scale=0.1)
     for index, sample in enumerate(samples):
         enlarged = Image.fromarray(read_rgb(sample.path)).resize((224, 224), Image.Resampling.BICUBIC)
-        yield index, random_patch(np.asarray(enlarged), np.random.default_rng((seed, index)), strength)
+        yield index, random_patch(np.asarray(enlarged), np.random.default_rng((seed, index)), strength), 1.0
 
 
-class PooledTrunk(nn.Module):
-    """Pixels 0..255 (N, 3, 224, 224) to what a handed-on layer 4 pools: layer 3 at every second position, (N, 1024)."""
-
-    def __init__(self, network: PatchNetwork) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        return self.network.trunk(pixels)[:, :, ::2, ::2].mean((2, 3))
-
-
-def fused(module: nn.Module) -> nn.Module:
-    """The module fused for inference at one batch shape: on a CPU a third faster than as it is."""
-    module.eval()
-    with torch.inference_mode(), warnings.catch_warnings():
-        # Its successor torch.compile needs a C++ compiler, which a user's machine may not have.
-        warnings.simplefilter("ignore", FutureWarning)
-        warnings.simplefilter("ignore", DeprecationWarning)
-        example = torch.zeros(BATCH, 3, 224, 224)
-        traced = torch.jit.trace(module, example, check_trace=False)  # type: ignore[no-untyped-call]
-        return torch.jit.optimize_for_inference(traced)
-
-
-def cache_view(folder: Path, patches: Iterator[tuple[int, np.ndarray]], trunk: nn.Module) -> Patches:
-    """Pooled features of patches, kept in ``folder``; a finished view is read from there instead."""
-    if (folder / "rows.npy").exists():
-        return Patches(np.load(folder / "rows.npy"), np.load(folder / "features.npy"))
-    folder.mkdir(parents=True, exist_ok=True)
-    rows: list[int] = []
-    features: list[np.ndarray] = []
-    batch: list[tuple[int, np.ndarray]] = []
-
-    def flush() -> None:
-        padded = [patch for _, patch in batch] + [batch[-1][1]] * (BATCH - len(batch))
-        pixels = torch.from_numpy(np.stack(padded)).permute(0, 3, 1, 2).float().contiguous()
-        with torch.inference_mode():
-            features.append(trunk(pixels)[: len(batch)].numpy())
-        rows.extend(index for index, _ in batch)
-        batch.clear()
-
-    for one in patches:
-        batch.append(one)
-        if len(batch) == BATCH:
-            flush()
-    if batch:
-        flush()
-    view = Patches(np.array(rows, dtype=np.int32), np.concatenate(features))
-    np.save(folder / "features.npy", view.features)
-    np.save(folder / "rows.npy", view.rows)  # last: its presence says that the view is whole
-    return view
+def cache_view(folder: Path, patches: Iterator[Cut], trunk: Trunk) -> Patches:
+    """Features of patches, kept in ``folder``; a finished view is read from there instead."""
+    parts = ("rows", "features", "tissue")
+    if not (folder / "tissue.npy").exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        view = trunk(patches)
+        for part in parts:  # tissue last: its presence says that the view is whole
+            np.save(folder / f"{part}.npy", getattr(view, part))
+    return Patches(*(np.load(folder / f"{part}.npy") for part in parts))

@@ -143,14 +143,15 @@ def fit(
 def train(
     samples: Sequence[Sample], weights: Path, out: Path, recipe: Upstream, version: str, say: Say = print
 ) -> Path:
-    """Fine-tune all layers from the ImageNet trunk and write an uncalibrated checkpoint into ``out``."""
+    """Fine-tune all layers from a trunk (``weights`` as ``features.trunk_network`` takes them) and write an uncalibrated checkpoint into ``out``."""
     from dataclasses import replace
 
     from inference.engine.checkpoint import save
-    from inference.learning.features import imagenet_network
+    from inference.learning.features import imagenet_network, trunk_network
     from inference.learning.training import record
 
-    network, metadata = imagenet_network(weights, version=version)
+    initial = trunk_network if weights.is_file() else imagenet_network
+    network, metadata = initial(weights, version=version)
     started = time.monotonic()
     curve = fit(network, samples, out, recipe, say)
     notes = record(samples, recipe, time.monotonic() - started)

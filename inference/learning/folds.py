@@ -44,6 +44,20 @@ def assign_folds(samples: Sequence[Sample], count: int = FOLDS, seed: int = 0) -
     return folds
 
 
+def extend_folds(samples: Sequence[Sample], folds: dict[str, int], count: int = FOLDS) -> dict[str, int]:
+    """Known groups stay in their folds; new ones, the largest first, go to the fold with the fewest groups of their
+    kind, then with the fewest groups, then to the first."""
+    assert_no_demo(samples)
+    sizes = Counter(sample.group for sample in samples)
+    kinds = {group: stratum(samples, group) for group in sizes}
+    known = {group: folds[group] for group in sizes if group in folds}
+    for group in sorted(set(sizes) - set(known), key=lambda group: (-sizes[group], group)):
+        alike = Counter(fold for other, fold in known.items() if kinds[other] == kinds[group])
+        load = Counter(known.values())
+        known[group] = min(range(count), key=lambda fold: (alike[fold], load[fold], fold))
+    return known
+
+
 def split(samples: Sequence[Sample], folds: dict[str, int], test_fold: int) -> tuple[np.ndarray, np.ndarray]:
     """Indices (training, test) of one fold. Raises LeakError where a group would stand on both sides."""
     fold_of = np.array([folds[sample.group] for sample in samples])

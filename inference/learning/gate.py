@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,24 +16,72 @@ from inference.learning.augment import Strength, stain_jitter
 from inference.learning.dataset import Sample, read_rgb
 
 #: Other laboratories stain otherwise: real fields are restained by this much before the gate is fitted.
-RESTAINED = Strength(stain=0.2, offset=0.01, channel=0.04)
-COPIES = 2
+RESTAINED = Strength(stain=0.3, offset=0.02, channel=0.08)
+VARIANTS = ("restained", "restained again", "magnified", "reduced", "out of focus", "dark")
+#: Other scanners and objectives: a field is magnified or reduced by up to this factor, on a logarithmic scale.
+ZOOM = 2.0
 SHRINKAGE = 0.1
 QUANTILE = 0.99
 SLACK = 1.10
+#: Weight of H&E fields of other organs and laboratories as a share of the breast fields' in the fit.
+OTHERS = 0.5
+OTHERS_A_SET = 120
+SMALLEST = 224
+
+
+def variants(rgb: np.ndarray, random: np.random.Generator) -> list[np.ndarray]:
+    """One copy of a field uint8 (H, W, 3) for each of VARIANTS."""
+    zoom = np.exp(random.uniform(0, np.log(ZOOM), 2))
+    restained = [stain_jitter(rgb, random, RESTAINED) for _ in range(4)]
+    return [
+        restained[0],
+        restained[1],
+        magnified(restained[2], random, float(zoom[0])),
+        smaller(restained[3], float(zoom[1])),
+        blurred(rgb, random.uniform(0.5, 1.5)),
+        darkened(rgb, random.uniform(0.6, 0.9)),
+    ]
 
 
 def real_statistics(samples: Sequence[Sample], seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Statistics of the fields as they are (N, 25), and of restained, defocused and darkened copies (N, 4, 25)."""
+    """Statistics of the fields as they are (N, 25), and of varied copies (N, len(VARIANTS), 25)."""
     plain, varied = [], []
     for index, sample in enumerate(samples):
         random = np.random.default_rng((seed, index))
         rgb = reduced(read_rgb(sample.path))
         plain.append(statistics(rgb))
-        copies = [stain_jitter(rgb, random, RESTAINED) for _ in range(COPIES)]
-        copies += [blurred(rgb, random.uniform(0.5, 1.5)), darkened(rgb, random.uniform(0.6, 0.9))]
-        varied.append([statistics(copy) for copy in copies])
+        varied.append([statistics(copy) for copy in variants(rgb, random)])
     return np.array(plain), np.array(varied)
+
+
+def other_statistics(root: Path, seed: int = 0) -> np.ndarray:
+    """Statistics (M, 25) of H&E fields of other organs in ``root/pretrain``, at most OTHERS_A_SET of each data set.
+
+    Patches under SMALLEST pixels, whose texture differs from that of fields, are left out. Empty without the folder.
+    """
+    if not (root / "pretrain" / "index.csv").exists():
+        return np.empty((0, len(STATISTICS)))
+    random = np.random.default_rng(seed)
+    paths: dict[str, list[Path]] = {}
+    with open(root / "pretrain" / "index.csv", newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            if min(int(row["width"]), int(row["height"])) >= SMALLEST:
+                paths.setdefault(row["dataset"], []).append(root / row["path"])
+    chosen = [own[i] for _, own in sorted(paths.items()) for i in random.permutation(len(own))[:OTHERS_A_SET]]
+    return np.array([statistics(reduced(read_rgb(path))) for path in chosen])
+
+
+def magnified(rgb: np.ndarray, random: np.random.Generator, factor: float) -> np.ndarray:
+    """A part of a field, enlarged to the field's size."""
+    height, width = (round(side / factor) for side in rgb.shape[:2])
+    y, x = int(random.integers(rgb.shape[0] - height + 1)), int(random.integers(rgb.shape[1] - width + 1))
+    part = Image.fromarray(np.ascontiguousarray(rgb[y : y + height, x : x + width]))
+    return np.asarray(part.resize((rgb.shape[1], rgb.shape[0]), Image.Resampling.BICUBIC))
+
+
+def smaller(rgb: np.ndarray, factor: float) -> np.ndarray:
+    size = (round(rgb.shape[1] / factor), round(rgb.shape[0] / factor))
+    return np.asarray(Image.fromarray(rgb).resize(size, Image.Resampling.BOX))
 
 
 def blurred(rgb: np.ndarray, radius: float) -> np.ndarray:
@@ -44,13 +94,18 @@ def darkened(rgb: np.ndarray, factor: float) -> np.ndarray:
     return (rgb * factor).astype(np.uint8)
 
 
-def fit_gate(plain: np.ndarray, varied: np.ndarray, weight: np.ndarray) -> dict[str, Any]:
+def fit_gate(
+    plain: np.ndarray, varied: np.ndarray, weight: np.ndarray, others: np.ndarray | None = None
+) -> dict[str, Any]:
     """Parameters for ``engine.domain.check`` from the statistics of real fields, each group weighing the same.
 
-    Rules sit beyond the most extreme real field by a margin; the distance limit is a quantile of real fields.
+    ``others`` are statistics of H&E fields of other organs: they widen what counts as a stain and a texture of H&E. Rules sit beyond the most extreme real field by a margin; the distance limit is a quantile of real fields.
     """
     known = np.concatenate([plain, varied.reshape(-1, plain.shape[1])])
     weights = np.concatenate([weight, np.repeat(weight, varied.shape[1])])
+    if others is not None and len(others):
+        known = np.concatenate([known, others])
+        weights = np.concatenate([weights, np.full(len(others), OTHERS * weights.sum() / len(others))])
     mean = np.average(known, axis=0, weights=weights)
     scale = np.sqrt(np.average((known - mean) ** 2, axis=0, weights=weights)) + 1e-3
     white = (known - mean) / scale

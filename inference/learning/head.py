@@ -68,7 +68,10 @@ def fit_head(
     return Head(weight, float(model.intercept_[0] - weight @ mean))
 
 
-def slide_means(rows: np.ndarray, patches: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Image indices, ascending, and the mean of ``patches`` (N,) over each image."""
+def slide_means(
+    rows: np.ndarray, patches: np.ndarray, tissue: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Image indices, ascending, and the mean of ``patches`` (N,) over each image, weighted by ``tissue`` (N,)."""
     images, index = np.unique(rows, return_inverse=True)
-    return images, np.bincount(index, patches) / np.bincount(index)
+    weight = np.ones(len(rows)) if tissue is None else tissue.astype(float)
+    return images, np.bincount(index, weight * patches) / np.bincount(index, weight)

@@ -60,6 +60,11 @@ def open_upper_half(network: PatchNetwork) -> None:
         parameter.register_hook(upper_only)
 
 
+def close_upper_half(network: PatchNetwork) -> None:
+    """Close all branches of layer 4 and zero what is not handed on: the network then costs no layer 4."""
+    hand_on(network)
+
+
 def clear_closed_branches(network: PatchNetwork) -> None:
     """Zero the convolutions of layer-4 branches that are still closed: they reach nothing, and zeros pack well.
 

@@ -13,7 +13,7 @@ from inference.engine.quantised import Record
 from inference.learning import quantise, training
 from inference.learning.crossval import choose
 from inference.learning.dataset import Sample, read_demo, read_index, read_rgb
-from inference.learning.features import grid_patches
+from inference.learning.features import Trunk, grid_patches, trunk_network
 from inference.learning.quantise import Labelled, Pixels
 
 #: Patches that a quantisation sees, from at most so many images of a group, label and dataset.
@@ -28,7 +28,7 @@ Say = Callable[[str], None]
 def calibration_patches(samples: Sequence[Sample], seed: int = 0) -> list[Pixels]:
     """Patches uint8 (224, 224, 3) as the product reads them, drawn at random from all groups."""
     images = training.capped(samples, IMAGES_A_GROUP, seed)
-    patches = [patch for _, patch in grid_patches(samples, images)]
+    patches = [patch for _, patch, _ in grid_patches(samples, images)]
     order = np.random.default_rng(seed).permutation(len(patches))
     return [patches[i] for i in order[:PATCHES]]
 
@@ -98,8 +98,9 @@ def fold_checkpoint(
 ) -> Path:
     """The checkpoint that the shipped model's recipe gives without the groups of ``fold``."""
     recipe = training.recipe_of(shipped)
-    learn, grid = training.cached_views(samples, weights, cache, recipe, say)
-    extra = training.auxiliary(data, weights, cache, recipe, say)
+    trunk = Trunk(*trunk_network(weights))
+    learn, grid = training.cached_views(samples, trunk, cache, recipe, say)
+    extra = training.auxiliary(data, trunk, cache, recipe, say)
     known = np.array([i for i, one in enumerate(samples) if folds[one.group] != fold])
     chosen = choose(samples, learn.of(known), grid.of(known), auxiliary=extra)
     return training.write_checkpoint(weights, chosen, shipped, out / f"fold-{fold}.safetensors")

@@ -136,9 +136,7 @@ def parameter_groups(model: Model, recipe: Pretraining) -> list[dict[str, Any]]:
     for parameters, rate in ((slow, recipe.rate), (fast, recipe.rate4)):
         for decays in (True, False):
             chosen = [p for p in parameters if (p.ndim > 1 and p is not shortcut) == decays]
-            groups.append(
-                {"params": chosen, "lr": rate, "peak": rate, "weight_decay": recipe.decay if decays else 0.0}
-            )
+            groups.append({"params": chosen, "lr": rate, "peak": rate, "weight_decay": recipe.decay if decays else 0.0})
     return groups
 
 

@@ -75,9 +75,7 @@ class Source:
     def __init__(self, patches: Sequence[Patch]) -> None:
         self.patches = list(patches)
         self.datasets = sorted({one.dataset for one in patches})
-        self.classes = {
-            name: sorted({one.label for one in patches if one.dataset == name}) for name in self.datasets
-        }
+        self.classes = {name: sorted({one.label for one in patches if one.dataset == name}) for name in self.datasets}
         self.pixels = [read_rgb(one.path) for one in patches]
         self.dataset = np.array([self.datasets.index(one.dataset) for one in patches])
         self.label = np.array([self.classes[one.dataset].index(one.label) for one in patches])

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from inference.engine.checkpoint import Metadata, save
+from inference.engine.network import PatchNetwork
 from inference.learning.augment import Strength
 from inference.learning.calibration import apply_platt, cut_points, decided, fit_platt
 from inference.learning.crossval import (
@@ -22,6 +23,9 @@ from inference.learning.crossval import (
     Patches,
     Prediction,
     choose,
+    joined,
+    laboratory,
+    laboratory_left_out,
     learning_curve,
     out_of_fold,
     slides,
@@ -30,18 +34,17 @@ from inference.learning.crossval import (
 from inference.learning.dataset import Sample, assert_no_demo, read_auxiliary
 from inference.learning.evaluation import decisions
 from inference.learning.features import (
-    PooledTrunk,
+    Trunk,
     auxiliary_patches,
     cache_view,
-    fused,
     grid_patches,
-    imagenet_network,
     random_patches,
+    trunk_network,
 )
-from inference.learning.folds import FOLDS, assign_folds
+from inference.learning.folds import FOLDS, assign_folds, extend_folds
 from inference.learning.gate import fit_gate, real_statistics
 from inference.learning.head import Auxiliary
-from inference.learning.layer4 import clear_closed_branches, hand_on, set_head
+from inference.learning.layer4 import INHERITED, clear_closed_branches, close_upper_half, set_head
 from inference.learning.metrics import equal_group_weight
 
 Say = Callable[[str], None]
@@ -49,17 +52,23 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Recipe:
-    """``views`` augmented passes over the images with ``patches`` random patches of each image, at most
-    ``per_group`` images of a group and label (the two largest groups hold four fifths of the benign images);
-    ``auxiliary`` is the weight of IDC patches as a share of the others', where the data has any."""
+    """For each of ``scales`` an augmented pass over the images with ``patches`` random patches of each image, zoomed by
+    up to its exponential, at most ``per_group`` images of a group and label (the two largest groups hold four fifths of
+    the benign images); ``auxiliary`` is the weight of IDC patches as a share of the others', where the data has any;
+    ``features`` are those of ``layer3`` (which layer 4 hands on in its first half), ``layer4`` or ``both``."""
 
-    views: int = 2
+    scales: tuple[float, ...] = (0.35, 0.7)
+    features: str = "both"
     patches: int = 4
     per_group: int = 24
     folds: int = FOLDS
     seed: int = 0
     auxiliary: float = 0.2
     strength: Strength = field(default_factory=Strength)
+
+    @property
+    def part(self) -> slice:
+        return {"layer3": slice(INHERITED), "layer4": slice(INHERITED, None), "both": slice(None)}[self.features]
 
 
 def capped(samples: Sequence[Sample], per_group: int, seed: int) -> list[int]:
@@ -72,30 +81,29 @@ def capped(samples: Sequence[Sample], per_group: int, seed: int) -> list[int]:
 
 
 def cached_views(
-    samples: Sequence[Sample], weights: Path, cache: Path, recipe: Recipe, say: Say
+    samples: Sequence[Sample], trunk: Trunk, cache: Path, recipe: Recipe, say: Say
 ) -> tuple[Patches, Patches]:
     """Features of the augmented patches to learn from, and of the patches as the product reads them."""
-    trunk = fused(PooledTrunk(imagenet_network(weights)[0]))
+    folder = cache / trunk.digest[:12]
     chosen = capped(samples, recipe.per_group, recipe.seed)
     views = []
-    for view in range(1, recipe.views + 1):
-        say(f"features of augmented view {view} of {recipe.views}")
-        patches = random_patches(samples, chosen, recipe.patches, view, recipe.strength)
-        views.append(cache_view(cache / f"augmented-{view}", patches, trunk))
+    for view, scale in enumerate(recipe.scales, start=1):
+        say(f"features of augmented view {view} of {len(recipe.scales)}")
+        strength = replace(recipe.strength, scale=scale)
+        patches = random_patches(samples, chosen, recipe.patches, view, strength)
+        views.append(cache_view(folder / f"augmented-{view}-{scale}", patches, trunk))
     say("features of the grid patches")
-    grid = cache_view(cache / "grid", grid_patches(samples, range(len(samples))), trunk)
-    together = Patches(np.concatenate([v.rows for v in views]), np.concatenate([v.features for v in views]))
-    return together, grid
+    grid = cache_view(folder / "grid", grid_patches(samples, range(len(samples))), trunk)
+    return joined(views).only(recipe.part), grid.only(recipe.part)
 
 
-def auxiliary(data: Path | None, weights: Path, cache: Path, recipe: Recipe, say: Say) -> Auxiliary | None:
+def auxiliary(data: Path | None, trunk: Trunk, cache: Path, recipe: Recipe, say: Say) -> Auxiliary | None:
     """The IDC patches that lie beside the images; None without them or with no weight for them."""
     samples = read_auxiliary(data, seed=recipe.seed) if data and recipe.auxiliary else []
     if not samples:
         return None
     say(f"features of {len(samples)} IDC patches")
-    trunk = fused(PooledTrunk(imagenet_network(weights)[0]))
-    patches = cache_view(cache / "auxiliary", auxiliary_patches(samples), trunk)
+    patches = cache_view(cache / trunk.digest[:12] / "auxiliary", auxiliary_patches(samples), trunk).only(recipe.part)
     return Auxiliary(patches.features, np.array([samples[i].label for i in patches.rows]), recipe.auxiliary)
 
 
@@ -107,37 +115,47 @@ def train(
     version: str,
     say: Say = print,
     data: Path | None = None,
+    known_folds: dict[str, int] | None = None,
 ) -> Path:
     """Cross-validate, fit on all groups, write ``predictions.csv``, ``folds.json`` and the checkpoint into ``out``.
 
-    ``data`` is where auxiliary patches are looked for.
+    ``weights`` as ``features.trunk_network`` takes them; ``data`` is where auxiliary patches are looked for. Groups of
+    ``known_folds`` keep their folds. With more than one laboratory, ``laboratories.csv`` holds the predictions of each by
+    a model trained without it.
     """
     assert_no_demo(samples)
     started = time.monotonic()
     out.mkdir(parents=True, exist_ok=True)
-    network, metadata = imagenet_network(weights, version=version)
-    training, grid = cached_views(samples, weights, out / "cache", recipe, say)
-    folds = assign_folds(samples, recipe.folds, recipe.seed)
-    extra = auxiliary(data, weights, out / "cache", recipe, say)
+    network, metadata = trunk_network(weights, version=version)
+    trunk = Trunk(network, metadata)
+    training, grid = cached_views(samples, trunk, out / "cache", recipe, say)
+    extra = auxiliary(data, trunk, out / "cache", recipe, say)
+    del trunk
+    folds = (
+        extend_folds(samples, known_folds, recipe.folds)
+        if known_folds
+        else assign_folds(samples, recipe.folds, recipe.seed)
+    )
     predictions = out_of_fold(samples, training, grid, folds, say, auxiliary=extra)
     write_predictions(out / "predictions.csv", predictions)
     (out / "folds.json").write_text(json.dumps(folds, indent=1, sort_keys=True) + "\n")
     for dataset in sorted({one.dataset for one in predictions}):
         say(f"{dataset}: " + " ".join(f"{k} {v:.3f}" for k, v in summary(predictions, dataset).items()))
+    if len({laboratory(sample) for sample in samples}) > 1:
+        write_predictions(out / "laboratories.csv", laboratory_left_out(samples, training, grid, say, extra))
 
     chosen = choose(samples, training, grid, recipe.seed, extra)
     curve = learning_curve(samples, training, grid, folds, chosen.strength, extra)
     (out / "learning.json").write_text(json.dumps([asdict(point) for point in curve], indent=1) + "\n")
-    hand_on(network)
-    set_head(network, chosen.head.weight, chosen.head.bias)
-    clear_closed_branches(network)
+    finish(network, chosen, recipe)
     say("domain gate")
     plain, varied = real_statistics(samples, recipe.seed)
     weight = slides(samples, np.arange(len(samples)))[2]
     metadata = replace(
         calibrated(metadata, predictions),
         domain=fit_gate(plain, varied, weight),
-        training=record(samples, recipe, time.monotonic() - started)
+        training=metadata.training
+        | record(samples, recipe, time.monotonic() - started)
         | {"head_strength": chosen.strength, "auxiliary_patches": 0 if extra is None else len(extra.labels)},
     )
     path = out / f"{metadata.name}-v{version}.safetensors"
@@ -146,20 +164,31 @@ def train(
     return path
 
 
+def finish(network: PatchNetwork, chosen: Chosen, recipe: Recipe) -> None:
+    """Put a chosen head into the trunk's network; a layer 4 that the head does not use is closed, so it costs no time."""
+    if recipe.features == "layer3":
+        close_upper_half(network)
+    set_head(network, chosen.head.weight, chosen.head.bias)
+    clear_closed_branches(network)
+
+
 def recipe_of(metadata: Metadata) -> Recipe:
     """The recipe that a checkpoint was made by. Raises ValueError where it was not this one."""
     kept = metadata.training.get("recipe")
+    if isinstance(kept, dict) and "views" in kept:  # versions up to 3 zoomed all views alike and had no layer 4
+        kept = {name: value for name, value in kept.items() if name != "views"} | {
+            "scales": [kept["strength"]["scale"]] * kept["views"],
+            "features": "layer3",
+        }
     if not isinstance(kept, dict) or set(kept) != {item.name for item in fields(Recipe)}:
         raise ValueError(f"{metadata.name} {metadata.version} was not made by the recipe of frozen features.")
-    return Recipe(**kept | {"strength": Strength(**kept["strength"])})
+    return Recipe(**kept | {"strength": Strength(**kept["strength"]), "scales": tuple(kept["scales"])})
 
 
 def write_checkpoint(weights: Path, chosen: Chosen, like: Metadata, out: Path) -> Path:
     """A checkpoint of the frozen trunk with a chosen head, calibration and cut points, all else as in ``like``."""
-    network, metadata = imagenet_network(weights, like.name, like.version)
-    hand_on(network)
-    set_head(network, chosen.head.weight, chosen.head.bias)
-    clear_closed_branches(network)
+    network, metadata = trunk_network(weights, like.name, like.version)
+    finish(network, chosen, recipe_of(like))
     metadata = replace(
         metadata,
         calibration=chosen.calibration,

@@ -54,7 +54,7 @@ def test_train_and_evaluate_on_the_official_tree(
     if not WEIGHTS.is_dir():
         pytest.skip(f"no ImageNet weights at {WEIGHTS} (set HISTOPATH_WEIGHTS)")
     out = tmp_path / "out"
-    call_command("train", breakhis=tree, weights=WEIGHTS, out=out, views=1)
+    call_command("train", breakhis=tree, weights=WEIGHTS, out=out)
     (checkpoint,) = out.glob("*.safetensors")
     metadata, _ = read_metadata(checkpoint)
     assert metadata.calibrated

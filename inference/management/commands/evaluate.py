@@ -20,7 +20,7 @@ class Command(BaseCommand):
     requires_system_checks = []
 
     def add_arguments(self, parser: CommandParser) -> None:
-        from inference.learning.dataset import default_data, default_weights
+        from inference.learning.dataset import default_data
 
         parser.add_argument("--record", type=Path, default=RECORD, help="folder of predictions.csv and folds.json")
         parser.add_argument("--checkpoint", type=Path, help="default: the bundled one")
@@ -29,7 +29,8 @@ class Command(BaseCommand):
         parser.add_argument("--fold", type=int, help="train this fold again and compare with the record")
         parser.add_argument("--replicates", type=int, default=1000, help="bootstrap replicates (%(default)s)")
         parser.add_argument("--data", type=Path, default=default_data())
-        parser.add_argument("--weights", type=Path, default=default_weights())
+        parser.add_argument("--weights", type=Path, help="trunk for --fold and --folds: a checkpoint, or the folder of "
+                            "the ImageNet weights (default: the checkpoint's own trunk)")  # fmt: skip
         parser.add_argument("--out", type=Path, default=Path("var/training"), help="feature cache for --fold")
         parser.add_argument("--breakhis", type=Path, help="the official BreakHis tree")
         parser.add_argument("--folds", type=Path, help="folder of dsfold1.txt ... dsfold5.txt")
@@ -71,7 +72,10 @@ class Command(BaseCommand):
         metadata, digest = read_metadata(checkpoint)
         measured = gate.gate_markdown(json.loads((record / "gate.json").read_text(encoding="utf-8")))
         curve = json.loads((record / "learning.json").read_text(encoding="utf-8"))
-        text = card.card(predictions, metadata, digest, measured, read_record(checkpoint), curve, options["replicates"])
+        more = self.further_tables(record, predictions, options["replicates"])
+        text = card.card(
+            predictions, metadata, digest, measured, read_record(checkpoint), curve, options["replicates"], more
+        )
         if options["card"]:
             (record / "card.md").write_text(text, encoding="utf-8")
             card.write_pictures(predictions, record)
@@ -79,6 +83,28 @@ class Command(BaseCommand):
             self.stdout.write(f"written: {record / 'card.md'}, {record / 'figures.png'}, {record / 'learning.png'}")
         else:
             self.stdout.write(text)
+
+    def further_tables(self, record: Path, predictions: Any, replicates: int) -> str:
+        """Subtypes, laboratories left out, and the comparison with the version before, as far as there are records."""
+        from inference.learning import comparison, evaluation, training
+
+        parts = [
+            "### Subtypes of BreakHis, groups equal",
+            evaluation.subtypes_markdown(evaluation.subtypes(predictions)),
+        ]
+        if (record / "laboratories.csv").exists():
+            left_out = training.read_predictions(record / "laboratories.csv")
+            rows = evaluation.left_out_rows(left_out, replicates)
+            parts += ["### Each laboratory predicted by a model made without it", evaluation.markdown(rows)]
+            before = record / "previous"
+            if (before / "laboratories.csv").exists():
+                earlier = [training.read_predictions(before / f"{n}.csv") for n in ("predictions", "laboratories")]
+                found = comparison.compare((earlier[0], earlier[1]), (predictions, left_out), replicates)
+                parts += [
+                    "### Beside the version before, on the same images",
+                    comparison.markdown(found, "version before", "this version"),
+                ]
+        return "\n\n".join(parts)
 
     def measure_gate(self, options: dict[str, Any]) -> None:
         import numpy as np
@@ -93,18 +119,17 @@ class Command(BaseCommand):
         (options["record"] / "gate.json").write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
 
     def again(self, options: dict[str, Any]) -> None:
-        from inference.learning import crossval, dataset, evaluation, training
+        from inference.engine.checkpoint import read_metadata
+        from inference.learning import crossval, dataset, evaluation, features, training
 
         samples = dataset.read_index(options["data"])
         folds = evaluation.read_folds(options["record"] / "folds.json")
         stored = {o.name: o for o in training.read_predictions(options["record"] / "predictions.csv")}
-        recipe = training.Recipe()
-        learn, grid = training.cached_views(
-            samples, options["weights"], options["out"] / "cache", recipe, self.stdout.write
-        )
-        extra = training.auxiliary(
-            options["data"], options["weights"], options["out"] / "cache", recipe, self.stdout.write
-        )
+        checkpoint = options["weights"] or self.checkpoint(options)
+        recipe, cache = training.recipe_of(read_metadata(checkpoint)[0]), options["out"] / "cache"
+        trunk = features.Trunk(*features.trunk_network(checkpoint))
+        learn, grid = training.cached_views(samples, trunk, cache, recipe, self.stdout.write)
+        extra = training.auxiliary(options["data"], trunk, cache, recipe, self.stdout.write)
         fresh = crossval.out_of_fold(
             samples, learn, grid, folds, self.stdout.write, only=options["fold"], auxiliary=extra
         )
@@ -113,7 +138,7 @@ class Command(BaseCommand):
 
     def on_breakhis(self, options: dict[str, Any]) -> None:
         from inference.engine.network import from_checkpoint
-        from inference.learning import breakhis, finetune, training
+        from inference.learning import breakhis, features, finetune, training
 
         samples = breakhis.read_tree(options["breakhis"])
         if options["folds"]:
@@ -121,7 +146,8 @@ class Command(BaseCommand):
             if not files:
                 raise CommandError(f"no dsfold*.txt in {options['folds']}")
             cache = options["out"] / "cache-breakhis"
-            views = training.cached_views(samples, options["weights"], cache, training.Recipe(), self.stdout.write)
+            trunk = features.Trunk(*features.trunk_network(options["weights"] or self.checkpoint(options)))
+            views = training.cached_views(samples, trunk, cache, training.Recipe(), self.stdout.write)
             for file, table in zip(
                 files, breakhis.on_official_folds(samples, files, *views, self.stdout.write), strict=True
             ):

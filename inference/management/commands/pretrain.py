@@ -40,11 +40,22 @@ class Command(BaseCommand):
         if options["threads"]:
             torch.set_num_threads(options["threads"])
         recipe = Pretraining(
-            **{name: options[name] for name in ("minutes", "size", "batch", "frozen", "rate", "rate4", "average", "seed")}
+            **{
+                name: options[name]
+                for name in ("minutes", "size", "batch", "frozen", "rate", "rate4", "average", "seed")
+            }
         )
         try:
-            path = pretrain(options["data"], options["weights"], options["out"], recipe,
-                            say=self.stdout.write, every=60 * options["every"])
+            path = pretrain(
+                options["data"],
+                options["weights"],
+                options["out"],
+                recipe,
+                say=self.stdout.write,
+                every=60 * options["every"],
+            )
         except FileNotFoundError as error:
-            raise CommandError(f"{error}. Give the folder with pretrain/ with --data, the weights with --weights.") from error
+            raise CommandError(
+                f"{error}. Give the folder with pretrain/ with --data, the weights with --weights."
+            ) from error
         self.stdout.write(str(path))

@@ -20,16 +20,24 @@ class Command(BaseCommand):
 
         parser.add_argument("--data", type=Path, default=default_data(), help="folder with index.csv (%(default)s)")
         parser.add_argument("--breakhis", type=Path, help="the official BreakHis tree, instead of --data")
-        parser.add_argument("--weights", type=Path, default=default_weights(), help="ImageNet weights (%(default)s)")
+        parser.add_argument(
+            "--weights",
+            type=Path,
+            default=default_weights(),
+            help="folder of the ImageNet weights, or a checkpoint whose trunk is to be used, such as one of pretrain "
+            "(%(default)s)",
+        )
         parser.add_argument("--out", type=Path, default=Path("var/training"), help="results and cache (%(default)s)")
         parser.add_argument("--recipe", choices=("frozen", "upstream"), default="frozen")
         parser.add_argument("--model-version", default="1", help="version to write into the checkpoint (%(default)s)")
-        parser.add_argument("--views", type=int, default=2, help="frozen: augmented passes (%(default)s)")
+        parser.add_argument("--features", choices=("layer3", "layer4", "both"), default="both",
+                            help="frozen: what the head is fitted to (%(default)s)")  # fmt: skip
+        parser.add_argument("--folds", type=Path, help="folds.json whose groups keep their folds")
         parser.add_argument("--epochs", type=int, default=20, help="upstream: epochs (%(default)s)")
         parser.add_argument("--seed", type=int, default=0)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        from inference.learning import breakhis, dataset, training
+        from inference.learning import breakhis, dataset, evaluation, training
 
         try:
             if options["breakhis"]:
@@ -47,8 +55,10 @@ class Command(BaseCommand):
                 recipe = finetune.Upstream(epochs=options["epochs"], seed=seed)
                 finetune.train(samples, options["weights"], out, recipe, version, self.stdout.write)
             else:
-                frozen = training.Recipe(views=options["views"], seed=seed)
+                features = options["features"] if options["weights"].is_file() else "layer3"
+                frozen = training.Recipe(features=features, seed=seed)
                 data = None if options["breakhis"] else options["data"]
-                training.train(samples, options["weights"], out, frozen, version, self.stdout.write, data)
+                folds = evaluation.read_folds(options["folds"]) if options["folds"] else None
+                training.train(samples, options["weights"], out, frozen, version, self.stdout.write, data, folds)
         except FileNotFoundError as error:
             raise CommandError(f"{error}. Give the ImageNet weights with --weights.") from error
