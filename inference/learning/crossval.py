@@ -21,7 +21,7 @@ LEFT_OUT = -1
 
 @dataclass(frozen=True)
 class Patches:
-    """Pooled features (N, K) of patches, the image index of each (N,), and its share of tissue (N,), None: all alike."""
+    """Image index (N,) and pooled features (N, K) of patches, and their shares of tissue (N,); None: all alike."""
 
     rows: np.ndarray
     features: np.ndarray

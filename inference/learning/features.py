@@ -43,8 +43,8 @@ def imagenet_network(
 def trunk_network(weights: Path, name: str = "histopath-resnet50", version: str = "0") -> tuple[PatchNetwork, Metadata]:
     """The network whose pooled layer 4 a head is fitted to.
 
-    ``weights`` is a checkpoint of ``pretrain`` or of a finished model, or the folder of the ImageNet weights, behind which
-    layer 4 hands layer 3 on. The metadata keeps the trunk's provenance as ``training["trunk"]``.
+    ``weights`` is a checkpoint of ``pretrain`` or of a finished model, or the folder of the ImageNet weights, behind
+    which layer 4 hands layer 3 on. The metadata keeps the trunk's provenance as ``training["trunk"]``.
     """
     if not weights.is_file():
         network, metadata = imagenet_network(weights, name, version)
@@ -70,7 +70,7 @@ class Trunk:
         import openvino as ov
         from openvino import opset14 as ops
 
-        # A checkpoint keeps convolutions in fp16: what is learned behind the trunk must see the numbers that are served.
+        # A checkpoint keeps convolutions in fp16: the head must be fitted to the numbers that will be served.
         arrays = {
             name: value.numpy().astype(np.float16) if value.ndim == 4 else value.numpy()
             for name, value in network.state_dict().items()

@@ -143,7 +143,10 @@ def fit(
 def train(
     samples: Sequence[Sample], weights: Path, out: Path, recipe: Upstream, version: str, say: Say = print
 ) -> Path:
-    """Fine-tune all layers from a trunk (``weights`` as ``features.trunk_network`` takes them) and write an uncalibrated checkpoint into ``out``."""
+    """Fine-tune all layers and write an uncalibrated checkpoint into ``out``.
+
+    ``weights`` as ``features.trunk_network`` takes them; layer 4 is fresh behind the ImageNet weights.
+    """
     from dataclasses import replace
 
     from inference.engine.checkpoint import save

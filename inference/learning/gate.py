@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageFilter
 
-from inference.engine.checkpoint import Metadata
-from inference.engine.domain import STATISTICS, check, distance, judge_statistics, reduced, statistics
+from inference.engine.domain import STATISTICS, distance, judge_statistics, reduced, statistics
 from inference.learning.augment import Strength, stain_jitter
+from inference.learning.crossval import laboratory
 from inference.learning.dataset import Sample, read_rgb
 
 #: Other laboratories stain otherwise: real fields are restained by this much before the gate is fitted.
@@ -99,7 +99,8 @@ def fit_gate(
 ) -> dict[str, Any]:
     """Parameters for ``engine.domain.check`` from the statistics of real fields, each group weighing the same.
 
-    ``others`` are statistics of H&E fields of other organs: they widen what counts as a stain and a texture of H&E. Rules sit beyond the most extreme real field by a margin; the distance limit is a quantile of real fields.
+    ``others`` are statistics of H&E fields of other organs, which widen what counts as a stain and a texture of H&E.
+    Rules sit beyond the most extreme real field by a margin; the distance limit is a quantile of real fields.
     """
     known = np.concatenate([plain, varied.reshape(-1, plain.shape[1])])
     weights = np.concatenate([weight, np.repeat(weight, varied.shape[1])])
@@ -122,7 +123,7 @@ def fit_gate(
         "plain": round(0.7 * float(column["entropy"].min()), 4),
         "dark_share": round(float((1 + column["dark"].max()) / 2), 4),
         "magenta": round(0.8 * float(np.quantile(column["magenta"], 0.005)), 4),
-        "trade": round(float(column["trade"].max()) + 0.1, 4),
+        "trade": round(float(np.quantile(column["trade"], 0.995)) + 0.1, 4),
         "blurred": round(float(np.quantile(real["middle"], 0.99)) + 0.05, 4),
         "dark": round(1.2 * float(np.quantile(real["exposure"], 0.995)), 4),
     }
@@ -136,34 +137,44 @@ def measure(
     plain: np.ndarray,
     varied: np.ndarray,
     weight: np.ndarray,
+    others: np.ndarray | None = None,
     each: int = 24,
 ) -> list[dict[str, Any]]:
     """False alarms on real fields, each by the gate that did not know its group, and recall on foreign kinds.
 
-    Foreign images that are made of tissue use fields of fold 0, and all kinds are judged by that fold's gate. Returns
-    rows of kind, images, flagged and the codes given.
+    Then the same for gates fitted without a whole laboratory, judging that laboratory. Foreign images that are made of
+    tissue use fields of fold 0, and all kinds are judged by that fold's gate. Returns rows of kind, images, flagged and
+    the codes given.
     """
     from inference.learning.foreign import KINDS, foreign_images
 
     fold_of = np.array([folds[sample.group] for sample in samples])
-    gates = {
-        k: fit_gate(plain[fold_of != k], varied[fold_of != k], weight[fold_of != k]) for k in set(fold_of.tolist())
-    }
+    lab_of = np.array([laboratory(sample) for sample in samples])
+
+    def without(left_out: np.ndarray) -> dict[str, Any]:
+        return fit_gate(plain[~left_out], varied[~left_out], weight[~left_out], others)
+
+    gates = {k: without(fold_of == k) for k in sorted(set(fold_of.tolist()))}
     table = []
     for dataset in sorted({sample.dataset for sample in samples}):
         own = [i for i, sample in enumerate(samples) if sample.dataset == dataset]
         table.append(_row(f"real: {dataset}", [judge_statistics(plain[i], gates[fold_of[i]]).code for i in own]))
-    for column, name in enumerate(("restained", "restained again", "out of focus", "dark")):
+    for column, name in enumerate(VARIANTS):
         codes = [judge_statistics(varied[i, column], gates[fold_of[i]]).code for i in range(len(samples))]
         table.append(_row(f"real, {name}", codes))
     fields = [
         read_rgb(s.path) for s, fold in zip(samples, fold_of, strict=True) if fold == 0 and s.dataset == "breakhis"
     ]
     fields = [field for field in fields if field.shape[:2] == (460, 700)][::3]
-    metadata = Metadata("gate", "0", domain=gates[0])
-    for kind in KINDS:
-        codes = [check(image, metadata).code for image in foreign_images(kind, fields, each)]
-        table.append(_row(kind, codes))
+    foreign = {kind: [statistics(reduced(one)) for one in foreign_images(kind, fields, each)] for kind in KINDS}
+    for kind, found in foreign.items():
+        table.append(_row(kind, [judge_statistics(values, gates[0]).code for values in found]))
+    for name in sorted(set(lab_of.tolist())) if len(set(lab_of.tolist())) > 1 else []:
+        gate = without(lab_of == name)
+        codes = [judge_statistics(values, gate).code for values in plain[lab_of == name]]
+        table.append(_row(f"left out: {name}", codes))
+        codes = [judge_statistics(values, gate).code for found in foreign.values() for values in found]
+        table.append(_row(f"left out: {name}, all foreign images", codes))
     return table
 
 
@@ -177,7 +188,7 @@ def gate_markdown(table: Sequence[dict[str, Any]]) -> str:
     """The rows of :func:`measure` as a Markdown table, with the totals of real and of foreign images."""
     lines = ["| images | number | called out of domain | reasons |", "|---|---|---|---|"]
     real = [row for row in table if row["kind"].startswith("real:")]
-    foreign = [row for row in table if not row["kind"].startswith("real")]
+    foreign = [row for row in table if not row["kind"].startswith(("real", "left out"))]
     for name, part in (("**all real fields**", real), ("**all foreign images**", foreign)):
         lines.append(_line({"kind": name, "images": sum(r["images"] for r in part),
                             "flagged": sum(r["flagged"] for r in part), "codes": {}}))  # fmt: skip

@@ -11,7 +11,7 @@ import json
 import time
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from inference.engine.checkpoint import save
-from inference.engine.network import FEATURES, PatchNetwork
+from inference.engine.network import FEATURES, PatchNetwork, build
 from inference.learning.augment import Strength
 from inference.learning.features import imagenet_network
 from inference.learning.layer4 import INHERITED, clear_closed_branches, open_upper_half, set_head
@@ -28,17 +28,18 @@ from inference.learning.metrics import weighted_auc
 from inference.learning.pretraining_data import UNKNOWN, Batch, Source, batches, centre, read_patches, split
 
 Say = Callable[[str], None]
-#: Images of a set that the validation between two checkpoints looks at.
+#: Patches of a set that the validation of a checkpoint looks at; the last one looks at four times as many.
 VALIDATED = 40
+RESUME = "resume.pt"
 
 
 @dataclass(frozen=True)
 class Pretraining:
     """``minutes`` of wall-clock time, over which the learning rates follow a cosine after a warm-up.
 
-    Layers up to ``frozen`` (1 or 2) stay as they are; ``rate`` is for those from there to layer 3, ``rate4`` for layer 4
-    and the classifiers; ``layer3`` and ``tumour`` weigh the losses of
-    deep supervision and of the common classifier. ``average`` is the decay of the averaged weights.
+    Layers up to ``frozen`` (1 or 2) stay as they are; ``rate`` is for those from there to layer 3, ``rate4`` for layer
+    4 and the classifiers. ``layer3`` and ``tumour`` weigh the losses of deep supervision and of the common classifier.
+    ``average`` is the decay of the averaged weights.
     """
 
     minutes: float = 60.0
@@ -126,7 +127,10 @@ def loss_of(outputs: tuple[list[Tensor], Tensor], batch: Batch, recipe: Pretrain
 
 
 def parameter_groups(model: Model, recipe: Pretraining) -> list[dict[str, Any]]:
-    """What is trained up to layer 3 at ``rate``, the rest at ``rate4``; no weight decay on norms, biases and the handed-on short cut."""
+    """What is trained up to layer 3 at ``rate``, the rest at ``rate4``.
+
+    Norms, biases and the handed-on short cut have no weight decay.
+    """
     shortcut = model.network.layer4[0].downsample[0].weight
     groups = []
     slow = [*model.network.layer3.parameters()]
@@ -153,7 +157,10 @@ def tensor(pixels: np.ndarray) -> Tensor:
 
 
 def validate(model: Model, source: Source, held: list[int], recipe: Pretraining, limit: int) -> dict[str, float]:
-    """Share of right answers of each set's classifiers on groups held out, and AUC of the common one, on both layers."""
+    """On groups held out: share of right answers of each set's classifiers, and AUC of the common one, on both layers.
+
+    At most ``limit`` patches of each data set are looked at.
+    """
     random = np.random.default_rng(0)
     chosen = []
     for number in range(len(source.datasets)):
@@ -201,85 +208,120 @@ class Average:
                 kept.copy_(value)
 
 
+@dataclass
+class Progress:
+    """Where a run is: steps done, seconds of wall-clock time, and the figures of every checkpoint."""
+
+    step: int = 0
+    elapsed: float = 0.0
+    curve: list[dict[str, Any]] = field(default_factory=list)
+
+
+class Run:
+    """A pre-training in ``out``: begun, or resumed from its last checkpoint."""
+
+    def __init__(self, data: Path, weights: Path, out: Path, recipe: Pretraining, version: str, say: Say) -> None:
+        out.mkdir(parents=True, exist_ok=True)
+        torch.manual_seed(recipe.seed)
+        self.out, self.recipe, self.say = out, recipe, say
+        network, self.metadata = imagenet_network(weights, name="histopath-trunk", version=version)
+        patches = read_patches(data)
+        self.learned, self.held = split(patches)
+        say(f"decoding {len(patches)} patches: {len(self.learned)} to learn from, {len(self.held)} held out")
+        self.source = Source(patches)
+        open_upper_half(network)
+        self.model = self._model(network)
+        self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        for layer in (network.conv1, network.bn1, network.layer1, *([network.layer2] if recipe.frozen == 2 else [])):
+            layer.requires_grad_(False)
+        self.optimiser = torch.optim.AdamW(parameter_groups(self.model, recipe), fused=True)
+        self.average = Average(self.model, recipe.average)
+        self.progress = Progress()
+        self.losses: list[float] = []
+        if (out / RESUME).exists():
+            kept = torch.load(out / RESUME, map_location="cpu", weights_only=True)
+            self.model.load_state_dict(kept["model"])
+            self.optimiser.load_state_dict(kept["optimiser"])
+            self.average.state = kept["average"]
+            self.progress = Progress(**kept["progress"])
+            say(f"resumed at step {self.progress.step}, {self.progress.elapsed / 60:.1f} minutes")
+        self.model.learn()
+
+    def _model(self, network: PatchNetwork) -> Model:
+        return Model(network, [len(self.source.classes[name]) for name in self.source.datasets], self.recipe)
+
+    def step(self, batch: Batch) -> None:
+        recipe = self.recipe
+        done = self.progress.elapsed / (recipe.minutes * 60)
+        for group in self.optimiser.param_groups:
+            group["lr"] = group["peak"] * factor(done, recipe.warm_up)
+        on_layer3, on_layer4 = self.model(tensor(batch.pixels))
+        loss = loss_of(on_layer4, batch, recipe) + recipe.layer3 * loss_of(on_layer3, batch, recipe)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimiser.step()
+        self.average.update(self.model, self.progress.step)
+        self.progress.step += 1
+        self.losses.append(loss.item())
+
+    def checkpoint(self, limit: int) -> Path:
+        """Validate the averaged weights, write the trunk, its record and what is needed to resume."""
+        averaged = self._model(build(self.metadata))
+        averaged.load_state_dict(self.average.state)
+        point = {
+            "step": self.progress.step,
+            "images": self.progress.step * self.recipe.batch,
+            "minutes": round(self.progress.elapsed / 60, 1),
+            "loss": round(float(np.mean(self.losses)), 4) if self.losses else None,
+        } | validate(averaged, self.source, self.held, self.recipe, limit)
+        self.losses.clear()
+        self.progress.curve.append(point)
+        self.say(json.dumps(point))
+        notes = {
+            "recipe": asdict(self.recipe),
+            "patches": {name: int((self.source.dataset == i).sum()) for i, name in enumerate(self.source.datasets)},
+            "start": "ResNet-50, ImageNet, stem and layers 1 to 3 (He et al. 2016, MIT)",
+            "curve": self.progress.curve,
+        }
+        (self.out / "pretraining.json").write_text(json.dumps(notes, indent=1) + "\n", encoding="utf-8")
+        clear_closed_branches(averaged.network)
+        set_head(averaged.network, np.zeros(1), 0.0)
+        path = self.out / "pretrained.safetensors"
+        arrays = {name: value.numpy() for name, value in averaged.network.state_dict().items()}
+        save(path, arrays, replace(self.metadata, training=notes))
+        temporary = self.out / f"{RESUME}.new"
+        torch.save(
+            {
+                "model": self.model.state_dict(),
+                "optimiser": self.optimiser.state_dict(),
+                "average": self.average.state,
+                "progress": asdict(self.progress),
+            },
+            temporary,
+        )
+        temporary.replace(self.out / RESUME)
+        return path
+
+
 def pretrain(
     data: Path, weights: Path, out: Path, recipe: Pretraining, version: str = "0", say: Say = print, every: float = 300
 ) -> Path:
-    """Run or resume the pre-training; writes ``resume.pt`` and ``pretraining.json`` every ``every`` seconds.
+    """Run or resume a pre-training; writes its checkpoint, record and ``resume.pt`` every ``every`` seconds.
 
-    Returns the path of the trunk's checkpoint, ``pretrained.safetensors`` in ``out``, which every interval renews.
-    Raises FileNotFoundError where data or weights are missing.
+    Returns the path of the trunk's checkpoint, ``pretrained.safetensors`` in ``out``. Raises FileNotFoundError where
+    data or weights are missing.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(recipe.seed)
-    network, metadata = imagenet_network(weights, name="histopath-trunk", version=version)
-    patches = read_patches(data)
-    learned, held = split(patches)
-    say(f"decoding {len(patches)} patches: {len(learned)} to learn from, {len(held)} held out")
-    source = Source(patches)
-    open_upper_half(network)
-    model = Model(network, [len(source.classes[name]) for name in source.datasets], recipe)
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    for layer in (network.conv1, network.bn1, network.layer1, *([network.layer2] if recipe.frozen == 2 else [])):
-        layer.requires_grad_(False)
-    optimiser = torch.optim.AdamW(parameter_groups(model, recipe), fused=True)
-    average = Average(model, recipe.average)
-    step, elapsed, curve = 0, 0.0, []
-    resume = out / "resume.pt"
-    if resume.exists():
-        kept = torch.load(resume, map_location="cpu", weights_only=True)
-        model.load_state_dict(kept["model"])
-        optimiser.load_state_dict(kept["optimiser"])
-        average.state = kept["average"]
-        step, elapsed, curve = kept["step"], kept["elapsed"], kept["curve"]
-        say(f"resumed at step {step}, {elapsed / 60:.1f} minutes")
-    model.learn()
-    begun, saved, losses = time.monotonic() - elapsed, elapsed, []
-    path = out / "pretrained.safetensors"
-
-    def keep(final: bool) -> None:
-        smooth = Model(network_like(network, metadata), [len(source.classes[n]) for n in source.datasets], recipe)
-        smooth.load_state_dict(average.state)
-        figures = validate(smooth, source, held, recipe, 4 * VALIDATED if final else VALIDATED)
-        curve.append({"step": step, "images": step * recipe.batch, "minutes": round(elapsed / 60, 1),
-                      "loss": round(float(np.mean(losses)), 4) if losses else None} | figures)  # fmt: skip
-        say(json.dumps(curve[-1]))
-        clear_closed_branches(smooth.network)
-        set_head(smooth.network, np.zeros(1), 0.0)
-        notes = {"recipe": asdict(recipe), "patches": len(patches), "start": "ResNet-50, ImageNet (He et al. 2016)",
-                 "datasets": source.datasets, "classes": source.classes, "curve": curve}  # fmt: skip
-        (out / "pretraining.json").write_text(json.dumps(notes, indent=1) + "\n", encoding="utf-8")
-        from dataclasses import replace
-
-        save(path, {k: v.numpy() for k, v in smooth.network.state_dict().items()}, replace(metadata, training=notes))
-        temporary = out / "resume.tmp"
-        torch.save({"model": model.state_dict(), "optimiser": optimiser.state_dict(), "average": average.state,
-                    "step": step, "elapsed": elapsed, "curve": curve}, temporary)  # fmt: skip
-        temporary.replace(resume)
-        losses.clear()
-
-    stream = batches(source, learned, recipe.batch, recipe.size, recipe.strength, recipe.smallest, recipe.seed, step)
-    with closing(stream):  # type: ignore[type-var]
-        while elapsed < recipe.minutes * 60:
-            batch = next(stream)
-            for group in optimiser.param_groups:
-                group["lr"] = group["peak"] * factor(elapsed / (recipe.minutes * 60), recipe.warm_up)
-            on3, on4 = model(tensor(batch.pixels))
-            loss = loss_of(on4, batch, recipe) + recipe.layer3 * loss_of(on3, batch, recipe)
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            optimiser.step()
-            average.update(model, step)
-            step += 1
-            losses.append(loss.item())
-            elapsed = time.monotonic() - begun
-            if elapsed - saved >= every:
-                keep(final=False)
-                saved = elapsed = time.monotonic() - begun
-    keep(final=True)
-    return path
-
-
-def network_like(network: PatchNetwork, metadata: Any) -> PatchNetwork:
-    from inference.engine.network import build
-
-    return build(metadata)
+    run = Run(data, weights, out, recipe, version, say)
+    progress = run.progress
+    begun, saved = time.monotonic() - progress.elapsed, progress.elapsed
+    stream = batches(
+        run.source, run.learned, recipe.batch, recipe.size, recipe.strength, recipe.smallest, recipe.seed, progress.step
+    )
+    with closing(stream):
+        while progress.elapsed < recipe.minutes * 60:
+            run.step(next(stream))
+            progress.elapsed = time.monotonic() - begun
+            if progress.elapsed - saved >= every:
+                run.checkpoint(VALIDATED)
+                saved = progress.elapsed = time.monotonic() - begun
+    return run.checkpoint(4 * VALIDATED)

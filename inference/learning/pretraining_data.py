@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, Full, Queue
@@ -36,7 +36,7 @@ class Patch:
 
 @dataclass(frozen=True)
 class Batch:
-    """``pixels`` uint8 (N, size, size, 3); index of data set, class within it and tumour (1, 0, UNKNOWN), each (N,)."""
+    """``pixels`` uint8 (N, size, size, 3); data set, class within it and tumour (1, 0 or UNKNOWN), each (N,)."""
 
     pixels: np.ndarray
     dataset: np.ndarray
@@ -134,7 +134,7 @@ def batches(
     smallest: float,
     seed: int,
     first: int = 0,
-) -> Iterator[Batch]:
+) -> Generator[Batch]:
     """Endless balanced batches from number ``first`` on, prepared by a thread; the same number, the same batch."""
     chance, own = source.shares(indices), np.array(indices)
     queue: Queue[Batch | BaseException] = Queue(maxsize=4)

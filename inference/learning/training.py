@@ -42,7 +42,7 @@ from inference.learning.features import (
     trunk_network,
 )
 from inference.learning.folds import FOLDS, assign_folds, extend_folds
-from inference.learning.gate import fit_gate, real_statistics
+from inference.learning.gate import fit_gate, other_statistics, real_statistics
 from inference.learning.head import Auxiliary
 from inference.learning.layer4 import INHERITED, clear_closed_branches, close_upper_half, set_head
 from inference.learning.metrics import equal_group_weight
@@ -120,8 +120,8 @@ def train(
     """Cross-validate, fit on all groups, write ``predictions.csv``, ``folds.json`` and the checkpoint into ``out``.
 
     ``weights`` as ``features.trunk_network`` takes them; ``data`` is where auxiliary patches are looked for. Groups of
-    ``known_folds`` keep their folds. With more than one laboratory, ``laboratories.csv`` holds the predictions of each by
-    a model trained without it.
+    ``known_folds`` keep their folds. With more than one laboratory, ``laboratories.csv`` holds the predictions of each
+    by a model trained without it.
     """
     assert_no_demo(samples)
     started = time.monotonic()
@@ -153,7 +153,7 @@ def train(
     weight = slides(samples, np.arange(len(samples)))[2]
     metadata = replace(
         calibrated(metadata, predictions),
-        domain=fit_gate(plain, varied, weight),
+        domain=fit_gate(plain, varied, weight, other_statistics(data) if data else None),
         training=metadata.training
         | record(samples, recipe, time.monotonic() - started)
         | {"head_strength": chosen.strength, "auxiliary_patches": 0 if extra is None else len(extra.labels)},
@@ -165,7 +165,7 @@ def train(
 
 
 def finish(network: PatchNetwork, chosen: Chosen, recipe: Recipe) -> None:
-    """Put a chosen head into the trunk's network; a layer 4 that the head does not use is closed, so it costs no time."""
+    """Put a chosen head into the trunk's network; a layer 4 that the head does not use is closed and costs no time."""
     if recipe.features == "layer3":
         close_upper_half(network)
     set_head(network, chosen.head.weight, chosen.head.bias)

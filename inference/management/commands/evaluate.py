@@ -115,7 +115,7 @@ class Command(BaseCommand):
         plain, varied = gate.real_statistics(samples)
         weight = crossval.slides(samples, np.arange(len(samples)))[2]
         folds = evaluation.read_folds(options["record"] / "folds.json")
-        table = gate.measure(samples, folds, plain, varied, weight)
+        table = gate.measure(samples, folds, plain, varied, weight, gate.other_statistics(options["data"]))
         (options["record"] / "gate.json").write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
 
     def again(self, options: dict[str, Any]) -> None:
