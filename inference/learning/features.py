@@ -18,6 +18,7 @@ from inference.engine.checkpoint import Metadata
 from inference.engine.grid import Grid
 from inference.engine.network import FEATURES, PatchNetwork, build, from_checkpoint, load_state
 from inference.engine.runtime import BATCH_SIZE, available_cores
+from inference.engine.verdict import has_tissue
 from inference.learning.augment import Strength, random_patch
 from inference.learning.crossval import Patches
 from inference.learning.dataset import Sample, read_rgb
@@ -127,7 +128,7 @@ def grid_patches(samples: Sequence[Sample], indices: Sequence[int]) -> Iterator[
         pixels = read_rgb(samples[index].path)
         grid = Grid(pixels.shape[1], pixels.shape[0])
         padded, shares = grid.pad(pixels), tissue.shares(pixels, grid)
-        for position in np.flatnonzero(shares >= tissue.EMPTY).tolist():
+        for position in np.flatnonzero(has_tissue(shares)).tolist():
             patch = np.empty((224, 224, 3), np.uint8)
             grid.cut(padded, position, patch)
             yield index, patch, float(shares[position])

@@ -12,10 +12,10 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, WeightedRandomSampler
 
-from inference.engine.grid import Grid
 from inference.engine.network import PatchNetwork
 from inference.learning.augment import Strength, random_patch
 from inference.learning.dataset import Sample, assert_disjoint, assert_no_demo, read_rgb
+from inference.learning.features import grid_patches, imagenet_network, trunk_network
 from inference.learning.folds import assign_folds, group_weights
 from inference.learning.metrics import equal_group_weight, figures
 
@@ -56,20 +56,21 @@ class RandomPatches(Dataset[tuple[torch.Tensor, int]]):
 
 @torch.inference_mode()
 def predict(network: PatchNetwork, samples: Sequence[Sample], device: str, batch: int = 32) -> np.ndarray:
-    """Raw malignant probability of each image (N,): the mean over the patches that the product reads."""
+    """Raw malignant probability of each image (N,), as the product has it: the mean over patches, weighted by tissue.
+
+    An image without tissue has 0.5.
+    """
     network.eval()
-    out = np.zeros(len(samples))
-    for index, sample in enumerate(samples):
-        pixels = read_rgb(sample.path)
-        grid = Grid(pixels.shape[1], pixels.shape[0])
-        padded, patches = grid.pad(pixels), np.empty((len(grid), 224, 224, 3), np.uint8)
-        for position in range(len(grid)):
-            grid.cut(padded, position, patches[position])
+    out = np.full(len(samples), 0.5)
+    for index in range(len(samples)):
+        cut = list(grid_patches(samples, [index]))
+        patches = [torch.from_numpy(pixels).permute(2, 0, 1) for _, pixels, _ in cut]
         parts = [
-            network(torch.from_numpy(patches[i : i + batch]).to(device).permute(0, 3, 1, 2).float())[0].softmax(1)[:, 1]
-            for i in range(0, len(grid), batch)
+            network(torch.stack(patches[i : i + batch]).to(device).float())[0].softmax(1)[:, 1].cpu()
+            for i in range(0, len(cut), batch)
         ]
-        out[index] = float(torch.cat(parts).mean())
+        if cut:
+            out[index] = np.average(torch.cat(parts).numpy(), weights=[share for *_, share in cut])
     return out
 
 
@@ -150,7 +151,6 @@ def train(
     from dataclasses import replace
 
     from inference.engine.checkpoint import save
-    from inference.learning.features import imagenet_network, trunk_network
     from inference.learning.training import record
 
     initial = trunk_network if weights.is_file() else imagenet_network
