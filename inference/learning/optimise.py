@@ -46,7 +46,7 @@ def optimise(
     model of the same recipe that has not seen the groups of ``fold``: it is made, quantised and compared on them.
     Raises FileNotFoundError without the images, ValueError for a checkpoint of another recipe.
     """
-    samples = read_index(data)
+    samples = [one for one in read_index(data) if one.group in folds]
     metadata, _ = read_metadata(checkpoint)
     say("quantising")
     quantise.quantise(checkpoint, calibration_patches(samples))

@@ -110,11 +110,12 @@ class Command(BaseCommand):
         import numpy as np
 
         from inference.learning import crossval, dataset, evaluation, gate
+        from inference.learning.folds import extend_folds
 
         samples = dataset.read_index(options["data"])
+        folds = extend_folds(samples, evaluation.read_folds(options["record"] / "folds.json"))
         plain, varied = gate.real_statistics(samples)
         weight = crossval.slides(samples, np.arange(len(samples)))[2]
-        folds = evaluation.read_folds(options["record"] / "folds.json")
         table = gate.measure(samples, folds, plain, varied, weight, gate.other_statistics(options["data"]))
         (options["record"] / "gate.json").write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
 
@@ -122,9 +123,10 @@ class Command(BaseCommand):
         from inference.engine.checkpoint import read_metadata
         from inference.learning import crossval, dataset, evaluation, features, training
 
-        samples = dataset.read_index(options["data"])
         folds = evaluation.read_folds(options["record"] / "folds.json")
         stored = {o.name: o for o in training.read_predictions(options["record"] / "predictions.csv")}
+        # Images that came later are left out: the record is of a model that did not know them.
+        samples = [sample for sample in dataset.read_index(options["data"]) if sample.name in stored]
         checkpoint = options["weights"] or self.checkpoint(options)
         recipe, cache = training.recipe_of(read_metadata(checkpoint)[0]), options["out"] / "cache"
         trunk = features.Trunk(*features.trunk_network(checkpoint))
