@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from .checkpoint import CheckpointError, Metadata, foreign, save
@@ -13,11 +14,24 @@ from .network import build, load_state
 def import_upstream(pth: Path | str, out: Path | str, name: str = "upstream", version: str = "1") -> str:
     """Convert a PyTorch checkpoint of the upstream layout (torchvision's ResNet50, ``fc`` of two classes).
 
-    Accepts a bare state dict or one under ``model_state_dict``, ``state_dict`` or ``model``, with or without a
-    ``module.`` or ``model.`` prefix, and a head at ``fc`` or ``fc.1``. Nothing but tensors is unpickled. Returns the
-    SHA-256 of the written file; the result is uncalibrated. Raises CheckpointError.
+    Accepts what :func:`read_state` does, with a head at ``fc`` or ``fc.1``. Returns the SHA-256 of the written file;
+    the result is uncalibrated. Raises CheckpointError.
     """
     pth = Path(pth)
+    arrays = read_state(pth)
+    metadata = Metadata(name=name, version=version, training={"source": f"imported from {pth.name}"})
+
+    load_state(build(metadata), arrays)
+    return save(out, arrays, metadata)
+
+
+def read_state(pth: Path) -> dict[str, np.ndarray]:
+    """Arrays, as fp32, of a PyTorch state dict by torchvision's key names.
+
+    Accepts a bare state dict or one under ``model_state_dict``, ``state_dict`` or ``model``, with or without a
+    ``module.``, ``model.``, ``backbone.`` or ``resnet.`` prefix. Nothing but tensors is unpickled. Raises
+    CheckpointError (``missing``, ``corrupt``, ``foreign``).
+    """
     if not pth.is_file():
         raise CheckpointError("missing", f"There is no file at {pth}.")
     try:
@@ -32,11 +46,7 @@ def import_upstream(pth: Path | str, out: Path | str, name: str = "upstream", ve
             break
     if not isinstance(content, dict) or not all(isinstance(value, torch.Tensor) for value in content.values()):
         raise foreign("it holds no state dict")
-    arrays = {_plain_key(key): value.float().numpy() for key, value in content.items()}
-    metadata = Metadata(name=name, version=version, training={"source": f"imported from {pth.name}"})
-
-    load_state(build(metadata), arrays)
-    return save(out, arrays, metadata)
+    return {_plain_key(key): value.float().numpy() for key, value in content.items()}
 
 
 def _plain_key(key: str) -> str:

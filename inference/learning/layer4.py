@@ -36,7 +36,7 @@ def open_upper_half(network: PatchNetwork) -> None:
     """Set layer 4 so that its first 1,024 outputs are layer 3 and stay so, and the other 1,024 can be learned.
 
     The pooled features of a plain ResNet50 are then those of layer 3 and of layer 4 side by side. The upper half starts
-    from fresh weights; gradients of the lower half's short cut and closed branches are masked.
+    from fresh weights; :func:`keep_lower_half` keeps the lower one while it is trained.
     """
     hand_on(network)
     with torch.no_grad():
@@ -46,6 +46,17 @@ def open_upper_half(network: PatchNetwork) -> None:
         upper = torch.empty(FEATURES - INHERITED, INHERITED, 1, 1)
         nn.init.kaiming_normal_(upper, mode="fan_out", nonlinearity="relu")
         shortcut.weight[INHERITED:] = upper
+
+
+def is_handed_on(network: PatchNetwork) -> bool:
+    """Whether the first 1,024 outputs of layer 4 are layer 3."""
+    shortcut, _ = network.layer4[0].downsample
+    identity = torch.equal(shortcut.weight[:INHERITED, :, 0, 0], torch.eye(INHERITED))
+    return identity and not any(block.bn3.weight[:INHERITED].any() for block in network.layer4)
+
+
+def keep_lower_half(network: PatchNetwork) -> None:
+    """Mask gradients so that training leaves the handed-on half of layer 4 as it is."""
 
     def upper_only(gradient: Tensor) -> Tensor:
         masked = gradient.clone()

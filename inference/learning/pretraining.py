@@ -11,6 +11,7 @@ import json
 import time
 from collections.abc import Callable
 from contextlib import closing
+from copy import deepcopy
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,17 @@ import torch
 from torch import Tensor, nn
 
 from inference.engine.checkpoint import save
-from inference.engine.network import FEATURES, PatchNetwork, build
+from inference.engine.network import FEATURES, PatchNetwork
 from inference.learning.augment import Strength
-from inference.learning.features import imagenet_network
-from inference.learning.layer4 import INHERITED, clear_closed_branches, open_upper_half, set_head
+from inference.learning.features import trunk_network
+from inference.learning.layer4 import (
+    INHERITED,
+    clear_closed_branches,
+    is_handed_on,
+    keep_lower_half,
+    open_upper_half,
+    set_head,
+)
 from inference.learning.metrics import weighted_auc
 from inference.learning.pretraining_data import UNKNOWN, Batch, Source, batches, centre, read_patches, split
 
@@ -81,8 +89,10 @@ class Model(nn.Module):
     def __init__(self, network: PatchNetwork, classes: list[int], recipe: Pretraining) -> None:
         super().__init__()
         self.network, self.frozen, dropout = network, recipe.frozen, recipe.dropout
+        # Where layer 4 hands layer 3 on, the classifiers on layer 4 look at the other half.
+        self.first = INHERITED if is_handed_on(network) else 0
         self.on_layer3 = Classifiers(INHERITED, classes, dropout)
-        self.on_layer4 = Classifiers(FEATURES - INHERITED, classes, dropout)
+        self.on_layer4 = Classifiers(FEATURES - self.first, classes, dropout)
 
     def forward(self, pixels: Tensor) -> tuple[tuple[list[Tensor], Tensor], tuple[list[Tensor], Tensor]]:
         """Logits of both sets of classifiers for pixels 0..255 (N, 3, H, W)."""
@@ -94,8 +104,9 @@ class Model(nn.Module):
                 x = n.layer2(x)
         if self.frozen == 1:
             x = n.layer2(x)
-        pooled = n.layer4(n.layer3(x)).mean((2, 3))
-        return self.on_layer3(pooled[:, :INHERITED]), self.on_layer4(pooled[:, INHERITED:])
+        x = n.layer3(x)
+        pooled = n.layer4(x).mean((2, 3))
+        return self.on_layer3(x[:, :, ::2, ::2].mean((2, 3))), self.on_layer4(pooled[:, self.first :])
 
     def learn(self) -> None:
         """Training mode, but BatchNorm as it is in layers 1 to 3 and in the short cut of layer 4."""
@@ -224,12 +235,15 @@ class Run:
         out.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(recipe.seed)
         self.out, self.recipe, self.say = out, recipe, say
-        network, self.metadata = imagenet_network(weights, name="histopath-trunk", version=version)
+        network, self.metadata = trunk_network(weights, name="histopath-trunk", version=version)
+        if is_handed_on(network):
+            if not network.layer4[0].downsample[0].weight[INHERITED:].any():
+                open_upper_half(network)
+            keep_lower_half(network)
         patches = read_patches(data)
         self.learned, self.held = split(patches)
         say(f"decoding {len(patches)} patches: {len(self.learned)} to learn from, {len(self.held)} held out")
         self.source = Source(patches)
-        open_upper_half(network)
         self.model = self._model(network)
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         for layer in (network.conv1, network.bn1, network.layer1, *([network.layer2] if recipe.frozen == 2 else [])):
@@ -266,7 +280,7 @@ class Run:
 
     def checkpoint(self, limit: int) -> Path:
         """Validate the averaged weights, write the trunk, its record and what is needed to resume."""
-        averaged = self._model(build(self.metadata))
+        averaged = deepcopy(self.model)
         averaged.load_state_dict(self.average.state)
         point = {
             "step": self.progress.step,
@@ -280,7 +294,7 @@ class Run:
         notes = {
             "recipe": asdict(self.recipe),
             "patches": {name: int((self.source.dataset == i).sum()) for i, name in enumerate(self.source.datasets)},
-            "start": "ResNet-50, ImageNet, stem and layers 1 to 3 (He et al. 2016, MIT)",
+            "start": self.metadata.training.get("trunk", "ResNet-50, ImageNet, layers 1 to 3 (He et al. 2016, MIT)"),
             "curve": self.progress.curve,
         }
         (self.out / "pretraining.json").write_text(json.dumps(notes, indent=1) + "\n", encoding="utf-8")

@@ -44,7 +44,7 @@ from inference.learning.features import (
 from inference.learning.folds import FOLDS, assign_folds, extend_folds
 from inference.learning.gate import fit_gate, other_statistics, real_statistics
 from inference.learning.head import Auxiliary
-from inference.learning.layer4 import INHERITED, clear_closed_branches, close_upper_half, set_head
+from inference.learning.layer4 import INHERITED, clear_closed_branches, close_upper_half, is_handed_on, set_head
 from inference.learning.metrics import equal_group_weight
 
 Say = Callable[[str], None]
@@ -127,6 +127,8 @@ def train(
     started = time.monotonic()
     out.mkdir(parents=True, exist_ok=True)
     network, metadata = trunk_network(weights, version=version)
+    if recipe.features != "both" and not is_handed_on(network):
+        raise ValueError("Layer 4 of these weights does not hand layer 3 on, so both can't be told apart: use 'both'.")
     trunk = Trunk(network, metadata)
     training, grid = cached_views(samples, trunk, out / "cache", recipe, say)
     extra = auxiliary(data, trunk, out / "cache", recipe, say)

@@ -19,7 +19,7 @@ from inference.engine.checkpoint import Metadata
 from inference.engine.network import build, from_checkpoint
 from inference.learning import features, pretraining
 from inference.learning.augment import Strength
-from inference.learning.layer4 import INHERITED, open_upper_half
+from inference.learning.layer4 import INHERITED, keep_lower_half, open_upper_half
 from inference.learning.pretraining_data import Source, batches, centre, crop, read_patches, split
 
 FORBIDDEN = {"breakhis", "breakhis-tile", "ucsb", "demo"}
@@ -124,6 +124,7 @@ def test_a_step_opens_only_the_upper_half() -> None:
     torch.manual_seed(0)
     network = build(Metadata("m", "1", stride_in="conv1", stem_pool="ceil"))
     open_upper_half(network)
+    keep_lower_half(network)
     layer3 = torch.rand(2, 1024, 4, 4)
     optimiser = torch.optim.AdamW(pretraining.parameter_groups(pretraining.Model(network, [2], TINY), TINY))
     for _ in range(2):

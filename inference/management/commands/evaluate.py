@@ -15,7 +15,7 @@ RECORD = Path(__file__).resolve().parents[3] / "docs" / "model"
 class Command(BaseCommand):
     help = (
         "Print the model card's tables from stored out-of-fold predictions. --card writes the card; --fold "
-        "retrains one fold and compares; --gate measures the domain gate again; --breakhis takes the official tree."
+        "retrains one fold and compares; --gate measures the domain gate again; --breakhis and --bach take those sets."
     )
     requires_system_checks = []
 
@@ -32,22 +32,26 @@ class Command(BaseCommand):
         parser.add_argument("--weights", type=Path, help="trunk for --fold and --folds: a checkpoint, or the folder of "
                             "the ImageNet weights (default: the checkpoint's own trunk)")  # fmt: skip
         parser.add_argument("--out", type=Path, default=Path("var/training"), help="feature cache for --fold")
+        parser.add_argument("--bach", type=Path, help="measure the checkpoint on a folder of the BACH set")
         parser.add_argument("--breakhis", type=Path, help="the official BreakHis tree")
         parser.add_argument("--folds", type=Path, help="folder of dsfold1.txt ... dsfold5.txt")
 
     def handle(self, *args: Any, **options: Any) -> None:
         from inference.engine.checkpoint import CheckpointError
+        from inference.learning.bach import BachError
         from inference.learning.breakhis import TreeError
         from inference.learning.dataset import LeakError
 
         try:
             if options["breakhis"]:
                 self.on_breakhis(options)
+            elif options["bach"]:
+                self.on_bach(options)
             elif options["fold"] is not None:
                 self.again(options)
             else:
                 self.from_record(options)
-        except (FileNotFoundError, CheckpointError, TreeError, LeakError) as error:
+        except (FileNotFoundError, CheckpointError, TreeError, BachError, LeakError) as error:
             raise CommandError(str(error)) from error
 
     def checkpoint(self, options: dict[str, Any]) -> Path:
@@ -137,6 +141,15 @@ class Command(BaseCommand):
         )
         worst = max(abs(one.p - stored[one.name].p) for one in fresh)
         self.stdout.write(f"{len(fresh)} images, largest difference from the record {worst:.4f}")
+
+    def on_bach(self, options: dict[str, Any]) -> None:
+        from inference.engine.predictor import Predictor
+        from inference.engine.runtime import load
+        from inference.learning import bach
+
+        samples = bach.read_bach(options["bach"])
+        for line in bach.measure(Predictor(load(self.checkpoint(options), "fp32")), samples, options["replicates"]):
+            self.stdout.write(line)
 
     def on_breakhis(self, options: dict[str, Any]) -> None:
         from inference.engine.network import from_checkpoint

@@ -16,10 +16,11 @@ class Command(BaseCommand):
     requires_system_checks = []
 
     def add_arguments(self, parser: CommandParser) -> None:
-        from inference.learning.dataset import default_data, default_weights
+        from inference.learning.dataset import default_data
+        from inference.management import initial
 
         parser.add_argument("--data", type=Path, default=default_data(), help="folder with pretrain/ (%(default)s)")
-        parser.add_argument("--weights", type=Path, default=default_weights(), help="ImageNet weights (%(default)s)")
+        initial.add_arguments(parser)
         parser.add_argument("--out", type=Path, default=Path("var/pretraining"), help="results (%(default)s)")
         parser.add_argument("--minutes", type=float, default=60, help="length of the run (%(default)s)")
         parser.add_argument("--size", type=int, default=128, help="side of a crop in pixels (%(default)s)")
@@ -36,6 +37,7 @@ class Command(BaseCommand):
         import torch
 
         from inference.learning.pretraining import Pretraining, pretrain
+        from inference.management import initial
 
         if options["threads"]:
             torch.set_num_threads(options["threads"])
@@ -48,7 +50,7 @@ class Command(BaseCommand):
         try:
             path = pretrain(
                 options["data"],
-                options["weights"],
+                initial.weights(options, self.stdout.write),
                 options["out"],
                 recipe,
                 say=self.stdout.write,

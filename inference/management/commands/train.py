@@ -16,17 +16,13 @@ class Command(BaseCommand):
     requires_system_checks = []
 
     def add_arguments(self, parser: CommandParser) -> None:
-        from inference.learning.dataset import default_data, default_weights
+        from inference.learning.dataset import default_data
+        from inference.management import initial
 
         parser.add_argument("--data", type=Path, default=default_data(), help="folder with index.csv (%(default)s)")
         parser.add_argument("--breakhis", type=Path, help="the official BreakHis tree, instead of --data")
-        parser.add_argument(
-            "--weights",
-            type=Path,
-            default=default_weights(),
-            help="folder of the ImageNet weights, or a checkpoint whose trunk is to be used, such as one of pretrain "
-            "(%(default)s)",
-        )
+        parser.add_argument("--bach", type=Path, help="folder of the BACH set (licence CC BY-NC-ND), in addition")
+        initial.add_arguments(parser)
         parser.add_argument("--out", type=Path, default=Path("var/training"), help="results and cache (%(default)s)")
         parser.add_argument("--recipe", choices=("frozen", "upstream"), default="frozen")
         parser.add_argument("--model-version", default="1", help="version to write into the checkpoint (%(default)s)")
@@ -37,14 +33,18 @@ class Command(BaseCommand):
         parser.add_argument("--seed", type=int, default=0)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        from inference.learning import breakhis, dataset, evaluation, training
+        from inference.learning import bach, breakhis, dataset, evaluation, training
+        from inference.management import initial
 
+        weights = initial.weights(options, self.stdout.write)
         try:
             if options["breakhis"]:
                 samples = breakhis.read_tree(options["breakhis"])
             else:
                 samples = dataset.read_index(options["data"])
-        except (FileNotFoundError, breakhis.TreeError) as error:
+            if options["bach"]:
+                samples += bach.read_bach(options["bach"])
+        except (FileNotFoundError, breakhis.TreeError, bach.BachError) as error:
             raise CommandError(f"{error}. Give the images with --data or --breakhis.") from error
         self.stdout.write(f"{len(samples)} images of {len({sample.group for sample in samples})} groups")
         out, seed, version = options["out"], options["seed"], options["model_version"]
@@ -53,12 +53,14 @@ class Command(BaseCommand):
                 from inference.learning import finetune
 
                 recipe = finetune.Upstream(epochs=options["epochs"], seed=seed)
-                finetune.train(samples, options["weights"], out, recipe, version, self.stdout.write)
+                finetune.train(samples, weights, out, recipe, version, self.stdout.write)
             else:
-                features = options["features"] if options["weights"].is_file() else "layer3"
+                features = options["features"] if weights.is_file() else "layer3"
                 frozen = training.Recipe(features=features, seed=seed)
                 data = None if options["breakhis"] else options["data"]
                 folds = evaluation.read_folds(options["folds"]) if options["folds"] else None
-                training.train(samples, options["weights"], out, frozen, version, self.stdout.write, data, folds)
+                training.train(samples, weights, out, frozen, version, self.stdout.write, data, folds)
+        except ValueError as error:
+            raise CommandError(str(error)) from error
         except FileNotFoundError as error:
             raise CommandError(f"{error}. Give the ImageNet weights with --weights.") from error
