@@ -16,9 +16,9 @@ from django.utils.safestring import SafeString
 
 from cases import services
 from cases.accounts.permissions import reviewers
-from cases.models import AuditEvent, Case, Review, Slide
+from cases.models import AuditEvent, Case, CaseQuerySet, CaseState, Review, Slide
 from cases.services import export
-from cases.services.search import PROBABILITY, STATES
+from cases.services.search import PROBABILITY
 from cases.web.views.history import analyse_again
 from inference.models import Verdict
 
@@ -89,10 +89,11 @@ class StateFilter(admin.SimpleListFilter):
     parameter_name = "state"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [("running", "In progress"), ("done", "Finished"), ("failed", "With failures"), ("empty", "Empty")]
+        return list(CaseState.choices)
 
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Case]) -> QuerySet[Case]:
-        return queryset.filter(STATES[self.value()]) if self.value() in STATES else queryset  # type: ignore[index]
+    def queryset(self, request: HttpRequest, queryset: CaseQuerySet) -> QuerySet[Case]:
+        value = self.value()
+        return queryset.in_state(value) if value in CaseState.values else queryset
 
 
 class ReviewedFilter(admin.SimpleListFilter):

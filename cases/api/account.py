@@ -30,9 +30,9 @@ from cases.accounts.forms import CodeForm
 from cases.models import ApiToken, AuditEvent, User
 
 from .authentication import person
+from .common import SignInThrottle
 from .errors import Problem
 from .resource_serializers import MeOut, NewTokenOut, SignInIn, TokenOut
-from .throttles import SignIn as SignInThrottle
 
 
 @extend_schema(tags=["Account"])

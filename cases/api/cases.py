@@ -28,15 +28,14 @@ from cases.reporting import text
 
 from . import answers, errors
 from .authentication import person
+from .common import AccountThrottle, AnonymousThrottle, FormParser, UploadThrottle
 from .filters import CaseFilter
-from .parsers import FormParser
 from .predict import PENDING, files_of, require_length
 from .resource_serializers import CaseOut, ReviewOut, RunIn, SlideOut, SlidesAddedOut, SlidesIn
 from .serializers import FolderOut
 from .submit import Submitted, analyses_of
-from .throttles import Anonymous, Predictions, User
 
-UPLOAD_THROTTLES = [Anonymous, User, Predictions]
+UPLOAD_THROTTLES = [AnonymousThrottle, AccountThrottle, UploadThrottle]
 
 
 def readable_case(request: Request, pk: uuid.UUID) -> Case:
@@ -144,7 +143,7 @@ class CaseAnalyses(APIView):
 
 @extend_schema(tags=["Cases"])
 class CaseReport(APIView):
-    throttle_classes = [Anonymous, User, Predictions]
+    throttle_classes = [AnonymousThrottle, AccountThrottle, UploadThrottle]
 
     @extend_schema(
         operation_id="cases_report",

@@ -1,4 +1,4 @@
-"""What lists can be narrowed by."""
+"""Filters of the API's lists. Invalid values are refused, not ignored."""
 
 from __future__ import annotations
 
@@ -7,93 +7,54 @@ from typing import Any
 
 import django_filters
 from django.core.exceptions import ValidationError
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 from django_filters.fields import IsoDateTimeField
 
-from cases.models import Case, Magnification, Slide
-from cases.services.search import PROBABILITY, mentions
-from inference.models import Analysis, State, Verdict
+from cases.services.search import CaseOrdering, CaseSearch
+from inference.models import Analysis, ModelVersion, State, Verdict
 
 
 class StrictFilterSet(django_filters.FilterSet):
-    """A filter with an empty value, or one in a list of values, is refused where empty is no value, not ignored."""
+    """Refuses an empty value, also within a list, for every filter but text: django-filter would ignore it."""
 
     def is_valid(self) -> bool:
-        good = bool(super().is_valid())
+        valid = bool(super().is_valid())
         for name, one in self.filters.items():
             given = self.data.get(name)
             values = given.split(",") if given and isinstance(one, django_filters.BaseCSVFilter) else [given]
             if "" in values and not isinstance(one, django_filters.CharFilter):
                 self.form.add_error(name, ValidationError("This may not be empty.", "required"))
-                good = False
-        return good
+                valid = False
+        return valid
 
 
-#: Moments at the ends of time have no place in UTC, and no case was opened before or is after these.
+#: Times at the ends of the calendar don't exist in UTC; every case was created between these two.
 FIRST, LAST = datetime(1900, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
 
 
-class MomentField(IsoDateTimeField):
+class BoundedDateTimeField(IsoDateTimeField):
     def to_python(self, value: Any) -> Any:
-        moment = super().to_python(value)
-        return moment if moment is None else min(max(moment, FIRST), LAST)
+        found = super().to_python(value)
+        return found if found is None else min(max(found, FIRST), LAST)
 
 
-class MomentFilter(django_filters.IsoDateTimeFilter):
-    field_class = MomentField
+class DateTimeFilter(django_filters.IsoDateTimeFilter):
+    field_class = BoundedDateTimeField
 
 
-class CaseOrdering(django_filters.OrderingFilter):
-    def get_ordering_value(self, param: str) -> Any:
-        if param.lstrip("-") != "probability":
-            return super().get_ordering_value(param)
-        return PROBABILITY.desc(nulls_last=True) if param[0] == "-" else PROBABILITY.asc(nulls_last=True)
-
-
-class CaseFilter(StrictFilterSet):
-    q = django_filters.CharFilter(
-        method="search", max_length=100, label="Words in title, patient, file names or notes of your own."
+class CaseFilter(StrictFilterSet, CaseSearch):
+    patient = django_filters.CharFilter(label="The exact patient pseudonym.")
+    tag = django_filters.CharFilter(method="has_tag", label="One whole tag.")
+    model_version = django_filters.ModelChoiceFilter(
+        queryset=ModelVersion.objects.all(), method="by_model", label="Model version of a current analysis."
     )
-    state = django_filters.ChoiceFilter(
-        choices=[(name, name) for name in ("empty", "running", "failed", "done")], method="in_state"
-    )
-    verdict = django_filters.ChoiceFilter(choices=Verdict.choices)
-    magnification = django_filters.ChoiceFilter(choices=Magnification.choices)
-    patient = django_filters.CharFilter(label="Patient pseudonym, exactly.")
-    tag = django_filters.CharFilter(method="has_tag", label="One tag, whole.")
-    created_after = MomentFilter(field_name="created_at", lookup_expr="gte")
-    created_before = MomentFilter(field_name="created_at", lookup_expr="lt")
+    created_after = DateTimeFilter(field_name="created_at", lookup_expr="gte", label="At or after this time.")
+    created_before = DateTimeFilter(field_name="created_at", lookup_expr="lt", label="Before this time.")
     ordering = CaseOrdering(
         fields=[("created_at", "created_at"), ("updated_at", "updated_at"), ("title", "title"),
                 ("probability", "probability")],
-        label="Comma-separated; a minus reverses.",
+        label="Comma-separated; a minus sign reverses the order.",
     )  # fmt: skip
-
-    class Meta:
-        model = Case
-        fields: list[str] = []
-
-    def search(self, cases: QuerySet[Case], name: str, value: str) -> QuerySet[Case]:
-        for word in value.split():
-            # Not a join for each word: databases allow only so many.
-            named = Slide.objects.filter(original_name__icontains=word).values("case")
-            cases = cases.filter(mentions(word, self.request.user) | Q(pk__in=named))
-        return cases
-
-    def has_tag(self, cases: QuerySet[Case], name: str, value: str) -> QuerySet[Case]:
-        # As they are kept, and as an earlier version kept them.
-        tagged = Case.objects.filter(tags__name__in={value, value.lower()})
-        return cases.filter(pk__in=tagged.values("pk"))
-
-    def in_state(self, cases: QuerySet[Case], name: str, value: str) -> QuerySet[Case]:
-        """As :attr:`cases.models.Case.state` says it, in SQL."""
-        if value == "empty":
-            return cases.filter(slide_count=0)
-        cases = cases.filter(slide_count__gt=0)
-        if value == "running":
-            return cases.filter(open_count__gt=0)
-        cases = cases.filter(open_count=0)
-        return cases.filter(failed_count__gt=0) if value == "failed" else cases.filter(failed_count=0)
 
 
 class AnalysisFilter(StrictFilterSet):
@@ -103,7 +64,9 @@ class AnalysisFilter(StrictFilterSet):
     slide = django_filters.UUIDFilter()
     model_version = django_filters.UUIDFilter()
     is_current = django_filters.ChoiceFilter(
-        choices=[("true", "true"), ("false", "false")], method="current", label="false: runs that a later one replaced."
+        choices=[("true", "true"), ("false", "false")],
+        method="current",
+        label="false: only analyses that a later one replaced.",
     )
 
     class Meta:

@@ -19,11 +19,9 @@ from inference.models import Analysis, State
 
 from . import answers, errors, results, streams
 from .authentication import look_again, person
-from .parsers import FormParser
+from .common import AccountThrottle, AnonymousThrottle, FormParser, UploadThrottle
 from .serializers import FolderIn, FolderOut, OptionsIn, PendingOut, SingleIn, SingleOut
 from .submit import Options, Submitted, submit
-from .throttles import Anonymous, Predictions
-from .throttles import User as UserThrottle
 
 KEY = OpenApiParameter(
     "Idempotency-Key",
@@ -66,7 +64,7 @@ class Upload(APIView):
     """What the prediction calls have in common."""
 
     parser_classes = [FormParser]
-    throttle_classes = [Anonymous, UserThrottle, Predictions]
+    throttle_classes = [AnonymousThrottle, AccountThrottle, UploadThrottle]
     is_folder = False
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:

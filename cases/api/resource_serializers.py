@@ -15,7 +15,7 @@ from rest_framework import serializers
 from cases import services
 from cases.accounts import tokens
 from cases.accounts.adapters import LONGEST_EMAIL
-from cases.models import ApiToken, Case, Reading, Review, Slide, User
+from cases.models import ApiToken, Case, CaseState, Reading, Review, Slide, User
 from cases.models.audit import AuditEvent
 from inference.engine.grid import MAX_OVERLAP
 from inference.engine.results import probabilities
@@ -23,7 +23,7 @@ from inference.models import Analysis, ModelVersion, State, Verdict
 
 from . import results
 from .errors import Problem
-from .fields import BLANK, Count, ModelSerializer, Number, Probability, Text, Words
+from .common import BLANK, Count, ModelSerializer, NonBlankText, Number, Probability, Text
 from .serializers import CutPointsOut, FileErrorOut, ProbabilitiesOut, SingleOut
 
 
@@ -43,12 +43,12 @@ def overlap_field(**kwargs: Any) -> Number:
     )
 
 
-class TagName(Words):
+class TagName(NonBlankText):
     """Without what stands between tags where a person writes several."""
 
     # Read in one pass: it is asked of what is too long, too.
     pattern = f"^[{BLANK}]*[^,{BLANK}][^,]*$"
-    complaint = "A tag is not blank and has no comma: write it as two tags."
+    message = "A tag is not blank and has no comma: write it as two tags."
 
     def to_internal_value(self, data: Any) -> str:
         return str(super().to_internal_value(data)).lower()
@@ -66,11 +66,11 @@ class TagsField(serializers.ListField):
 
 
 class CaseOut(Linked, ModelSerializer[Case]):
-    title = Words(max_length=120)
+    title = NonBlankText(max_length=120)
     owner = serializers.CharField(source="owner.username", read_only=True)
     overlap = overlap_field(required=False)
     tags = TagsField(child=TagName(max_length=30), required=False, max_length=20, help_text="Your words for it.")
-    state = serializers.ChoiceField(["empty", "running", "failed", "done"], read_only=True)
+    state = serializers.ChoiceField(CaseState.choices, read_only=True)
     verdict = serializers.SerializerMethodField()
     probabilities = serializers.SerializerMethodField()
     confidence = Probability(read_only=True, allow_null=True)
@@ -309,7 +309,7 @@ class ModelVersionDetailOut(ModelVersionOut):
 
 
 class TokenOut(ModelSerializer[ApiToken]):
-    name = Words(max_length=80)
+    name = NonBlankText(max_length=80)
     hint = serializers.CharField(read_only=True, help_text="How the token begins.")
     created_at = serializers.DateTimeField(source="created", read_only=True)
     expires_at = serializers.DateTimeField(source="expiry", read_only=True, allow_null=True)
@@ -336,12 +336,12 @@ class NewTokenOut(TokenOut):
 
 
 class SignInIn(serializers.Serializer[Any]):
-    username = Words(max_length=LONGEST_EMAIL, help_text="User name or e-mail address.")
-    password = Words(max_length=1000, trim_whitespace=False)
+    username = NonBlankText(max_length=LONGEST_EMAIL, help_text="User name or e-mail address.")
+    password = NonBlankText(max_length=1000, trim_whitespace=False)
     code = Text(
         max_length=20, required=False, allow_blank=True, help_text="One-time code, for accounts with two factors."
     )
-    name = Words(max_length=80, required=False, default="sign-in", help_text="Of the token.")
+    name = NonBlankText(max_length=80, required=False, default="sign-in", help_text="Of the token.")
     days = Count(
         required=False, min_value=1, max_value=tokens.MAX_DAYS, default=1, help_text="Days that the token lives."
     )

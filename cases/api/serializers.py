@@ -11,7 +11,7 @@ from cases.models import Magnification
 from inference.engine.grid import MAX_OVERLAP
 from inference.models import Verdict
 
-from .fields import Probability
+from .common import Probability
 
 
 class OptionsIn(serializers.Serializer[Any]):

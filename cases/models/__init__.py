@@ -10,7 +10,7 @@ from cases.models.cases import (
     random_name,
     random_thumbnail_name,
 )
-from cases.models.choices import Magnification, Reading, Theme
+from cases.models.choices import CaseState, Magnification, Reading, Theme
 from cases.models.deletion import PendingFileDeletion
 from cases.models.reviews import Report, Review
 from cases.models.submissions import Submission
@@ -23,6 +23,7 @@ __all__ = [
     "AuditEvent",
     "Case",
     "CaseQuerySet",
+    "CaseState",
     "Magnification",
     "PendingFileDeletion",
     "Pseudonym",

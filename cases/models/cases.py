@@ -15,7 +15,7 @@ from inference.models import Analysis, Verdict
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AnonymousUser
-from cases.models.choices import Magnification
+from cases.models.choices import CaseState, Magnification
 from cases.models.users import User
 
 
@@ -50,6 +50,15 @@ class CaseQuerySet(models.QuerySet["Case"]):
         """Held until the transaction ends: what a form finds true of a case is still so when it is saved, and what
         somebody else changes meanwhile is not undone."""
         return self.select_for_update(no_key=True, of=("self",))
+
+    def in_state(self, state: str) -> CaseQuerySet:
+        """Cases whose :attr:`Case.state` is ``state``."""
+        if state == CaseState.EMPTY:
+            return self.filter(slide_count=0)
+        if state == CaseState.RUNNING:
+            return self.filter(slide_count__gt=0, open_count__gt=0)
+        ended = self.filter(slide_count__gt=0, open_count=0)
+        return ended.filter(failed_count__gt=0) if state == CaseState.FAILED else ended.filter(failed_count=0)
 
     def still_blind(self) -> CaseQuerySet:
         """Those whose readings are hidden, until two people have signed; :func:`cases.services.is_blind` for one."""
@@ -139,12 +148,12 @@ class Case(models.Model):
 
     @property
     def state(self) -> str:
-        """``empty``, ``running``, ``failed`` (some slide has no result), or ``done``."""
+        """A value of :class:`CaseState`; :meth:`CaseQuerySet.in_state` is the same in SQL."""
         if not self.slide_count:
-            return "empty"
+            return CaseState.EMPTY.value
         if self.open_count:
-            return "running"
-        return "failed" if self.failed_count else "done"
+            return CaseState.RUNNING.value
+        return CaseState.FAILED.value if self.failed_count else CaseState.DONE.value
 
     @property
     def confidence(self) -> float | None:

@@ -13,6 +13,15 @@ class Magnification(models.TextChoices):
     X400 = "400X", "400×"
 
 
+class CaseState(models.TextChoices):
+    """What a case's analyses have come to; :meth:`cases.models.CaseQuerySet.in_state` says when each applies."""
+
+    RUNNING = "running", "In progress"
+    DONE = "done", "Finished"
+    FAILED = "failed", "With failures"
+    EMPTY = "empty", "Without images"
+
+
 class Theme(models.TextChoices):
     AUTO = "auto", "As the system"
     LIGHT = "light", "Light"

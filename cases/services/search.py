@@ -1,146 +1,109 @@
-"""What of the history is shown, in which order; all of it stands in the address."""
+"""Search, filters and order of cases: one filter set for the history page and for the API.
+
+:class:`CaseSearch` holds what both have in common. The page ignores values it doesn't understand, so that an old
+link still opens; the API (:mod:`cases.api.filters`) refuses them.
+"""
 
 from __future__ import annotations
 
 from datetime import date, datetime, time, timedelta
 from typing import Any
 
+import django_filters
 from django import forms
 from django.db.models import Count, Max, OuterRef, Q, QuerySet, Subquery
 from django.utils import timezone
 
-from cases.models import Case, Reading, Review, Slide, Tag, User
+from cases.models import Case, CaseState, Magnification, Reading, Review, Slide, Tag, User
 from inference.models import Analysis, ModelVersion, Verdict, in_domain
 
-#: Tags in the drop-down.
-LISTED = 200
+#: Most tags offered by the page's drop-down.
+TAG_CHOICES_MAX = 200
 PROBABILITY = in_domain("probability")
-STATES = {
-    "running": Q(open_count__gt=0),
-    "done": Q(slide_count__gt=0, open_count=0, failed_count=0),
-    "failed": Q(open_count=0, failed_count__gt=0),
-    "empty": Q(slide_count=0),
-}
-SORTS = [
-    ("-created", "Newest first"),
-    ("created", "Oldest first"),
-    ("-updated", "Last changed"),
-    ("-probability", "Most suspicious"),
-    ("probability", "Least suspicious"),
-    ("title", "Title"),
-]
-ORDER: dict[str, list[Any]] = {
-    "-created": ["-created_at"],
-    "created": ["created_at"],
-    "-updated": ["-updated_at"],
-    "-probability": [PROBABILITY.desc(nulls_last=True), "-created_at"],
-    "probability": [PROBABILITY.asc(nulls_last=True), "-created_at"],
-    "title": ["title", "-created_at"],
-}
+#: Fields shown above "more filters".
+MAIN_FIELDS = {"q", "verdict", "sort"}
 
 
-class HistoryFilter(forms.Form):
-    """Search, filters and order. What can't be understood in an address is left out, not an error."""
+class CaseOrdering(django_filters.OrderingFilter):
+    """Sorts cases without a probability last, and equal ones newest first."""
 
-    q = forms.CharField(label="Search", max_length=100, required=False)
-    verdict = forms.ChoiceField(choices=[("", "Any verdict"), *Verdict.choices], required=False)
-    state = forms.ChoiceField(
-        choices=[
-            ("", "Any state"),
-            ("running", "In progress"),
-            ("done", "Finished"),
-            ("failed", "With failures"),
-            ("empty", "Without images"),
-        ],
-        required=False,
+    def get_ordering_value(self, param: str) -> Any:
+        if param.lstrip("-") != "probability":
+            return super().get_ordering_value(param)
+        return PROBABILITY.desc(nulls_last=True) if param[0] == "-" else PROBABILITY.asc(nulls_last=True)
+
+    def filter(self, qs: QuerySet[Case], value: list[str] | None) -> QuerySet[Case]:
+        order = [self.get_ordering_value(param) for param in value or [] if param]
+        return qs.order_by(*order, "-created_at") if order else qs
+
+
+class CaseSearch(django_filters.FilterSet):
+    """Filters the cases visible to ``request.user``."""
+
+    q = django_filters.CharFilter(
+        method="search",
+        max_length=100,
+        label="Words in the title, patient pseudonym, tags, file names or your own notes; all must match.",
     )
-    reading = forms.ChoiceField(
+    verdict = django_filters.ChoiceFilter(label="Verdict", choices=Verdict.choices, empty_label="Any verdict")
+    state = django_filters.ChoiceFilter(
+        label="State", choices=CaseState.choices, empty_label="Any state", method="in_state"
+    )
+    reading = django_filters.ChoiceFilter(
         label="My reading",
-        choices=[
-            ("", "Any"),
-            ("none", "Not read yet"),
-            ("signed", "Signed"),
-            ("disagrees", "Disagrees with the model"),
-        ],
-        required=False,
+        choices=[("none", "Not read yet"), ("signed", "Signed"), ("disagrees", "Disagrees with the model")],
+        empty_label="Any",
+        help_text="By your own latest reading.",
+        method="by_reading",
     )
-    since = forms.DateField(label="From", required=False, widget=forms.DateInput(attrs={"type": "date"}))
-    until = forms.DateField(label="To", required=False, widget=forms.DateInput(attrs={"type": "date"}))
-    model = forms.ModelChoiceField(ModelVersion.objects.none(), required=False, empty_label="Any model")
-    tag = forms.ChoiceField(required=False)
-    whose = forms.ChoiceField(
-        choices=[("", "Everybody’s"), ("mine", "Mine"), ("assigned", "Assigned to me")], required=False
+    magnification = django_filters.ChoiceFilter(
+        label="Magnification", choices=Magnification.choices, empty_label="Any magnification"
     )
-    sort = forms.ChoiceField(choices=SORTS, required=False)
+    whose = django_filters.ChoiceFilter(
+        label="Whose",
+        choices=[("mine", "Mine"), ("assigned", "Assigned to me")],
+        empty_label="Everybody’s",
+        help_text="Your own cases, or those assigned to you; for reviewers.",
+        method="by_person",
+    )
 
-    def __init__(self, user: User, data: Any = None) -> None:
-        super().__init__(data, auto_id="filter_%s")
-        self.user = user
-        models: forms.ModelChoiceField[ModelVersion] = self.fields["model"]  # type: ignore[assignment]
-        models.queryset = ModelVersion.objects.all()
-        tags = Tag.objects.all() if user.is_reviewer else Tag.objects.filter(owner=user)
-        names = list(tags.values_list("name", flat=True).distinct()[:LISTED])
-        # One that is asked for by its own link may be beyond those.
-        asked = str((data or {}).get("tag") or "")
-        if asked and asked not in names and "\0" not in asked and tags.filter(name=asked).exists():
-            names.append(asked)
-        self.fields["tag"].choices = [("", "Any tag"), *((n, n) for n in names)]  # type: ignore[attr-defined]
-        if not user.is_reviewer:
-            del self.fields["whose"]
+    class Meta:
+        model = Case
+        fields: list[str] = []
 
-    @property
-    def chosen(self) -> dict[str, Any]:
-        """The filters that are in force."""
-        if not hasattr(self, "cleaned_data"):
-            self.full_clean()
-        return {name: value for name, value in self.cleaned_data.items() if value not in (None, "")}
+    def search(self, cases: QuerySet[Case], name: str, value: str) -> QuerySet[Case]:
+        for word in value.split():
+            # Subqueries, because databases limit the number of joins. Only the user's own notes are searched: no list
+            # shows other people's, and a search would reveal them word by word.
+            cases = cases.filter(
+                Q(title__icontains=word)
+                | Q(patient__icontains=word)
+                | Q(notes__icontains=word, owner=self.request.user)
+                | Q(pk__in=Slide.objects.filter(original_name__icontains=word).values("case"))
+                | Q(pk__in=Case.objects.filter(tags__name__icontains=word).values("pk"))
+            )
+        return cases
 
-    @property
-    def extra_fields(self) -> list[forms.BoundField]:
-        """Those behind “more filters”."""
-        return [field for field in self if field.name not in ("q", "verdict", "sort")]
+    def in_state(self, cases: Any, name: str, value: str) -> QuerySet[Case]:
+        return cases.in_state(value)
 
-    @property
-    def count(self) -> int:
-        """How many filters behind “more filters” are in force."""
-        return len(set(self.chosen) - {"q", "verdict", "sort"})
+    def has_tag(self, cases: QuerySet[Case], name: str, value: str) -> QuerySet[Case]:
+        # Tags are stored in lower case; earlier versions kept the case.
+        return cases.filter(pk__in=Case.objects.filter(tags__name__in={value, value.lower()}).values("pk"))
 
-    @property
-    def is_narrow(self) -> bool:
-        return bool(set(self.chosen) - {"sort"})
+    def by_model(self, cases: QuerySet[Case], name: str, value: ModelVersion) -> QuerySet[Case]:
+        analysed = Slide.objects.filter(analyses__model_version=value, analyses__is_current=True)
+        return cases.filter(pk__in=analysed.values("case"))
 
-    def cases(self) -> QuerySet[Case]:
-        """The cases that this person may see and asks for, in order."""
-        chosen = self.chosen
-        cases: QuerySet[Case] = Case.objects.visible_to(self.user)
-        if words := chosen.get("q"):
-            for word in words.split():
-                cases = cases.filter(mentions(word, self.user))
-        if verdict := chosen.get("verdict"):
-            cases = cases.filter(verdict=verdict)
-        if state := chosen.get("state"):
-            cases = cases.filter(STATES[state])
-        if reading := chosen.get("reading"):
-            cases = self._by_reading(cases, reading)
-        if since := chosen.get("since"):
-            cases = cases.filter(created_at__gte=_day(since, time.min))
-        if until := chosen.get("until"):
-            cases = cases.filter(created_at__lte=_day(until, time.max))
-        if model := chosen.get("model"):
-            used = Slide.objects.filter(analyses__model_version=model, analyses__is_current=True)
-            cases = cases.filter(pk__in=used.values("case"))
-        if tag := chosen.get("tag"):
-            cases = cases.filter(pk__in=Case.objects.filter(tags__name=tag).values("pk"))
-        if whose := chosen.get("whose"):
-            whom = Q(owner=self.user) if whose == "mine" else Q(assigned_to=self.user)
-            cases = cases.filter(whom)
-        return cases.order_by(*ORDER[chosen.get("sort", "-created")])
+    def by_person(self, cases: QuerySet[Case], name: str, value: str) -> QuerySet[Case]:
+        user = self.request.user
+        return cases.filter(owner=user) if value == "mine" else cases.filter(assigned_to=user)
 
-    def _by_reading(self, cases: QuerySet[Case], reading: str) -> QuerySet[Case]:
-        mine = Review.objects.filter(author=self.user)
-        if reading == "none":
+    def by_reading(self, cases: QuerySet[Case], name: str, value: str) -> QuerySet[Case]:
+        mine = Review.objects.filter(author=self.request.user)
+        if value == "none":
             return cases.exclude(pk__in=mine.values("case"))
-        if reading == "disagrees":
+        if value == "disagrees":
             latest = mine.values("case").annotate(last=Max("created_at"))
             mine = mine.filter(created_at__in=latest.values("last"))
             mine = mine.filter(
@@ -150,16 +113,89 @@ class HistoryFilter(forms.Form):
         return cases.filter(pk__in=mine.values("case"))
 
 
-def mentions(word: str, reader: Any) -> Q:
-    """Cases with the word in title, pseudonym or notes. Of others' notes, which no list shows, a search would tell them
-    word by word, so only in one's own."""
-    in_notes = Q(notes__icontains=word, owner=reader)
-    return Q(title__icontains=word) | Q(patient__icontains=word) | in_notes
+class HistoryForm(forms.Form):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, auto_id="filter_%s", **kwargs)
+
+
+class HistoryFilter(CaseSearch):
+    """The history page's filters, all kept in the address. Templates read its form's fields as ``filter.verdict``."""
+
+    since = django_filters.DateFilter(
+        label="From", method="created_since", widget=forms.DateInput(attrs={"type": "date"})
+    )
+    until = django_filters.DateFilter(
+        label="To", method="created_until", widget=forms.DateInput(attrs={"type": "date"})
+    )
+    model = django_filters.ModelChoiceFilter(
+        label="Model", queryset=ModelVersion.objects.all(), empty_label="Any model", method="by_model"
+    )
+    tag = django_filters.ChoiceFilter(label="Tag", empty_label="Any tag", choices=[], method="has_tag")
+    sort = CaseOrdering(
+        fields=[("created_at", "created"), ("updated_at", "updated"), ("probability", "probability"),
+                ("title", "title")],
+        choices=[
+            ("-created", "Newest first"),
+            ("created", "Oldest first"),
+            ("-updated", "Last changed"),
+            ("-probability", "Most suspicious"),
+            ("probability", "Least suspicious"),
+            ("title", "Title"),
+        ],
+        empty_label=None,
+    )  # fmt: skip
+
+    class Meta(CaseSearch.Meta):
+        form = HistoryForm
+
+    def __init__(self, user: User, data: Any, request: Any) -> None:
+        super().__init__(data, Case.objects.visible_to(user), request=request)
+        self.filters["tag"].extra["choices"] = [(name, name) for name in self._tag_names(user)]
+        if not user.is_reviewer:
+            del self.filters["whose"]
+
+    def _tag_names(self, user: User) -> list[str]:
+        tags = Tag.objects.all() if user.is_reviewer else Tag.objects.filter(owner=user)
+        names = list(tags.values_list("name", flat=True).distinct()[:TAG_CHOICES_MAX])
+        # A link may name a tag beyond those.
+        given = self.data.get("tag") or ""
+        if given and given not in names and "\0" not in given and tags.filter(name=given).exists():
+            names.append(given)
+        return names
+
+    def __getitem__(self, name: str) -> forms.BoundField:
+        return self.form[name]
+
+    @property
+    def chosen(self) -> dict[str, Any]:
+        """The valid filters that have a value."""
+        self.form.full_clean()
+        return {name: value for name, value in self.form.cleaned_data.items() if value not in (None, "", [])}
+
+    @property
+    def extra_fields(self) -> list[forms.BoundField]:
+        """The fields behind "more filters"."""
+        return [field for field in self.form if field.name not in MAIN_FIELDS]
+
+    @property
+    def count(self) -> int:
+        """How many filters behind "more filters" have a value."""
+        return len(set(self.chosen) - MAIN_FIELDS)
+
+    @property
+    def is_narrow(self) -> bool:
+        return bool(set(self.chosen) - {"sort"})
+
+    def created_since(self, cases: QuerySet[Case], name: str, value: date) -> QuerySet[Case]:
+        return cases.filter(created_at__gte=_in_time_zone(value, time.min))
+
+    def created_until(self, cases: QuerySet[Case], name: str, value: date) -> QuerySet[Case]:
+        return cases.filter(created_at__lte=_in_time_zone(value, time.max))
 
 
 def for_list(cases: QuerySet[Case], user: User) -> QuerySet[Case]:
-    """With what a row of the history shows: owner, tags, first slide (``cover``), own last reading, and how many
-    images read malignant."""
+    """Cases with what a row of the history shows: owner, tags, first slide (``cover``), the user's latest reading
+    (``my_reading``) and the number of malignant images (``malignant_images``)."""
     cover = Slide.objects.filter(case=OuterRef("pk")).order_by("added_at", "original_name").values("pk")[:1]
     mine = Review.objects.filter(case=OuterRef("pk"), author=user).order_by("-created_at").values("reading")[:1]
     malignant = (
@@ -176,7 +212,8 @@ def for_list(cases: QuerySet[Case], user: User) -> QuerySet[Case]:
     )
 
 
-def _day(day: Any, at: time) -> datetime:
-    """A moment of a day in the reader's time zone; days at the ends of time have none in UTC, and are moved inside."""
+def _in_time_zone(day: date, at: time) -> datetime:
+    """A time of a day in the reader's time zone. The first and last days of the calendar have none in UTC and are
+    moved inside."""
     day = min(max(day, date.min + timedelta(days=2)), date.max - timedelta(days=2))
     return timezone.make_aware(datetime.combine(day, at))

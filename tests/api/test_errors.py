@@ -9,7 +9,7 @@ import pytest
 from django.db import OperationalError
 
 from cases.api import errors, results
-from cases.api.throttles import Anonymous, Predictions, User
+from cases.api.common import AccountThrottle, AnonymousThrottle, UploadThrottle
 from inference.models import Cluster, ModelVersion
 
 from .conftest import Api, file, problem_of
@@ -99,10 +99,10 @@ def test_chunked_uploads_are_411(api: Api) -> None:
     assert problem_of(response)["code"] == "length_required"
 
 
-@pytest.mark.parametrize(("throttle", "path"), [(User, "/api/v1/me"), (Predictions, "/predict/single")])
+@pytest.mark.parametrize(("throttle", "path"), [(AccountThrottle, "/api/v1/me"), (UploadThrottle, "/predict/single")])
 def test_accounts_are_throttled(api: Api, monkeypatch: pytest.MonkeyPatch, throttle: type, path: str) -> None:
     monkeypatch.setattr(throttle, "rate", "2/min", raising=False)
-    call = api.get if throttle is User else api.post
+    call = api.get if throttle is AccountThrottle else api.post
     statuses = [call(path).status_code for _ in range(3)]
     assert statuses[0] == statuses[1] != 429
     response = call(path)
@@ -111,7 +111,7 @@ def test_accounts_are_throttled(api: Api, monkeypatch: pytest.MonkeyPatch, throt
 
 
 def test_anonymous_calls_are_throttled(anonymous: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Anonymous, "rate", "2/min", raising=False)
+    monkeypatch.setattr(AnonymousThrottle, "rate", "2/min", raising=False)
     answers = [anonymous.get("/api") for _ in range(3)]
     assert answers[0].status_code == 200
     assert problem_of(answers[2])["code"] == "throttled"

@@ -30,8 +30,8 @@ BULK_MAX = 500
 @require_GET
 def history(request: SignedInRequest) -> HttpResponse:
     """One's cases, newest first; all cases for a reviewer."""
-    wanted = HistoryFilter(request.user, request.GET)
-    cases = wanted.cases()
+    filters = HistoryFilter(request.user, request.GET, request)
+    cases = filters.qs
     page = Paginator(for_list(cases, request.user), PAGE).get_page(request.GET.get("page"))
     totals = Case.objects.visible_to(request.user).aggregate(
         all=Count("pk"),
@@ -41,7 +41,7 @@ def history(request: SignedInRequest) -> HttpResponse:
     model = ModelVersion.objects.filter(is_active=True).first()
     context = {
         "page": page,
-        "filter": wanted,
+        "filter": filters,
         "totals": totals,
         "active_model": model,
         "cut_points": text.cut_points(model) if model else "",
@@ -67,7 +67,7 @@ def first_steps(user: User) -> dict[str, bool]:
 @require_GET
 def export_history(request: SignedInRequest, form: str) -> HttpResponse:
     """Every case that the filters select, as CSV or JSON."""
-    return export.response(HistoryFilter(request.user, request.GET).cases(), request.user, form)
+    return export.response(HistoryFilter(request.user, request.GET, request).qs, request.user, form)
 
 
 def _chosen(request: SignedInRequest) -> list[uuid.UUID]:
