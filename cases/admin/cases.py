@@ -16,7 +16,7 @@ from django.utils.safestring import SafeString
 
 from cases import services
 from cases.accounts.permissions import reviewers
-from cases.models import AuditEvent, Case, CaseQuerySet, CaseState, Review, Slide
+from cases.models import AuditEvent, Case, CaseState, Review, Slide
 from cases.services import export
 from cases.services.search import PROBABILITY
 from cases.web.views.history import analyse_again
@@ -91,7 +91,7 @@ class StateFilter(admin.SimpleListFilter):
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         return list(CaseState.choices)
 
-    def queryset(self, request: HttpRequest, queryset: CaseQuerySet) -> QuerySet[Case]:
+    def queryset(self, request: HttpRequest, queryset: Any) -> QuerySet[Case]:
         value = self.value()
         return queryset.in_state(value) if value in CaseState.values else queryset
 
@@ -169,7 +169,7 @@ class CaseAdmin(Erasing):
     def save_model(self, request: HttpRequest, obj: Case, form: Any, change: bool) -> None:
         before = Case.objects.get(pk=obj.pk)
         super().save_model(request, obj, form, change)
-        services.note_reading(obj, before, request.user)  # type: ignore[arg-type]
+        services.record_reading_changes(obj, before, request.user)  # type: ignore[arg-type]
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False

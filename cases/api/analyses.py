@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import uuid
 from collections.abc import Mapping
@@ -26,6 +25,7 @@ from cases.models import Case, Slide
 from inference.engine import patchmap
 from inference.engine.grid import PATCH
 from inference.models import Analysis, ModelVersion, PatchTable, Verdict
+from inference.tables import write_csv
 
 from . import answers, errors
 from .authentication import person
@@ -117,10 +117,9 @@ class PatchCSV(BaseRenderer):
         self, data: Any, accepted_media_type: str | None = None, renderer_context: Mapping[str, Any] | None = None
     ) -> str:
         out = io.StringIO()
-        writer = csv.DictWriter(out, ["index", "x", "y", "malignant", "tissue"], lineterminator="\r\n")
-        writer.writeheader()
-        # The answer to OPTIONS has none.
-        writer.writerows(data.get("patches", []))
+        columns = ["index", "x", "y", "malignant", "tissue"]
+        # The response to OPTIONS has no patches.
+        write_csv(out, columns, ([patch[name] for name in columns] for patch in data.get("patches", [])))
         return out.getvalue()
 
 

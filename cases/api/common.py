@@ -166,7 +166,6 @@ class Probability(serializers.FloatField):
 
 # Not a docstring: the OpenAPI document would show it as the description of every resource.
 class ModelSerializer(serializers.ModelSerializer[M]):  # uses the strict Text for text columns
-
     serializer_field_mapping = {
         **serializers.ModelSerializer.serializer_field_mapping,
         models.CharField: Text,

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 import uuid
 from typing import Any
 
 from django.conf import settings
-from django.db import transaction
 from django.urls import reverse
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
@@ -16,14 +14,13 @@ from cases import services
 from cases.accounts import tokens
 from cases.accounts.adapters import LONGEST_EMAIL
 from cases.models import ApiToken, Case, CaseState, Reading, Review, Slide, User
-from cases.models.audit import AuditEvent
 from inference.engine.grid import MAX_OVERLAP
 from inference.engine.results import probabilities
 from inference.models import Analysis, ModelVersion, State, Verdict
 
 from . import results
-from .errors import Problem
 from .common import BLANK, Count, ModelSerializer, NonBlankText, Number, Probability, Text
+from .errors import Problem
 from .serializers import CutPointsOut, FileErrorOut, ProbabilitiesOut, SingleOut
 
 
@@ -109,25 +106,11 @@ class CaseOut(Linked, ModelSerializer[Case]):
     def create(self, validated_data: dict[str, Any]) -> Case:
         names = validated_data.pop("tags", [])
         validated_data.setdefault("overlap", settings.ANALYSIS_OVERLAP)
-        with transaction.atomic():
-            case = Case.objects.create(**validated_data)
-            services.set_tags(case, names)
-            services.record(case, AuditEvent.Kind.CREATED, case.owner, "by API")
-        return case
+        return services.create_case(tags=names, detail="by API", **validated_data)
 
     def update(self, case: Case, validated_data: dict[str, Any]) -> Case:
         names = validated_data.pop("tags", None)
-        before = copy.copy(case)
-        with transaction.atomic():
-            for field, value in validated_data.items():
-                setattr(case, field, value)
-            # The counts beside them belong to the workers.
-            case.save(update_fields=[*validated_data, "updated_at"])
-            if names is not None:
-                services.set_tags(case, names)
-            services.propagate_magnification(case, before)
-            services.record(case, AuditEvent.Kind.EDITED, case.owner, "by API")
-        return case
+        return services.update_case(case, validated_data, names, detail="by API")
 
 
 class AnalysisOut(Linked, ModelSerializer[Analysis]):

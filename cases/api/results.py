@@ -94,7 +94,7 @@ def folder(request: Request, case: Case, cached: bool = False) -> dict[str, Any]
         raise unavailable("model_unusable", errors[0]["reason"])
     if not images:
         raise Problem("analysis_failed", "None of the images could be analysed.", errors=errors)
-    version = services.case_model(case)
+    version = services.case_model(case, slides)
     span = Analysis.objects.filter(slide__case=case, is_current=True, state=State.DONE).aggregate(
         first=Min("started_at"), last=Max("finished_at")
     )

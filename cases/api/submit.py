@@ -15,9 +15,8 @@ from django.db import IntegrityError, models, transaction
 from django.utils import timezone
 
 from cases import services
-from cases.images.intake import Rejected, clean_name
+from cases.images.intake import Rejected, Upload
 from cases.models import Case, Slide, User
-from cases.models.audit import AuditEvent
 from cases.models.submissions import LEASE, Submission
 from cases.services.abandoned_uploads import abandon
 from inference.jobs import queue
@@ -50,24 +49,17 @@ class Submitted:
     replayed: bool = False
 
 
-@dataclass(frozen=True)
-class _Named:
-    upload: UploadedFile
-    name: str
-    sha256: str
-
-
 def submit(user: User, files: Sequence[UploadedFile], options: Options, *, is_folder: bool, key: str = "") -> Submitted:
     """Take the files of one call.
 
     Raises :class:`errors.Problem`: the key was used for other content, or its first call is still
     being received; no model, no worker; no file can be used.
     """
-    named = [_Named(file, clean_name(file.name), _digest(file)) for file in files]
-    fingerprint = _fingerprint(named, options, is_folder)
+    uploads = [Upload.of(file) for file in files]
+    fingerprint = _fingerprint(uploads, options, is_folder)
     if key and (earlier := _replay(user, key, fingerprint)):
         return earlier
-    recorded = _recorded_folder(user, named, options) if is_folder else _recorded(user, named[0], options)
+    recorded = _recorded_folder(user, uploads, options) if is_folder else _recorded(user, uploads[0], options)
     if recorded:
         if key:
             analysis = None if is_folder else recorded.analyses[0]
@@ -78,22 +70,14 @@ def submit(user: User, files: Sequence[UploadedFile], options: Options, *, is_fo
     active_model()
     submission = _reserve(user, key, fingerprint, receiving_until=timezone.now() + LEASE)
     try:
-        return _store(user, submission, named, options, is_folder)
+        return _store(user, submission, uploads, options, is_folder)
     except BaseException:
         abandon(submission, user)
         raise
 
 
-def _digest(file: UploadedFile) -> str:
-    digest = hashlib.sha256()
-    for chunk in file.chunks():
-        digest.update(chunk)
-    file.seek(0)
-    return digest.hexdigest()
-
-
-def _fingerprint(named: Sequence[_Named], options: Options, is_folder: bool) -> str:
-    content = [is_folder, options.overlap, options.magnification, *([one.name, one.sha256] for one in named)]
+def _fingerprint(uploads: Sequence[Upload], options: Options, is_folder: bool) -> str:
+    content = [is_folder, options.overlap, options.magnification, *([one.name, one.sha256] for one in uploads)]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
@@ -134,18 +118,20 @@ def _reserve(user: User, key: str, fingerprint: str, **values: Any) -> Submissio
         ) from error
 
 
-def _store(user: User, submission: Submission, named: Sequence[_Named], options: Options, is_folder: bool) -> Submitted:
+def _store(
+    user: User, submission: Submission, uploads: Sequence[Upload], options: Options, is_folder: bool
+) -> Submitted:
     with transaction.atomic():
-        case = Case.objects.create(
-            owner=user,
-            title=_title(named),
+        case = services.create_case(
+            user,
+            detail="by API",
+            title=_title(uploads),
             magnification=options.magnification,
             overlap=options.overlap,
         )
-        services.record(case, AuditEvent.Kind.CREATED, user, "by API")
         submission.case = case
         submission.save(update_fields=["case"])
-    slides, rejected = services.add_slides(case, [one.upload for one in named], submission)
+    slides, rejected = services.add_slides(case, uploads, submission)
     if not slides:
         raise _nothing_usable(rejected, is_folder)
     analyses = analyses_of(case)
@@ -163,10 +149,10 @@ def _nothing_usable(rejected: Sequence[Rejected], is_folder: bool) -> errors.Pro
     return errors.invalid_files(rejected)
 
 
-def _title(named: Sequence[_Named]) -> str:
-    if len(named) == 1:
-        return named[0].name[:120]
-    return f"{named[0].name[:90]} and {len(named) - 1} more"
+def _title(uploads: Sequence[Upload]) -> str:
+    if len(uploads) == 1:
+        return uploads[0].name[:120]
+    return f"{uploads[0].name[:90]} and {len(uploads) - 1} more"
 
 
 def _with_slide() -> models.QuerySet[Analysis]:
@@ -201,9 +187,9 @@ def _finished(user: User, options: Options) -> models.QuerySet[Analysis]:
     )
 
 
-def _recorded(user: User, named: _Named, options: Options) -> Submitted | None:
+def _recorded(user: User, upload: Upload, options: Options) -> Submitted | None:
     analysis = (
-        _finished(user, options).filter(slide__sha256=named.sha256).order_by("-is_current", "-finished_at").first()
+        _finished(user, options).filter(slide__sha256=upload.sha256).order_by("-is_current", "-finished_at").first()
     )
     if analysis is None:
         return None
@@ -211,13 +197,13 @@ def _recorded(user: User, named: _Named, options: Options) -> Submitted | None:
     return Submitted(case, [analysis], [], cached=True)
 
 
-def _recorded_folder(user: User, named: Sequence[_Named], options: Options) -> Submitted | None:
+def _recorded_folder(user: User, uploads: Sequence[Upload], options: Options) -> Submitted | None:
     """A case of exactly these files whose current analyses are all such as would be made now."""
     finished = _finished(user, options).filter(is_current=True)
-    wanted = Counter((one.name, one.sha256) for one in named)
+    wanted = Counter((one.name, one.sha256) for one in uploads)
     candidates = (
-        Case.objects.filter(owner=user, slide_count=len(named), open_count=0, failed_count=0)
-        .filter(slides__sha256=named[0].sha256)
+        Case.objects.filter(owner=user, slide_count=len(uploads), open_count=0, failed_count=0)
+        .filter(slides__sha256=uploads[0].sha256)
         .distinct()
         .order_by("-created_at")[:20]
     )
@@ -226,6 +212,6 @@ def _recorded_folder(user: User, named: Sequence[_Named], options: Options) -> S
         if Counter(slides.values_list("original_name", "sha256")) != wanted:
             continue
         analyses = list(finished.filter(slide__in=slides).order_by("slide__added_at"))
-        if len(analyses) == len(named):
+        if len(analyses) == len(uploads):
             return Submitted(case, analyses, [], cached=True)
     return None

@@ -1,4 +1,4 @@
-"""From an uploaded file to a slide: checked, stripped of everything but its pixels, stored."""
+"""From an uploaded file to stored pixels: checked, decoded, stripped of everything else, and written to the store."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import re
 import tempfile
 import threading
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
@@ -20,12 +20,10 @@ from django.conf import settings
 from django.core.cache import cache
 from django.core.files.uploadedfile import UploadedFile
 from django.core.files.uploadhandler import FileUploadHandler, TemporaryFileUploadHandler
-from django.db import DatabaseError
 
 from cases.images import sandbox, tiles
 from cases.images.serving import LocalFile
 from cases.limits.disk_space import require_space
-from cases.limits.quotas import CapacityExceeded, require_room
 from cases.models import Case, Slide, random_name, random_thumbnail_name
 from inference.engine.image import ImageError
 
@@ -72,8 +70,26 @@ class AnonymousTempUploadHandler(TemporaryFileUploadHandler):
 
 
 @dataclass(frozen=True)
+class Upload:
+    """An uploaded file with its cleaned name and the SHA-256 of its bytes."""
+
+    file: UploadedFile
+    name: str
+    sha256: str
+
+    @classmethod
+    def of(cls, file: UploadedFile) -> Upload:
+        """Read the file once to hash it."""
+        digest = hashlib.sha256()
+        for chunk in file.chunks():
+            digest.update(chunk)
+        file.seek(0)
+        return cls(file, clean_name(file.name), digest.hexdigest())
+
+
+@dataclass(frozen=True)
 class Rejected:
-    """A file that was not taken: its name, a stable code, and a sentence that says why."""
+    """A file that was not accepted: its name, a stable code, and the reason as the rest of a sentence."""
 
     filename: str
     code: str
@@ -84,36 +100,33 @@ class Rejected:
 
 
 def clean_name(name: str | None) -> str:
-    """The file's own name as data: no folders, no control characters, at most 255 characters."""
+    """A file's name without folders and control characters, at most 255 characters."""
     readable = (" " if unicodedata.category(char).startswith("C") else char for char in name or "")
     last = "".join(readable).replace("\\", "/").rstrip("/ ").rpartition("/")[2]
     cleaned = re.sub(r"\s+", " ", last).strip()[:255].rstrip()
     return "unnamed" if cleaned in ("", ".", "..") else cleaned
 
 
-def store(case: Case, upload: UploadedFile, keep: Callable[[Slide], None]) -> Slide:
-    """Have one upload decoded, put its files into the store, and hand the unsaved slide to ``keep``.
+def store(case: Case, upload: Upload) -> Slide:
+    """Decode an upload, write its pixels and a thumbnail to the store, and return the slide, not yet saved.
 
-    The stored PNG is rebuilt from the pixels, so no metadata of the upload survives; the SHA-256 of
-    what was sent is kept. The web process itself never reads the image. Raises :class:`ImageError`, or
-    ``OSError`` where the store fails, or whatever ``keep`` raises, and leaves neither file nor row behind.
+    The stored PNG is rebuilt from the pixels, so no metadata of the upload survives. The web process itself never
+    decodes the image. Raises :class:`ImageError` if the file can't be used, :class:`cases.images.sandbox.DecoderBusy`
+    if no decoder is free, or ``OSError`` if the store fails; the store then holds nothing of the upload.
     """
-    name = clean_name(upload.name)
-    if (upload.size or 0) > settings.UPLOAD_MAX_BYTES:
+    if (upload.file.size or 0) > settings.UPLOAD_MAX_BYTES:
         raise ImageError("too_large", f"is larger than {settings.UPLOAD_MAX_BYTES // 2**20} MB")
     require_space()
     with tempfile.TemporaryDirectory(dir=settings.FILE_UPLOAD_TEMP_DIR) as folder:
         png, small = Path(folder, "slide.png"), Path(folder, "thumbnail.jpg")
-        with _on_disk(upload, folder) as source, png.open("w+b") as png_file, small.open("w+b") as small_file:
-            sha256 = hashlib.file_digest(source, "sha256").hexdigest()
-            source.seek(0)
+        with _on_disk(upload.file, folder) as source, png.open("w+b") as png_file, small.open("w+b") as small_file:
             with _lane(case):
                 made = sandbox.run("ingest", [source, png_file, small_file], person=case.owner_id)
             size = os.fstat(source.fileno()).st_size
         slide = Slide(
             case=case,
-            original_name=name,
-            sha256=sha256,
+            original_name=upload.name,
+            sha256=upload.sha256,
             stored_sha256=made["sha256"],
             format=made["format"],
             size=size,
@@ -121,28 +134,17 @@ def store(case: Case, upload: UploadedFile, keep: Callable[[Slide], None]) -> Sl
             height=made["height"],
             magnification=case.magnification,
         )
-        # Named before they are written, so that what a full disk cuts short can be deleted.
-        slide.file, slide.thumbnail = random_name(slide, name), random_thumbnail_name(slide, name)
+        # The names are set before the files are written, so that files cut short by a full disk can be deleted.
+        slide.file, slide.thumbnail = random_name(slide, upload.name), random_thumbnail_name(slide, upload.name)
         require_space()
         try:
             with LocalFile(png) as whole, LocalFile(small) as reduced:
                 slide.file.storage.save(slide.file.name, whole)
                 slide.thumbnail.storage.save(slide.thumbnail.name, reduced)
-            keep(slide)
-        except BaseException as error:
-            if not isinstance(error, DatabaseError) or _is_absent(slide):
-                delete_files(slide)
+        except BaseException:  # whatever happens, no half-written file stays; the error is raised again
+            delete_files(slide)
             raise
     return slide
-
-
-def _is_absent(slide: Slide) -> bool:
-    """Whether the database surely has no such row: what was committed may be answered by an error, where the answer
-    gets lost. Files that stay without reason go with the daily purge."""
-    try:
-        return not Slide.objects.filter(pk=slide.pk).exists()
-    except DatabaseError:
-        return False
 
 
 @contextlib.contextmanager
@@ -173,37 +175,6 @@ def _on_disk(upload: UploadedFile, folder: str) -> BufferedReader:
         for chunk in upload.chunks():
             out.write(chunk)
     return path.open("rb")
-
-
-def store_all(
-    case: Case, uploads: Iterable[UploadedFile], keep: Callable[[Slide], None]
-) -> tuple[list[Slide], list[Rejected]]:
-    """Keep what can be read and say of the rest why not."""
-    slides: list[Slide] = []
-    rejected: list[Rejected] = []
-    for upload in uploads:
-        try:
-            if case.slides.count() >= settings.CASE_MAX_IMAGES:
-                raise ImageError("case_full", f"is one too many: a case has at most {settings.CASE_MAX_IMAGES} images")
-            # Others of theirs may have come meanwhile, each with room when it began.
-            require_room(case.owner, 1, besides=len(slides))
-            slides.append(store(case, upload, keep))
-        except ImageError as error:
-            rejected.append(Rejected(clean_name(upload.name), error.code, str(error)))
-        except CapacityExceeded as error:
-            if not slides:
-                raise
-            rejected.append(Rejected(clean_name(upload.name), "busy", f"was not taken: {error}"))
-        except sandbox.DecoderBusy as error:
-            if not slides:
-                raise CapacityExceeded("Other images are being read. Send yours again in a moment.") from error
-            reason = "was not read: other images keep the server busy; send it again in a moment"
-            rejected.append(Rejected(clean_name(upload.name), "busy", reason))
-        except OSError as error:
-            log.exception("The file store failed.")
-            reason = f"could not be stored by the server ({error.strerror or 'storage error'}); try again later"
-            rejected.append(Rejected(clean_name(upload.name), "storage", reason))
-    return slides, rejected
 
 
 def files_of(slide: Slide) -> list[str]:

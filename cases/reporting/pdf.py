@@ -89,7 +89,7 @@ def _make(case: Case, author: User, verify_address: str, paper: str) -> tuple[Re
         if report is None:
             report = Report.objects.create(case=case, author=author, sha256=checksum, form=FORM)
             services.record(case, AuditEvent.Kind.REPORTED, author, checksum[:12])
-        model = services.case_model(found)
+        model = services.case_model(found, found.slides.all())
     html = render_to_string("cases/report.html", _context(found, author, report, model, verify_address))
     # Pictures are inlined; nothing else is ever fetched, neither from the net nor from the disk.
     fetcher = URLFetcher(allowed_protocols={"data"})
@@ -109,7 +109,7 @@ def _style() -> str:
 
 def _context(case: Case, author: User, report: Report, model: ModelVersion | None, address: str) -> dict[str, Any]:
     """Of what was read together with the number, and nothing that came since."""
-    slides = sorted(case.slides.all(), key=services.natural)
+    slides = sorted(case.slides.all(), key=services.natural_order)
     reviews = list(case.reviews.all())
     blind = services.is_blind(case, reviews)
     return {

@@ -10,7 +10,7 @@ from cases.services.aggregation import (
     discordant_images,
     duplicates,
     is_mixed,
-    natural,
+    natural_order,
     on_analysis_ended,
     refresh,
     verdict_counts,
@@ -18,16 +18,16 @@ from cases.services.aggregation import (
 from cases.services.analyses import analyse, request_again
 from cases.services.cases import (
     add_slides,
+    create_case,
     limits,
-    lock_whole_case,
     propagate_magnification,
     remove_case,
     remove_slide,
     save_case,
     set_tags,
-    wait_for_workers,
+    update_case,
 )
-from cases.services.reviews import assign, is_blind, note_reading, sign_review, visible_reviews
+from cases.services.reviews import assign, is_blind, record_reading_changes, sign_review, visible_reviews
 from cases.services.timeline import record
 
 __all__ = [
@@ -36,18 +36,18 @@ __all__ = [
     "assign",
     "case_model",
     "check_aggregate",
+    "create_case",
     "derived",
     "discordant_images",
     "duplicates",
     "is_blind",
     "is_mixed",
     "limits",
-    "lock_whole_case",
-    "natural",
-    "note_reading",
+    "natural_order",
     "on_analysis_ended",
     "propagate_magnification",
     "record",
+    "record_reading_changes",
     "refresh",
     "remove_case",
     "remove_slide",
@@ -55,7 +55,7 @@ __all__ = [
     "save_case",
     "set_tags",
     "sign_review",
+    "update_case",
     "verdict_counts",
     "visible_reviews",
-    "wait_for_workers",
 ]

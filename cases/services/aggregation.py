@@ -12,6 +12,7 @@ from typing import Any
 from django.db import transaction
 
 from cases.models import AuditEvent, Case, Slide
+from cases.services.locking import lock_case
 from cases.services.timeline import record
 from inference.engine import verdict as engine_verdict
 from inference.models import OPEN, Analysis, ModelVersion, State, Verdict
@@ -23,8 +24,14 @@ def is_mixed(slides: Iterable[Slide]) -> bool:
     return len({(analysis.model_version_id, analysis.overlap) for analysis in done}) > 1
 
 
-def case_model(case: Case) -> ModelVersion | None:
-    """The newest model version among the case's finished current analyses: its cut points judge the case."""
+def case_model(case: Case, slides: Iterable[Slide] | None = None) -> ModelVersion | None:
+    """The model version whose thresholds judge the case: the newest among its finished current analyses.
+
+    ``slides`` are all slides of the case with their analyses, if they are loaded already.
+    """
+    if slides is not None:
+        done = (slide.analysis for slide in slides if slide.analysis and slide.analysis.state == State.DONE)
+        return max((analysis.model_version for analysis in done), key=lambda version: version.added_at, default=None)
     current = Analysis.objects.filter(slide__case=case, is_current=True, state=State.DONE)
     return ModelVersion.objects.filter(analyses__in=current).order_by("-added_at").first()
 
@@ -35,9 +42,9 @@ def refresh(case: Case) -> None:
     The mean of the calibrated probabilities of the in-domain slides, judged by the cut points of the
     newest model version among them. Called within a transaction.
     """
-    # Of several workers that end images of one case together, the later one waits here and then sees what the
-    # earlier one wrote; without it both would count the other's image as still open.
-    list(Case.objects.for_change().filter(pk=case.pk).values_list("pk"))
+    # Of two workers that end analyses of one case, the second waits here and then sees what the first wrote; without
+    # the lock, both would count the other's analysis as still open.
+    lock_case(case.pk)
     Case.objects.filter(pk=case.pk).update(**derived(case))
 
 
@@ -86,8 +93,8 @@ def _is_derived(case: Case) -> bool:
     return wanted == kept and (p == q if p is None or q is None else math.isclose(p, q, abs_tol=1e-9))
 
 
-def natural(slide: Slide) -> list[tuple[int, int, str]]:
-    """Sorts file names as people count: 2 before 10."""
+def natural_order(slide: Slide) -> list[tuple[int, int, str]]:
+    """Sort key for file names in natural order: 2 before 10."""
     parts = re.split(r"(\d+)", slide.original_name.lower())
     return [(1, int(part), "") if part.isdecimal() else (0, 0, part) for part in parts]
 

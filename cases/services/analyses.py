@@ -9,6 +9,7 @@ from django.db import transaction
 from cases.limits.quotas import require_room, room
 from cases.models import AuditEvent, Case, Slide, User
 from cases.services.aggregation import refresh
+from cases.services.locking import lock_case
 from cases.services.timeline import record
 from inference.jobs.queue import request_analyses
 from inference.models import OPEN, Analysis, ModelVersion
@@ -22,6 +23,7 @@ def analyse(
 ) -> list[Analysis]:
     """Queue an analysis of each slide; ones already waiting or running are left alone."""
     with transaction.atomic():
+        lock_case(case.pk)
         analyses = request_analyses(
             {slide.pk: (slide.width, slide.height) for slide in slides},
             case.owner_id,

@@ -2,127 +2,58 @@
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Iterable, Iterator, Sequence
+import logging
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from django.conf import settings
 from django.core.files.uploadedfile import UploadedFile
-from django.db import transaction
-from django.db.models import QuerySet
+from django.db import DatabaseError, transaction
 from django.forms import ModelForm
 
 from cases import audit
-from cases.images import deletion, intake
+from cases.images import deletion, intake, sandbox
 from cases.limits.concurrency import Kind
-from cases.limits.quotas import require_received, require_room, require_slot
+from cases.limits.quotas import CapacityExceeded, require_received, require_room, require_slot
 from cases.models import AuditEvent, Case, Slide, Submission, Tag, User
 from cases.services.aggregation import refresh
 from cases.services.analyses import analyse
-from cases.services.reviews import note_reading
+from cases.services.locking import lock_account, lock_case
+from cases.services.reviews import record_reading_changes
 from cases.services.timeline import record
-from inference.models import Analysis
+from inference.engine.image import ImageError
 from inference.registry import active_model
 
-#: Seconds that an upload waits for others' to be read.
-PATIENCE = 2.0
+log = logging.getLogger(__name__)
+
+#: Seconds that an upload waits for a concurrency slot.
+SLOT_WAIT = 2.0
+BUSY = "Other images are being processed. Send yours again in a moment."
 
 
-def set_tags(case: Case, names: Iterable[str]) -> None:
-    """Replace the case's tags; the owner's tags that no case carries any more go."""
-    # Of two calls at once one could delete the tag that the other is about to use.
-    list(Tag.objects.select_for_update().filter(owner_id=case.owner_id).order_by("pk").values_list("pk"))
-    tags = [Tag.objects.get_or_create(owner_id=case.owner_id, name=name)[0] for name in names]
-    case.tags.set(tags)
-    Tag.objects.filter(owner_id=case.owner_id, cases=None).delete()
-
-
-def add_slides(
-    case: Case, files: Sequence[UploadedFile], call: Submission | None = None
-) -> tuple[list[Slide], list[intake.Rejected]]:
-    """Store uploads as slides of the case and queue their analyses. Bad files don't stop good ones.
-
-    ``call`` is the program's call that the case is made by, renewed with each file. Raises
-    :class:`inference.registry.NoModel` or :class:`cases.limits.quotas.CapacityExceeded` before anything is stored.
-    """
-
-    def arriving() -> Iterator[UploadedFile]:
-        for file in files:
-            if call:
-                call.renew()
-            yield file
-
-    def keep(slide: Slide) -> None:
-        # Row and analysis together: what was accepted is queued, whatever becomes of this process.
-        with transaction.atomic():
-            slide.save()
-            analyse(case, [slide])
-            record(case, AuditEvent.Kind.ADDED, case.owner, slide.original_name, slide.pk)
-
-    with require_slot(case.owner, Kind.UPLOAD, "Other images are being read. Send yours again in a moment.", PATIENCE):
-        if call is None:
-            require_received(case)
-        active_model()
-        require_room(case.owner, len(files))
-        return intake.store_all(case, arriving(), keep)
-
-
-def wait_for_workers(slides: Any) -> set[uuid.UUID]:
-    """Whoever ends one of these slides' analyses at this moment goes first; later ones find it gone.
-
-    Analyses are held before their case, by everybody, so that no two wait for each other. Returns which were held.
-    """
-    analyses = Analysis.objects.filter(slide__in=slides).order_by("pk")
-    return set(analyses.select_for_update().values_list("pk", flat=True))
-
-
-def lock_whole_case(pk: uuid.UUID) -> None:
-    """Hold a case and all its analyses until the transaction ends: nobody adds to it, and no worker ends one."""
-    _hold(Case.objects.select_for_update().filter(pk=pk), Slide.objects.filter(case=pk).values("pk"))
-
-
-def _hold(case: QuerySet[Case], slides: Any) -> None:
-    while True:
-        mark = transaction.savepoint()
-        held = wait_for_workers(slides)
-        list(case.values_list("pk"))
-        # Of analyses that were asked for in between a worker could end one, and would wait for the case.
-        if held == set(Analysis.objects.filter(slide__in=slides).values_list("pk", flat=True)):
-            transaction.savepoint_commit(mark)
-            return
-        transaction.savepoint_rollback(mark)
-
-
-def remove_slide(slide: Slide, actor: User | None) -> None:
-    """Delete a slide, its analyses and its files."""
-    case, pk = slide.case, slide.pk
+def create_case(owner: User, tags: Iterable[str] = (), detail: str = "", **values: Any) -> Case:
+    """Create a case; ``values`` are its fields, ``detail`` a remark for the audit trail."""
     with transaction.atomic():
-        # The case before its slide, as who changes it holds them.
-        _hold(Case.objects.for_change().filter(pk=case.pk), [slide.pk])
-        if not Slide.objects.filter(pk=pk).exists():
-            return
-        slide.delete()
-        # Not by its name, which may be why it goes.
-        record(case, AuditEvent.Kind.REMOVED, actor, f"SHA-256 {slide.sha256[:12]}", pk)
-        audit.erase_log_entries([pk])
-        audit.erase_name(pk, case.pk, slide.original_name)
-        refresh(case)
-        deletion.remove(intake.files_of(slide))
+        lock_account(owner)
+        case = Case.objects.create(owner=owner, **values)
+        set_tags(case, tags)
+        record(case, AuditEvent.Kind.CREATED, owner, detail)
+    return case
 
 
-def remove_case(case: Case, actor: User | None) -> None:
-    """Delete a case with everything in it; the files go once the rows are gone. Nobody did it where time did."""
-    pk = case.pk
+def update_case(case: Case, values: dict[str, Any], tags: Iterable[str] | None = None, detail: str = "") -> Case:
+    """Change fields of a case, and its tags unless they are None."""
     with transaction.atomic():
-        lock_whole_case(pk)
-        if not Case.objects.filter(pk=pk).exists():
-            return
-        slides = list(case.slides.all())
-        record(case, AuditEvent.Kind.DELETED, actor)
-        audit.erase_log_entries([pk, *(slide.pk for slide in slides)])
-        case.delete()
-        audit.erase_details(pk)
-        deletion.remove(name for slide in slides for name in intake.files_of(slide))
+        lock_case(case.pk)
+        before = Case.objects.get(pk=case.pk)
+        # Only these columns: workers write others.
+        Case.objects.filter(pk=case.pk).update(**values)
+        case.refresh_from_db()
+        if tags is not None:
+            set_tags(case, tags)
+        propagate_magnification(case, before)
+        record(case, AuditEvent.Kind.EDITED, case.owner, detail)
+    return case
 
 
 def save_case(form: ModelForm[Case], owner: User | None = None) -> Case:
@@ -133,22 +64,135 @@ def save_case(form: ModelForm[Case], owner: User | None = None) -> Case:
     if owner:
         case.owner = owner
     with transaction.atomic():
+        if is_new:
+            lock_account(case.owner)
         form.save()
         set_tags(case, form.cleaned_data["tags"])
         record(case, AuditEvent.Kind.CREATED if is_new else AuditEvent.Kind.EDITED, case.owner)
         propagate_magnification(case, before)
-        note_reading(case, before, case.owner)
+        record_reading_changes(case, before, case.owner)
     return case
 
 
+def set_tags(case: Case, names: Iterable[str]) -> None:
+    """Replace the case's tags, and delete tags of the owner that no case has any more."""
+    # Without the lock, one of two calls could delete the tag that the other is about to use.
+    list(Tag.objects.select_for_update().filter(owner_id=case.owner_id).order_by("pk").values_list("pk"))
+    tags = [Tag.objects.get_or_create(owner_id=case.owner_id, name=name)[0] for name in names]
+    case.tags.set(tags)
+    Tag.objects.filter(owner_id=case.owner_id, cases=None).delete()
+
+
 def propagate_magnification(case: Case, before: Case) -> None:
-    """A magnification that was corrected is that of the images there, too."""
+    """Apply a corrected magnification to the images of the case."""
     if case.magnification != before.magnification and not before._state.adding:
         case.slides.update(magnification=case.magnification)
 
 
+def add_slides(
+    case: Case, files: Sequence[UploadedFile | intake.Upload], call: Submission | None = None
+) -> tuple[list[Slide], list[intake.Rejected]]:
+    """Store uploads as slides of the case and queue their analyses. A bad file does not stop the others.
+
+    ``call`` is the API call that creates the case; its lease is renewed with each file. Raises
+    :class:`inference.registry.NoModel` or :class:`cases.limits.quotas.CapacityExceeded` before anything is stored.
+    """
+    with require_slot(case.owner, Kind.UPLOAD, BUSY, SLOT_WAIT):
+        if call is None:
+            require_received(case)
+        active_model()
+        require_room(case.owner, len(files))
+        free = settings.CASE_MAX_IMAGES - case.slides.count()
+        slides: list[Slide] = []
+        rejected: list[intake.Rejected] = []
+        for file in files:
+            if call:
+                call.renew()
+            result = _add_slide(case, file, is_full=len(slides) >= free)
+            if isinstance(result, Slide):
+                slides.append(result)
+            elif result.code == "busy" and not slides:
+                raise CapacityExceeded(BUSY)
+            else:
+                rejected.append(result)
+        return slides, rejected
+
+
+def _add_slide(case: Case, file: UploadedFile | intake.Upload, is_full: bool) -> Slide | intake.Rejected:
+    name = file.name if isinstance(file, intake.Upload) else intake.clean_name(file.name)
+    try:
+        if is_full:
+            raise ImageError("case_full", f"is one too many: a case has at most {settings.CASE_MAX_IMAGES} images")
+        upload = file if isinstance(file, intake.Upload) else intake.Upload.of(file)
+        slide = intake.store(case, upload)
+        _save_and_queue(case, slide)
+        return slide
+    except ImageError as error:
+        return intake.Rejected(name, error.code, str(error))
+    except sandbox.DecoderBusy:
+        return intake.Rejected(name, "busy", "was not read, because the server is busy; send it again in a moment")
+    except OSError as error:
+        log.exception("The file store failed.")
+        reason = f"could not be stored by the server ({error.strerror or 'storage error'}); try again later"
+        return intake.Rejected(name, "storage", reason)
+
+
+def _save_and_queue(case: Case, slide: Slide) -> None:
+    """Save a stored slide together with its queued analysis; if that fails, delete its files."""
+    try:
+        with transaction.atomic():
+            lock_case(case.pk)
+            slide.save()
+            analyse(case, [slide])
+            record(case, AuditEvent.Kind.ADDED, case.owner, slide.original_name, slide.pk)
+    except BaseException as error:  # raised again; only the files are cleaned up
+        if not isinstance(error, DatabaseError) or _is_missing(slide):
+            intake.delete_files(slide)
+        raise
+
+
+def _is_missing(slide: Slide) -> bool:
+    """Whether the database certainly has no such slide: a commit can succeed although its acknowledgement is lost."""
+    try:
+        return not Slide.objects.filter(pk=slide.pk).exists()
+    except DatabaseError:
+        # The daily purge deletes the files if nothing refers to them.
+        return False
+
+
+def remove_slide(slide: Slide, actor: User | None) -> None:
+    """Delete a slide with its analyses and files."""
+    case, pk = slide.case, slide.pk
+    with transaction.atomic():
+        lock_case(case.pk)
+        if not Slide.objects.filter(pk=pk).exists():
+            return
+        slide.delete()
+        # The name may be the reason for the deletion, so it is not recorded.
+        record(case, AuditEvent.Kind.REMOVED, actor, f"SHA-256 {slide.sha256[:12]}", pk)
+        audit.erase_log_entries([pk])
+        audit.erase_name(pk, case.pk, slide.original_name)
+        refresh(case)
+        deletion.remove(intake.files_of(slide))
+
+
+def remove_case(case: Case, actor: User | None) -> None:
+    """Delete a case with everything in it. ``actor`` is None if its retention ended."""
+    pk = case.pk
+    with transaction.atomic():
+        lock_case(pk, for_deletion=True)
+        if not Case.objects.filter(pk=pk).exists():
+            return
+        slides = list(case.slides.all())
+        record(case, AuditEvent.Kind.DELETED, actor)
+        audit.erase_log_entries([pk, *(slide.pk for slide in slides)])
+        case.delete()
+        audit.erase_details(pk)
+        deletion.remove(name for slide in slides for name in intake.files_of(slide))
+
+
 def limits() -> dict[str, Any]:
-    """What an upload may be, as forms, scripts and API documentation state it."""
+    """Upload limits, for forms, scripts and the API."""
     return {
         "max_bytes": settings.UPLOAD_MAX_BYTES,
         "max_files": settings.UPLOAD_MAX_FILES,

@@ -1,12 +1,10 @@
-"""Cases as data: JSON with everything, CSV with a line a slide."""
+"""Cases as data: JSON with everything, CSV with one line per slide."""
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
-import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from django.db.models import Prefetch, QuerySet
@@ -15,6 +13,7 @@ from django.http import Http404, HttpResponse, JsonResponse
 from cases import audit, services
 from cases.models import AuditEvent, Case, Review, Slide, User
 from inference.models import Analysis
+from inference.tables import write_csv
 
 COLUMNS = [
     "case_id", "case", "patient", "tags", "created", "owner", "case_verdict", "case_probability_malignant",
@@ -23,8 +22,6 @@ COLUMNS = [
     "overlap", "model", "model_sha256", "calibrated", "cut_low", "cut_high", "runtime", "finished", "warnings",
     "tissue_patches", "empty_patches",
 ]  # fmt: skip
-#: A spreadsheet takes a cell that begins so for a formula.
-FORMULA = "=+-@\t\r\n＝＋－＠"
 
 
 def analysis_data(analysis: Analysis | None) -> dict[str, Any] | None:
@@ -85,7 +82,7 @@ def review_data(review: Review) -> dict[str, Any]:
 
 
 def case_data(case: Case, reader: User) -> dict[str, Any]:
-    """A case as this person may read it; fetch it with :func:`with_everything`."""
+    """A case as ``reader`` may see it. Load the case with :func:`with_everything`."""
     reviews = list(case.reviews.all())
     if services.is_blind(case, reviews):
         reviews = [review for review in reviews if review.author_id == reader.pk]
@@ -117,20 +114,13 @@ def with_everything(cases: QuerySet[Case]) -> QuerySet[Case]:
 
 
 def checksum(data: Any) -> str:
-    """SHA-256 of JSON data in its one canonical form: sorted keys, no spaces, UTF-8."""
+    """SHA-256 of JSON data in canonical form: sorted keys, no spaces, UTF-8."""
     text = json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def safe_cell(value: Any) -> Any:
-    if isinstance(value, str):
-        # Where a spreadsheet takes semicolons, tabs or line breaks for ends of cells, what follows begins one.
-        return re.sub(rf"(^|[;\t\r\n]\s*)([{re.escape(FORMULA)}])", r"\1'\2", value)
-    return "" if value is None else value
-
-
 def rows(cases: Iterable[Case]) -> Iterable[list[Any]]:
-    """A line a slide; a case without slides has one with the slide's columns empty."""
+    """One line per slide; a case without slides has one line with empty slide columns."""
     for case in cases:
         head = [
             str(case.pk), case.title, case.patient, " ".join(tag.name for tag in case.tags.all()),
@@ -138,11 +128,11 @@ def rows(cases: Iterable[Case]) -> Iterable[list[Any]]:
         ]  # fmt: skip
         slides = list(case.slides.all())
         if not slides:
-            yield [safe_cell(value) for value in head] + [""] * (len(COLUMNS) - len(head))
+            yield head + [""] * (len(COLUMNS) - len(head))
         for slide in slides:
             analysis = slide.analysis
             model = analysis.model_version if analysis else None
-            line = [
+            yield [
                 *head,
                 str(slide.pk), slide.original_name, slide.sha256, slide.width, slide.height, slide.magnification,
                 analysis and analysis.state, analysis and analysis.verdict, analysis and analysis.probability,
@@ -155,11 +145,19 @@ def rows(cases: Iterable[Case]) -> Iterable[list[Any]]:
                 "; ".join(analysis.warnings) if analysis else "",
                 analysis and analysis.tissue_patches, analysis and analysis.empty_patches,
             ]  # fmt: skip
-            yield [safe_cell(value) for value in line]
+
+
+def csv_response(columns: Sequence[str], lines: Iterable[Sequence[Any]]) -> HttpResponse:
+    """A table as CSV for a spreadsheet."""
+    answer = HttpResponse(content_type="text/csv; charset=utf-8")
+    # Without the byte order mark, spreadsheets don't read it as UTF-8.
+    answer.write("\ufeff")
+    write_csv(answer, columns, lines)  # type: ignore[arg-type]  # a response is a text file that can only be written
+    return answer
 
 
 def response(cases: QuerySet[Case], reader: User, form: str) -> HttpResponse:
-    """The cases as a download, ``csv`` or ``json``, noted in each one's trail; 404 for any other form."""
+    """Cases as a download, ``csv`` or ``json``, recorded in each case's audit trail. Raises 404 for another format."""
     if form not in ("csv", "json"):
         raise Http404("Cases are exported as csv or json.")
     found = list(with_everything(cases))
@@ -169,11 +167,6 @@ def response(cases: QuerySet[Case], reader: User, form: str) -> HttpResponse:
             {"cases": [case_data(case, reader) for case in found]}, json_dumps_params={"indent": 1}
         )
     else:
-        answer = HttpResponse(content_type="text/csv; charset=utf-8")
-        # Without the mark, spreadsheets take UTF-8 for something else.
-        answer.write("\ufeff")
-        writer = csv.writer(answer)
-        writer.writerow(COLUMNS)
-        writer.writerows(rows(found))
+        answer = csv_response(COLUMNS, rows(found))
     answer["Content-Disposition"] = f'attachment; filename="histopath-cases.{form}"'
     return answer

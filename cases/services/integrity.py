@@ -9,7 +9,7 @@ from pathlib import Path
 from cases import services
 from cases.images import deletion
 from cases.models import Case, Slide
-from cases.services import privacy
+from cases.services import retention
 from inference import registry
 from inference.engine.checkpoint import CheckpointError
 from inference.models import ModelVersion
@@ -49,5 +49,5 @@ def problems() -> Iterator[str]:
             yield f"Model {model}: {error}"
     if waiting := deletion.left().count():
         yield f"{waiting} files are still to be deleted: the store failed, and is asked again every five minutes."
-    for name in privacy.orphans(older_than=privacy.ABANDONED)[0]:
+    for name in retention.orphans(older_than=retention.ABANDONED)[0]:
         yield f"{name} belongs to no slide."

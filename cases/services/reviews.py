@@ -16,8 +16,8 @@ from cases.services.aggregation import case_model
 from cases.services.timeline import record
 
 
-def note_reading(case: Case, before: Case, actor: User) -> None:
-    """Note who was asked to read, and whether blind, where a form changed it."""
+def record_reading_changes(case: Case, before: Case, actor: User) -> None:
+    """Record in the audit trail if a form changed the assigned reader or the blinding."""
     if case.assigned_to_id != before.assigned_to_id:
         _record_assigned(case, case.assigned_to, actor)
     if case.is_blinded != before.is_blinded:

@@ -115,7 +115,8 @@ class CaseSearch(django_filters.FilterSet):
 
 class HistoryForm(forms.Form):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, auto_id="filter_%s", **kwargs)
+        super().__init__(*args, **kwargs)
+        self.auto_id = "filter_%s"
 
 
 class HistoryFilter(CaseSearch):

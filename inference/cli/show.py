@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from typing import Any, TextIO
+
+from inference.tables import write_csv
 
 NAMES = {
     "benign": "Benign",
@@ -40,20 +41,14 @@ def _json(result: dict[str, Any], out: TextIO) -> None:
 
 
 def _csv(result: dict[str, Any], out: TextIO) -> None:
-    writer = csv.DictWriter(out, COLUMNS, restval="", lineterminator="\n")
-    writer.writeheader()
-    for image in _images(result):
-        writer.writerow(
-            {
-                **{name: image[name] for name in ("filename", "prediction", "confidence")},
-                **{name: image[name] for name in ("num_patches", "tissue_patches", "empty_patches")},
-                **image["probabilities"],
-                **image["patch_breakdown"],
-                "warnings": "; ".join(image["warnings"]),
-            }
-        )
-    for error in errors_of(result):
-        writer.writerow({"filename": error["filename"], "error": error["reason"]})
+    images = [
+        {**image, **image["probabilities"], **image["patch_breakdown"], "warnings": "; ".join(image["warnings"])}
+        for image in _images(result)
+    ]
+    errors = [{"filename": error["filename"], "error": error["reason"]} for error in errors_of(result)]
+    rows = ([line.get(name) for name in COLUMNS] for line in (*images, *errors))
+    # No carriage returns: the output is often read by other programs of the shell.
+    write_csv(out, COLUMNS, rows, line_end="\n")
 
 
 def _text(result: dict[str, Any], out: TextIO) -> None:

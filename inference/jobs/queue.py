@@ -22,7 +22,7 @@ from django_q.tasks import async_task
 
 from inference.engine.predictor import Prediction
 from inference.jobs import fairness
-from inference.jobs.signals import analysis_ended
+from inference.jobs.signals import analysis_ended, analysis_ending
 from inference.models import OPEN, Analysis, Cluster, ModelVersion, PatchTable, State
 from inference.registry import active_model
 
@@ -150,6 +150,7 @@ def finish(pk: uuid.UUID, claim: uuid.UUID, prediction: Prediction, runtime: str
     verdict = prediction.verdict
     grid = prediction.grid
     with transaction.atomic():
+        analysis_ending.send(Analysis, pk=pk)
         written = _held(pk, claim).update(
             state=State.DONE,
             claim=None,
@@ -189,6 +190,7 @@ def finish(pk: uuid.UUID, claim: uuid.UUID, prediction: Prediction, runtime: str
 def fail(pk: uuid.UUID, claim: uuid.UUID, code: str, message: str) -> bool:
     """End an analysis as failed, with a reason that its owner reads. False where the claim was lost."""
     with transaction.atomic():
+        analysis_ending.send(Analysis, pk=pk)
         written = _held(pk, claim).update(
             state=State.FAILED,
             claim=None,
@@ -228,6 +230,7 @@ def reclaim_expired() -> int:
     given_up = lost.filter(attempts__gte=settings.ANALYSIS_MAX_ATTEMPTS)
     for pk in list(given_up.values_list("pk", flat=True)):
         with transaction.atomic():
+            analysis_ending.send(Analysis, pk=pk)
             changed = given_up.filter(pk=pk).update(
                 state=State.FAILED,
                 claim=None,

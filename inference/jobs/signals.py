@@ -2,6 +2,10 @@
 
 from django.dispatch import Signal
 
+#: Sent with the primary key ``pk`` at the start of a transaction that may end an analysis, so that a receiver can lock
+#: what belongs to it first.
+analysis_ending = Signal()
+
 #: Sent with ``analysis`` inside the transaction in which it ends as done or failed.
 analysis_ended = Signal()
 

@@ -28,7 +28,7 @@ from cases.accounts import tokens
 from cases.accounts.adapters import AccountAdapter
 from cases.accounts.permissions import REVIEWERS
 from cases.models import AuditEvent, Case, Review, Slide, Tag, User
-from cases.services import privacy
+from cases.services import privacy, retention
 from tests.factories import PASSWORD, CaseFactory, UserFactory, upload
 
 As = Callable[[User], Client]
@@ -557,10 +557,10 @@ def test_a_password_set_by_others_ends_the_tokens_too(
 def test_the_browser_and_address_of_an_ended_session_are_forgotten(alice: User, client: Client) -> None:
     client.post("/accounts/login/", {"login": alice.username, "password": PASSWORD})
     client.get("/cases/")
-    privacy.purge()
+    retention.purge()
     assert UserSession.objects.filter(user=alice).count() == 1
     client.session.flush()
-    privacy.purge()
+    retention.purge()
     assert not UserSession.objects.filter(user=alice).exists()
 
 

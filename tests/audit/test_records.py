@@ -22,7 +22,7 @@ from cases import services
 from cases.accounts import tokens
 from cases.models import AuditEvent, Case, Report, Review, Slide, Submission, User
 from cases.reporting import pdf
-from cases.services import export, privacy
+from cases.services import export, privacy, retention
 from histopath import logging as logs
 from inference.models import Analysis, State
 from tests.factories import PASSWORD, CaseFactory, UserFactory
@@ -226,7 +226,7 @@ def test_marking_for_teaching_is_use(case: Case, second: User, as_user: As, sett
     chosen = {"action": "mark_for_teaching", "_selected_action": [str(case.pk)]}
     as_user(second).post(reverse("admin:cases_case_changelist"), chosen)
     settings.RETENTION_DAYS = 365
-    privacy.purge()
+    retention.purge()
     assert Case.objects.filter(pk=case.pk).exists()
 
 

@@ -1,11 +1,10 @@
-"""Who meets whom at the rows of a case: on PostgreSQL nobody waits for one who waits for them."""
+"""Transactions that need the same rows: none waits for one that waits for it, and no update is lost."""
 
 from __future__ import annotations
 
 import threading
 import time
 import uuid
-from pathlib import Path
 
 import pytest
 from django.db import IntegrityError, connection
@@ -15,7 +14,7 @@ from django.utils import timezone
 
 from cases import audit, services
 from cases.models import AuditEvent, Case, Slide, User
-from cases.services import privacy
+from cases.services import aggregation, analyses, cases, locking, privacy
 from inference.jobs import queue
 from inference.models import Analysis, State, UserQueueState
 from tests.factories import PASSWORD, add_slide
@@ -71,16 +70,16 @@ def test_a_case_is_deleted_while_one_of_its_analyses_ends(
     where: str, case: Case, alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add_slide(case)
-    worker, ended, wait = Worker(), [], services.wait_for_workers
+    worker, ended, lock = Worker(), list[bool](), locking.lock_case
     worker.take()
     ending = in_thread(lambda: ended.append(worker.end()))
 
-    def and_meanwhile(slides: object) -> object:
+    def and_meanwhile(*args: object, **kwargs: object) -> None:
         if not ending.ident:
             beside(ending)
-        return wait(slides)
+        lock(*args, **kwargs)  # type: ignore[arg-type]
 
-    patch_service(monkeypatch, "wait_for_workers", and_meanwhile)
+    monkeypatch.setattr(cases, "lock_case", and_meanwhile)
     if where == "portal":
         services.remove_case(case, alice)
     else:
@@ -94,38 +93,48 @@ def test_a_case_is_deleted_while_one_of_its_analyses_ends(
 
 
 @pytest.mark.postgresql
-def test_a_case_is_deleted_just_after_an_image_was_added(
-    case: Case, alice: User, media: Path, monkeypatch: pytest.MonkeyPatch
+def test_an_analysis_ends_while_its_case_is_being_deleted(
+    case: Case, alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The new one is not among those that were held first; the worker that ends it must not wait for the deletion."""
+    """The worker waits for the deletion, which must not wait for the worker."""
     add_slide(case)
-    Analysis.objects.update(state=State.DONE)
-    worker, ended, wait = Worker(), [], services.wait_for_workers
-
-    def ask_and_begin() -> None:
-        add_slide(case, "new.png")
-        worker.take()
-
-    asking, ending = in_thread(ask_and_begin), in_thread(lambda: ended.append(worker.end()))
-
-    def and_meanwhile(slides: object) -> object:
-        held = wait(slides)
-        if not asking.ident:
-            asking.start()
-            asking.join()
-        return held
-
+    worker, ended = Worker(), list[bool]()
+    worker.take()
+    ending = in_thread(lambda: ended.append(worker.end()))
     erase = audit.erase_log_entries
 
     def slowly(keys: object) -> None:
         beside(ending)
         erase(keys)  # type: ignore[arg-type]
 
-    patch_service(monkeypatch, "wait_for_workers", and_meanwhile)
     monkeypatch.setattr(audit, "erase_log_entries", slowly)
     services.remove_case(case, alice)
     ending.join()
     assert ended == [False] and not Analysis.objects.exists()
+
+
+@pytest.mark.postgresql
+def test_two_analyses_of_a_case_end_at_once(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither counts the other's as still open."""
+    workers = [Worker(), Worker()]
+    for number, worker in enumerate(workers):
+        add_slide(case, f"{number}.png")
+        worker.take()
+    derived = aggregation.derived
+
+    def slowly(of: Case) -> object:
+        values = derived(of)
+        time.sleep(0.5)
+        return values
+
+    monkeypatch.setattr(aggregation, "derived", slowly)
+    both = [in_thread(worker.end) for worker in workers]
+    for thread in both:
+        thread.start()
+    for thread in both:
+        thread.join()
+    case.refresh_from_db()
+    assert (case.open_count, case.failed_count) == (0, 2)
 
 
 @pytest.mark.postgresql
@@ -168,11 +177,11 @@ def test_an_image_is_removed_while_the_magnification_is_corrected(
 def test_an_image_is_removed_just_after_it_was_asked_for_again(
     case: Case, alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its new analysis is not among those that were held first; the worker that ends it must not wait for the case."""
+    """The deletion waits for the request; the worker that ends the new analysis waits for the deletion."""
     slide = add_slide(case)
     Analysis.objects.update(state=State.DONE, finished_at=timezone.now())
     worker, ended, about_to_commit = Worker(), list[bool](), threading.Event()
-    wait, refresh, delete = services.wait_for_workers, services.refresh, Slide.delete
+    refresh, delete = services.refresh, Slide.delete
 
     def slowly_refreshed(of: Case) -> None:
         refresh(of)
@@ -183,24 +192,17 @@ def test_an_image_is_removed_just_after_it_was_asked_for_again(
     taking = in_thread(worker.take)
     ending = in_thread(lambda: ended.append(worker.end()))
 
-    def and_meanwhile(slides: object) -> object:
-        held = wait(slides)
-        if not taking.ident:
-            asking.join()
-            taking.start()
-            taking.join()
-        return held
-
     def slowly(self: Slide) -> object:
+        asking.join()
+        taking.start()
+        taking.join()
         beside(ending)
         return delete(self)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(services, "refresh", slowly_refreshed)
-        asking.start()
-        assert about_to_commit.wait(10)
-    patch_service(monkeypatch, "wait_for_workers", and_meanwhile)
+    monkeypatch.setattr(analyses, "refresh", slowly_refreshed)
     monkeypatch.setattr(Slide, "delete", slowly)
+    asking.start()
+    assert about_to_commit.wait(10)
     services.remove_slide(slide, alice)
     ending.join()
     assert ended == [False] and not Slide.objects.exists()
@@ -258,42 +260,57 @@ def test_an_account_is_deleted_while_a_worker_renews_what_it_holds_of_two_cases(
 def test_an_account_is_erased_while_one_of_its_images_is_queued(
     where: str, case: Case, alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who queues holds the person's turns before the case. The result before was deleted: nothing is held earlier."""
     slide, person = add_slide(case), alice.pk
     Analysis.objects.all().delete()
     refresh, remove = services.refresh, services.remove_case
-    queued, removed = threading.Event(), threading.Event()
-    refused: list[str] = []
+    queued = threading.Event()
 
     def slowly_refreshed(of: Case) -> None:
         queued.set()
-        removed.wait(10)
+        time.sleep(0.5)
         refresh(of)
 
-    def ask() -> None:
-        try:
-            services.analyse(case, [slide])
-        except IntegrityError as error:
-            refused.append(str(error))
+    asking = in_thread(lambda: services.analyse(case, [slide]))
 
-    asking = in_thread(ask)
-
-    def slowly_removed(of: Case, actor: User) -> None:
-        # On the portal the first call is that of before the account is held: the case is one that came just after it.
+    def and_meanwhile(of: Case, actor: User) -> None:
+        # In the portal the first call comes before the account is locked.
         if connection.in_atomic_block:
             asking.start()
             assert queued.wait(10)
             remove(of, actor)
-            removed.set()
-            time.sleep(0.5)
 
-    patch_service(monkeypatch, "refresh", slowly_refreshed)
-    patch_service(monkeypatch, "remove_case", slowly_removed)
+    monkeypatch.setattr(analyses, "refresh", slowly_refreshed)
+    monkeypatch.setattr(services, "remove_case", and_meanwhile)
     erase(alice, where)
     asking.join()
     assert not User.objects.filter(username="alice").exists() and not Slide.objects.exists()
     assert not Analysis.objects.exists() and not UserQueueState.objects.filter(person=person).exists()
-    assert refused, "it is told that the image is gone"
+
+
+@pytest.mark.parametrize("where", ["portal", "administration"])
+@pytest.mark.postgresql
+def test_an_account_that_is_being_erased_gets_no_further_case(
+    where: str, case: Case, alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused: list[str] = []
+
+    def create() -> None:
+        try:
+            services.create_case(User.objects.get(pk=alice.pk), title="One more")
+        except IntegrityError as error:
+            refused.append(str(error))
+
+    creating, remove = in_thread(create), services.remove_case
+
+    def and_meanwhile(of: Case, actor: User) -> None:
+        if connection.in_atomic_block:
+            beside(creating)
+            remove(of, actor)
+
+    monkeypatch.setattr(services, "remove_case", and_meanwhile)
+    erase(alice, where)
+    creating.join()
+    assert refused and not Case.objects.exists() and not User.objects.filter(username="alice").exists()
 
 
 @pytest.mark.parametrize("where", ["portal", "administration"])

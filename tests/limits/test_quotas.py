@@ -12,11 +12,10 @@ from django.urls import reverse
 
 from cases import services
 from cases.accounts import tokens
-from cases.images import intake
 from cases.limits.quotas import CapacityExceeded
 from cases.models import Case, Slide, User
 from inference.models import Analysis, ModelVersion, State
-from tests.factories import CaseFactory, add_slide, upload
+from tests.factories import add_slide, upload
 
 As = Callable[[User], Client]
 
@@ -119,19 +118,3 @@ def test_a_case_has_an_end(case: Case, media: Path, model: ModelVersion, setting
         headers={"accept": "application/json"},
     )
     assert "a case has at most 2 images" in answer.json()["errors"][0]["reason"]
-
-
-def test_two_uploads_at_once_keep_the_limit(
-    case: Case, media: Path, model: ModelVersion, settings: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    settings.MAX_PENDING_PER_USER = 3
-    store = intake.store
-
-    def meanwhile(*args: Any) -> Any:
-        monkeypatch.setattr(intake, "store", store)
-        services.add_slides(CaseFactory(owner=case.owner), [upload("a.png"), upload("b.png")])
-        return store(*args)
-
-    monkeypatch.setattr(intake, "store", meanwhile)
-    slides, rejected = services.add_slides(case, [upload("1.png"), upload("2.png")])
-    assert (len(slides), [problem.code for problem in rejected]) == (1, ["busy"])

@@ -9,6 +9,7 @@ import pytest
 
 from cases.models import Case, User
 from cases.services import export
+from inference.tables import safe_cell, write_csv
 from tests.factories import CaseFactory
 
 
@@ -16,14 +17,14 @@ from tests.factories import CaseFactory
 def test_no_cell_of_an_export_is_a_formula(start: str, alice: User) -> None:
     case = CaseFactory(owner=alice, title=f"{start}cmd|' /C calc'!A0", patient=f"{start}1")
     out = io.StringIO()
-    csv.writer(out).writerows(export.rows(export.with_everything(Case.objects.filter(pk=case.pk))))
-    (line,) = list(csv.reader(io.StringIO(out.getvalue(), newline="")))
+    write_csv(out, export.COLUMNS, export.rows(export.with_everything(Case.objects.filter(pk=case.pk))))
+    (_, line) = list(csv.reader(io.StringIO(out.getvalue(), newline="")))
     assert line[1].startswith("'") and line[2].startswith("'")
 
 
 def test_neither_is_what_follows_a_semicolon() -> None:
-    assert export.safe_cell("a;=1+1;b") == "a;'=1+1;b"
-    assert export.safe_cell("x; @SUM(A1)\t+2") == "x; '@SUM(A1)\t'+2"
-    assert export.safe_cell("a\n=1") == "a\n'=1"
-    assert export.safe_cell("5 µm; grade 2-3") == "5 µm; grade 2-3"
-    assert export.safe_cell(-0.5) == -0.5
+    assert safe_cell("a;=1+1;b") == "a;'=1+1;b"
+    assert safe_cell("x; @SUM(A1)\t+2") == "x; '@SUM(A1)\t'+2"
+    assert safe_cell("a\n=1") == "a\n'=1"
+    assert safe_cell("5 µm; grade 2-3") == "5 µm; grade 2-3"
+    assert safe_cell(-0.5) == -0.5

@@ -33,7 +33,7 @@ from cases.accounts import tokens
 from cases.images import deletion, intake
 from cases.limits import housekeeping
 from cases.models import AuditEvent, Case, PendingFileDeletion, Pseudonym, Review, Slide, User
-from cases.services import backups, privacy
+from cases.services import backups, cases, locking, privacy, retention
 from inference import registry
 from inference.models import Analysis, ModelVersion, State, UserQueueState
 from tests.factories import PASSWORD, CaseFactory, add_slide, upload
@@ -115,19 +115,19 @@ def test_the_last_administrator_can_not_erase_themselves(db: None, as_user: As) 
 def test_old_cases_go_when_their_time_is_over(slide: Slide, alice: User, media: Path, settings: Any) -> None:
     young = CaseFactory(owner=alice)
     Case.objects.filter(pk=slide.case_id).update(updated_at=timezone.now() - timedelta(days=31), open_count=0)
-    assert privacy.purge()["cases"] == 0, "kept for ever unless told otherwise"
+    assert retention.purge()["cases"] == 0, "kept for ever unless told otherwise"
     settings.RETENTION_DAYS = 30
-    assert privacy.purge()["cases"] == 1
+    assert retention.purge()["cases"] == 1
     assert list(Case.objects.all()) == [young] and not stored(media)
 
 
 def test_a_store_of_another_database_is_left_alone(slide: Slide, media: Path, caplog: pytest.LogCaptureFixture) -> None:
     """The database's disk was lost and it begins anew, or a worker on trial was given the store of the real one."""
     for path in stored(media):
-        long_ago = time.time() - 2 * privacy.ABANDONED
+        long_ago = time.time() - 2 * retention.ABANDONED
         os.utime(media / path, (long_ago, long_ago))
     Slide.objects.all().delete()
-    assert privacy.purge()["files"] == 0 and len(stored(media)) == 2
+    assert retention.purge()["files"] == 0 and len(stored(media)) == 2
     assert "2 files of the store belong to no slide, 0 do" in caplog.text
     call_command("purge", "--all-files", stdout=io.StringIO())
     assert not stored(media)
@@ -139,10 +139,10 @@ def test_what_was_left_behind_goes(slide: Slide, media: Path, settings: Any, tmp
     old.write_bytes(b"x")
     (tmp_path / "young").write_bytes(b"x")
     name = default_storage.save("slides/aa/orphan.png", ContentFile(b"x"))
-    long_ago = timezone.now().timestamp() - 2 * privacy.ABANDONED
+    long_ago = timezone.now().timestamp() - 2 * retention.ABANDONED
     for path in (old, Path(default_storage.path(name))):
         os.utime(path, (long_ago, long_ago))
-    counted = privacy.purge()
+    counted = retention.purge()
     assert (counted["files"], counted["uploads"]) == (1, 1)
     assert len(stored(media)) == 2 and not old.exists() and (tmp_path / "young").exists()
 
@@ -159,7 +159,7 @@ def test_what_can_not_be_deleted_stops_no_purge(
     times, delete = FileSystemStorage.get_modified_time, FileSystemStorage.delete
 
     def long_ago(storage: FileSystemStorage, name: str) -> Any:
-        return times(storage, name) - 2 * timedelta(seconds=privacy.ABANDONED)
+        return times(storage, name) - 2 * timedelta(seconds=retention.ABANDONED)
 
     def fail(storage: FileSystemStorage, name: str) -> None:
         if name.endswith("1.png"):
@@ -168,7 +168,7 @@ def test_what_can_not_be_deleted_stops_no_purge(
 
     monkeypatch.setattr(FileSystemStorage, "get_modified_time", long_ago)
     monkeypatch.setattr(FileSystemStorage, "delete", fail)
-    assert privacy.purge()["files"] == 1
+    assert retention.purge()["files"] == 1
     assert default_storage.exists("slides/aa/1.png") and not default_storage.exists("slides/aa/2.png")
     assert not Session.objects.exists()
     assert set(UserQueueState.objects.values_list("person", flat=True)) <= {UserQueueState.ALL, alice.pk}
@@ -231,7 +231,7 @@ def test_a_file_that_can_not_be_deleted_holds_up_no_other(
 def test_ended_sessions_are_cleared(client: Client, alice: User) -> None:
     client.force_login(alice)
     Session.objects.update(expire_date=timezone.now() - timedelta(days=1))
-    privacy.purge()
+    retention.purge()
     assert not Session.objects.exists()
 
 
@@ -419,7 +419,7 @@ def test_verify_says_nothing_of_what_is_deleted_while_it_looks(
 def test_a_purge_goes_on_where_others_delete_too(media: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("slides/aa/1.png", "slides/aa/2.png"):
         default_storage.save(name, ContentFile(b"x"))
-        old = time.time() - 2 * privacy.ABANDONED
+        old = time.time() - 2 * retention.ABANDONED
         os.utime(media / name, (old, old))
     times = default_storage.get_modified_time
 
@@ -428,7 +428,7 @@ def test_a_purge_goes_on_where_others_delete_too(media: Path, monkeypatch: pytes
         return times(name)
 
     monkeypatch.setattr(default_storage, "get_modified_time", gone)
-    privacy.purge(all_files=True)
+    retention.purge(all_files=True)
     assert not stored(media)
 
 
@@ -456,14 +456,15 @@ def test_a_slide_added_while_its_case_goes_leaves_no_file(
 ) -> None:
     case = CaseFactory(owner=alice)
     add_slide(case)
-    wait = services.wait_for_workers
+    lock = locking.lock_case
 
-    def and_meanwhile(slides: Any) -> Any:
+    def and_meanwhile(*args: Any, **kwargs: Any) -> None:
         if Slide.objects.count() == 1:
+            monkeypatch.setattr(cases, "lock_case", lock)
             add_slide(case)
-        return wait(slides)
+        lock(*args, **kwargs)
 
-    patch_service(monkeypatch, "wait_for_workers", and_meanwhile)
+    monkeypatch.setattr(cases, "lock_case", and_meanwhile)
     services.remove_case(case, alice)
     assert not stored(media)
 
@@ -523,10 +524,10 @@ def test_a_purge_that_could_not_be_asked_for_is_asked_for_again(db: None, monkey
     cache.clear()
     monkeypatch.setattr(housekeeping, "async_task", ask)
     with pytest.raises(ConnectionError):
-        privacy.housekeeping(None)
-    privacy.housekeeping(None)
-    privacy.housekeeping(None)
-    assert asked == [("cases.services.privacy.purge",)] * 2
+        retention.housekeeping(None)
+    retention.housekeeping(None)
+    retention.housekeeping(None)
+    assert asked == [("cases.services.retention.purge",)] * 2
     cache.clear()
 
 

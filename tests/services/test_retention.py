@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from cases import services
 from cases.models import AuditEvent, Case, Slide, User
-from cases.services import privacy
+from cases.services import retention
 from inference.models import Analysis, State
 from tests.factories import add_slide
 
@@ -41,7 +41,7 @@ def test_a_case_that_is_used_is_not_past_its_retention(
     finish()
     Case.objects.filter(pk=case.pk).update(open_count=0)
     settings.RETENTION_DAYS = 365
-    privacy.purge()
+    retention.purge()
     assert Case.objects.filter(pk=case.pk).exists()
 
 
@@ -49,5 +49,5 @@ def test_a_case_that_is_used_is_not_past_its_retention(
 def test_what_time_deleted_nobody_deleted(case: Case, settings: Any) -> None:
     Case.objects.filter(pk=case.pk).update(updated_at=timezone.now() - timedelta(days=400))
     settings.RETENTION_DAYS = 365
-    privacy.purge()
+    retention.purge()
     assert AuditEvent.objects.get(case=case.pk, kind=Kind.DELETED).actor is None

@@ -22,7 +22,7 @@ from PIL import Image
 from cases import services
 from cases.images import sandbox, synthetic, tiles
 from cases.models import Case, Slide, User
-from cases.services import privacy
+from cases.services import retention
 from histopath.storage import Storage, _Pieces
 from inference.engine.image import write_png
 
@@ -110,7 +110,7 @@ def test_they_go_with_the_slide(
     storage, name = wide.file.storage, tiles.name(wide)
     client.get(address(wide, 11, 0, 0))
     assert storage.exists(name)
-    assert name not in privacy.orphans(storage)[0]
+    assert name not in retention.orphans(storage)[0]
     with django_capture_on_commit_callbacks(execute=True):
         client.post(reverse("cases:slide_delete", args=[wide.pk]))
     assert not storage.exists(name)

@@ -1,4 +1,4 @@
-"""Delete what is past its time, now instead of at night."""
+"""Delete what has expired now, not with the daily purge."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from cases.services import privacy
+from cases.services import retention
 
 
 class Command(BaseCommand):
-    help = "Delete cases past RETENTION_DAYS, addresses past IP_RETENTION_DAYS, ended sessions and files left behind."
+    help = "Delete cases past RETENTION_DAYS, addresses past IP_RETENTION_DAYS, ended sessions and unreferenced files."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
-            "--all-files", action="store_true", help="also where unusually many files of the store belong to no slide"
+            "--all-files", action="store_true", help="delete unreferenced files even if there are unusually many"
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        counted = privacy.purge(options["all_files"])
+        counted = retention.purge(options["all_files"])
         self.stdout.write(", ".join(f"{number} {what}" for what, number in counted.items()) + " deleted")

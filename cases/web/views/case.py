@@ -150,7 +150,7 @@ def order_slides(slides: list[Slide], order: str) -> list[Slide]:
             return (p is None, sign * (p or 0.0))
 
         return sorted(slides, key=key)
-    return sorted(slides, key=services.natural)
+    return sorted(slides, key=services.natural_order)
 
 
 @login_required
@@ -287,15 +287,13 @@ def export_case(request: SignedInRequest, pk: uuid.UUID, form: str) -> HttpRespo
 def try_it(request: SignedInRequest) -> HttpResponse:
     """A case of images that the application draws itself."""
     require_room(request.user, len(synthetic.uploads()))
-    with transaction.atomic():
-        found = Case.objects.create(
-            owner=request.user,
-            title="Try it: synthetic images",
-            notes="Drawn by this application in the colours of H&E. No tissue; no verdict on them means anything.",
-            magnification=Magnification.UNKNOWN,
-            overlap=settings.ANALYSIS_OVERLAP,
-            is_synthetic=True,
-        )
-        services.record(found, AuditEvent.Kind.CREATED, request.user)
+    found = services.create_case(
+        request.user,
+        title="Try it: synthetic images",
+        notes="Drawn by this application in the colours of H&E. No tissue; no verdict on them means anything.",
+        magnification=Magnification.UNKNOWN,
+        overlap=settings.ANALYSIS_OVERLAP,
+        is_synthetic=True,
+    )
     _add_first(request, found, synthetic.uploads())
     return redirect(found)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import uuid
 
@@ -14,7 +13,7 @@ from django.views.decorators.http import require_GET
 
 from cases import audit
 from cases.models import AuditEvent
-from cases.services.export import safe_cell
+from cases.services.export import csv_response
 from cases.web.views.access import SignedInRequest, get_case, login_required
 
 PAGE = 100
@@ -44,9 +43,6 @@ def export(request: SignedInRequest, pk: uuid.UUID, form: str) -> HttpResponse:
     if form == "json":
         answer = HttpResponse(json.dumps({"events": rows}, indent=1), content_type="application/json")
     else:
-        answer = HttpResponse(content_type="text/csv; charset=utf-8")
-        writer = csv.DictWriter(answer, COLUMNS)
-        writer.writeheader()
-        writer.writerows({name: safe_cell(value) for name, value in row.items()} for row in rows)
+        answer = csv_response(COLUMNS, ([row[name] for name in COLUMNS] for row in rows))
     answer["Content-Disposition"] = f'attachment; filename="trail-{found.pk}.{form}"'
     return answer
