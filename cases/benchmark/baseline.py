@@ -1,7 +1,7 @@
-"""The method of the demo that this project replaces, faithfully: the yardstick of ``manage.py benchmark``.
+"""The method of the demo that this project replaces, as the reference for ``manage.py benchmark``.
 
-fp32 in eager mode, batches of 16, dynamic INT8 on the linear layer alone, each patch made a normalised float tensor by
-itself. It reads the same patches of our grid, so that both do the same work.
+It runs fp32 in eager mode with batches of 16 and dynamic INT8 for the linear layer only, and converts each patch to a
+normalised float tensor separately. It reads the patches of our grid, so that both methods do the same work.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from django.conf import settings
 from numpy.typing import NDArray
 from PIL import Image
 from torchvision import transforms
@@ -40,7 +41,7 @@ class Baseline:
 
     def infer(self, tensors: torch.Tensor) -> NDArray[np.float32]:
         """Probabilities float32 (N, 2) of normalised float tensors (N, 3, 224, 224)."""
-        # Our network normalises by itself, so what the method's transform did is undone: one multiplication.
+        # Our network normalises its input, so the normalisation of the method's transform is undone here.
         pixels = (tensors * self._std + self._mean) * 255
         with torch.no_grad():
             layer3 = self._network.trunk(pixels)
@@ -48,7 +49,7 @@ class Baseline:
             return torch.softmax(logits, dim=1).numpy()
 
     def prepare(self, patches: Iterable[Image.Image | NDArray[np.uint8]]) -> list[torch.Tensor]:
-        """Batches of normalised float tensors of patches, images or uint8 (224, 224, 3)."""
+        """Normalised float tensors of shape (up to 16, 3, 224, 224). Patches are images or uint8 (224, 224, 3)."""
         tensors = [self._transform(patch) for patch in patches]
         return [torch.stack(tensors[at : at + BATCH]) for at in range(0, len(tensors), BATCH)]
 
@@ -62,13 +63,13 @@ class Baseline:
 
 
 def measure(path: Path, threads: int, images: Sequence[Path], patches: int) -> dict[str, float]:
-    """``patches_per_second`` of the bare network, and seconds for one image and for all, in a process of its own.
+    """``patches_per_second`` of the network alone, and seconds for one image and for all images.
 
-    Its own, as the method had: what else a process has computed changes how it holds its memory, and so its speed.
+    Measured in a separate process, because earlier computations of a process change its memory layout and speed.
     """
     command = [sys.executable, "-m", "cases.benchmark.baseline", str(path), str(threads), str(patches)]
     done = subprocess.run(
-        [*command, *map(str, images)], cwd=Path(__file__).parents[1], capture_output=True, text=True, check=True
+        [*command, *map(str, images)], cwd=settings.BASE_DIR, capture_output=True, text=True, check=True
     )
     found: dict[str, float] = json.loads(done.stdout)
     return found

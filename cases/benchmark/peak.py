@@ -1,4 +1,4 @@
-"""What this machine can multiply at most, to hold the network's speed against: a large matrix product."""
+"""Peak speed of this machine in a large matrix product, to compare the network's speed with."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RUNS = 5
 
 
 def best(work: Callable[[], object], times: int = 3) -> float:
-    """Seconds of the fastest of some runs, after one to warm up."""
+    """Seconds of the fastest of ``times`` runs, after one run to warm up."""
     work()
     seconds = []
     for _ in range(times):
@@ -27,9 +27,9 @@ def best(work: Callable[[], object], times: int = 3) -> float:
 
 
 def measure(threads: int, int8: bool) -> float:
-    """Operations a second (two for each multiplication) of a product of two ``SIZE`` squared matrices.
+    """Operations per second (a multiplication and an addition count as two) of a ``SIZE`` × ``SIZE`` matrix product.
 
-    The same library and precision as the network: fp32, or 8-bit integers with unsigned activations.
+    Uses the network's library and precision: fp32, or 8-bit integers with unsigned activations.
     """
     import openvino as ov
     from openvino import opset14 as ops
@@ -48,8 +48,8 @@ def measure(threads: int, int8: bool) -> float:
     return 2 * SIZE**3 / best(lambda: request.infer([pixels]), RUNS)
 
 
-def operations_a_patch(checkpoint: Path) -> int:
-    """Operations (two for each multiplication) of the checkpoint's convolutions on one patch."""
+def operations_per_patch(checkpoint: Path) -> int:
+    """Operations of the checkpoint's convolutions on one patch, counted as in :func:`measure`."""
     metadata, _ = read_metadata(checkpoint)
     total = 0
     for node in graph.build(load_arrays(checkpoint), metadata, 1).get_ordered_ops():

@@ -11,9 +11,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from dataclasses import field as dataclass_field
+from collections.abc import Callable, Iterator, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,8 @@ import numpy as np
 import requests
 from PIL import Image
 
+from cases.benchmark import stack
+from cases.benchmark.stack import descendants as children
 from tests.conftest import ROOT
 from tests.live.conftest import free_port
 
@@ -39,16 +39,6 @@ def until(seconds: float, check: Callable[[], Any], what: str) -> Any:
     raise AssertionError(f"not within {seconds} s: {what}")
 
 
-def children(pid: int) -> list[int]:
-    """Processes below this one, all generations."""
-    found = []
-    for path in Path(f"/proc/{pid}/task").glob("*/children"):
-        with contextlib.suppress(OSError):
-            for child in path.read_text().split():
-                found += [int(child), *children(int(child))]
-    return found
-
-
 def field(seed: int, side: int = 224) -> tuple[str, tuple[str, bytes, str]]:
     """One field of a folder's request, quick to send: the colour of H&E and a corner that no other seed has."""
     pixels = np.full((side, side, 3), (200, 140, 190), dtype=np.uint8)
@@ -58,21 +48,14 @@ def field(seed: int, side: int = 224) -> tuple[str, tuple[str, bytes, str]]:
     return "files", (f"field-{seed:03}.png", out.getvalue(), "image/png")
 
 
-@dataclass
-class Stack:
-    """One application: where it is, its two process trees, and a token for its API."""
+class Stack(stack.Stack):
+    """The processes of the application, its database and a token for its API. ``var`` keeps files and logs."""
 
-    var: Path
-    environment: dict[str, str]
-    port: int = dataclass_field(default_factory=free_port)
-    processes: dict[str, subprocess.Popen[bytes]] = dataclass_field(default_factory=dict)
-    headers: dict[str, str] = dataclass_field(default_factory=dict)
-    #: What starts both, as ``prlimit`` does with its arguments.
-    prefix: tuple[str, ...] = ()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+    def __init__(self, var: Path, environment: dict[str, str], prefix: Sequence[str] = ()) -> None:
+        super().__init__(free_port(), environment, logs=var, prefix=prefix)
+        self.var = var
+        self.headers: dict[str, str] = {}
+        self.case = ""
 
     @property
     def env(self) -> dict[str, str]:
@@ -116,25 +99,13 @@ class Stack:
         self.manage("migrate", "--no-input")
         token, case = self.ask(
             """
-            from cases import tokens
+            from cases.accounts import tokens
             user = User.objects.create_user("alice", "alice@example.org", "correct horse battery staple")
             answer = [tokens.create(user, "test")[1], str(Case.objects.create(owner=user, title="Killed").pk)]
             """
         )
         self.headers = {"Authorization": f"Token {token}"}
         self.case = case
-
-    def start(self, name: str) -> None:
-        commands = {
-            "web": ["-m", "gunicorn", "-c", "python:histopath.gunicorn", "histopath.wsgi"],
-            "worker": ["manage.py", "qcluster"],
-        }
-        log = (self.var / f"{name}.log").open("ab")
-        self.processes[name] = subprocess.Popen(
-            [*self.prefix, sys.executable, *commands[name]],
-            cwd=ROOT, env=self.env, stdout=log, stderr=log, start_new_session=True,
-        )  # fmt: skip
-        log.close()
 
     def start_all(self) -> None:
         self.start("web")
@@ -178,18 +149,6 @@ class Stack:
         process = self.processes[name]
         process.terminate()
         return process.wait(seconds)
-
-    def stop_all(self) -> None:
-        for process in self.processes.values():
-            if process.poll() is None:
-                process.terminate()
-        for process in self.processes.values():
-            try:
-                process.wait(40)
-            except subprocess.TimeoutExpired:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
 
     def upload(self, content: bytes, name: str = "field.png", timeout: float = 60) -> requests.Response:
         return requests.post(
@@ -237,10 +196,10 @@ class Stack:
 @contextlib.contextmanager
 def running(var: Path, **environment: str) -> Iterator[Stack]:
     """A prepared and started application, stopped at the end."""
-    stack = Stack(var, environment)
-    stack.prepare()
+    started = Stack(var, environment)
+    started.prepare()
     try:
-        stack.start_all()
-        yield stack
+        started.start_all()
+        yield started
     finally:
-        stack.stop_all()
+        started.stop_all()

@@ -1,4 +1,4 @@
-"""Speed and memory of the whole path, as ratios to the method that this project replaces, in one run."""
+"""Speed and memory of the application, compared with the method that it replaces."""
 
 from __future__ import annotations
 
@@ -19,18 +19,19 @@ from typing import Any
 import numpy as np
 from django.conf import settings
 from django.core.management import call_command
-from django.core.management.base import BaseCommand
+from django.core.management.base import BaseCommand, CommandError
 from django.db import connection
 from django.test import Client
 from django.utils import timezone
 
 from cases.accounts import tokens
 from cases.benchmark import endurance
-from cases.benchmark.endurance import descendants, resident
-from cases.benchmark.peak import best, measure, operations_a_patch
-from cases.benchmark.stack import Stack
+from cases.benchmark.endurance import resident
+from cases.benchmark.peak import best, measure, operations_per_patch
+from cases.benchmark.stack import Stack, descendants
 from cases.images import synthetic
 from cases.models import Case, User
+from inference.cli.client import Client as ApiClient
 from inference.engine.checkpoint import CheckpointError
 from inference.engine.grid import PATCH, Grid
 from inference.engine.runtime import Device, Runtime, available_cores, load
@@ -54,7 +55,7 @@ class Command(BaseCommand):
         parser.add_argument("--images", type=int, default=100, help="fields in the folder (default 100)")
         parser.add_argument("--cases", type=int, default=10_000, help="cases in the history (default 10000)")
         parser.add_argument("--workers", type=int, default=1, help="worker processes (default 1)")
-        parser.add_argument("--soak", type=int, default=0, metavar="N", help="also watch memory over N slides (1000)")
+        parser.add_argument("--soak", type=int, default=0, metavar="N", help="also record memory over N slides (1000)")
         parser.add_argument("--largest", action="store_true", help="also analyse an image at the pixel limit")
         parser.add_argument("--port", type=int, default=8900)
 
@@ -62,7 +63,7 @@ class Command(BaseCommand):
         from cases.benchmark import baseline
 
         with tempfile.TemporaryDirectory(prefix="histopath-benchmark-") as folder:
-            self._use_a_place_of_its_own(Path(folder))
+            self._use_temporary_storage(Path(folder))
             fields = self._draw(Path(folder), 2 * options["images"])
             model = Path(active_model().path)
             some = fields[: max(5, options["images"] // 10)]
@@ -74,24 +75,23 @@ class Command(BaseCommand):
             results["folder"] = {"images": options["images"], "baseline_images_per_minute": per_minute}
             places = {"VAR_DIR": folder, "MEDIA_ROOT": f"{folder}/media", "Q_WORKERS": str(options["workers"])}
             user = User.objects.create_user("benchmark", password=None)
-            headers = {"Authorization": f"Token {tokens.create(user, 'benchmark')[1]}"}
-            results["start"] = endurance.start_times(options["port"], headers, **places)
-            with Stack(options["port"], **places, **endurance.ENVIRONMENT) as stack:
-                self._application(stack, headers, fields, results)
+            token = tokens.create(user, "benchmark")[1]
+            results["start"] = endurance.start_times(options["port"], token, places)
+            with Stack(options["port"], {**places, **endurance.ENVIRONMENT}) as stack:
+                self._application(stack, ApiClient(stack.url, token), fields, results)
                 if options["soak"]:
-                    results["soak"] = endurance.soak(stack, headers, options["soak"])
+                    results["soak"] = endurance.soak(stack, token, options["soak"])
                 if options["largest"]:
-                    results["largest"] = endurance.at_the_cap(stack, headers, settings.UPLOAD_MAX_PIXELS)
+                    results["largest"] = endurance.largest_image(stack, token, settings.UPLOAD_MAX_PIXELS)
             results["history"] = self._history(options["cases"])
         self.stdout.write(json.dumps(results, indent=2) if options["json"] else table(results))
 
-    def _use_a_place_of_its_own(self, folder: Path) -> None:
-        """An empty SQLite database and file store, so that nothing of the user's is touched."""
+    def _use_temporary_storage(self, folder: Path) -> None:
+        """Use an empty SQLite database and file store, so that the user's data is not touched."""
         connection.close()
         database = {"ENGINE": "django.db.backends.sqlite3", "NAME": str(folder / "histopath.sqlite3")}
         if connection.vendor != "sqlite":
-            self.stderr.write("The benchmark measures on SQLite: unset DATABASE_URL.")
-            raise SystemExit(2)
+            raise CommandError("The benchmark uses SQLite: unset DATABASE_URL.", returncode=2)
         connection.settings_dict.update(database)
         settings.MEDIA_ROOT = folder / "media"
         os.environ.pop("DATABASE_URL", None)
@@ -99,7 +99,7 @@ class Command(BaseCommand):
         call_command("collectstatic", interactive=False, verbosity=0)
 
     def _draw(self, folder: Path, count: int) -> list[Path]:
-        """Synthetic fields of 700x460, each another: equal bytes would be answered from the record."""
+        """Draw synthetic fields of 700×460 pixels. All differ, because a known file is answered from the database."""
         paths = []
         for seed in range(count):
             paths.append(folder / f"field-{seed:03}.png")
@@ -107,7 +107,7 @@ class Command(BaseCommand):
         return paths
 
     def _network(self, before: float, model: Path) -> dict[str, Any]:
-        """Patches a second of the bare network: baseline, reference, and what this machine chooses."""
+        """Patches per second of the network alone: the baseline, each runtime, and the one that this machine uses."""
         pixels = np.random.default_rng(0).integers(0, 256, (PATCHES, PATCH, PATCH, 3), dtype=np.uint8)
         speeds = {"baseline": before}
         devices: tuple[Device, ...] = ("torch", "torch-bf16", "fp32", "bf16", "auto")
@@ -126,14 +126,12 @@ class Command(BaseCommand):
             "patches_per_second": speeds,
             "runtime": chosen,
             "ratio": speeds[chosen] / speeds["baseline"],
-            "share_of_peak": speeds[chosen] * operations_a_patch(model) / peak,
+            "share_of_peak": speeds[chosen] * operations_per_patch(model) / peak,
             "peak_gigaops": peak / 1e9,
         }
 
-    def _application(self, stack: Stack, headers: dict[str, str], fields: list[Path], results: dict[str, Any]) -> None:
+    def _application(self, stack: Stack, client: ApiClient, fields: list[Path], results: dict[str, Any]) -> None:
         """Single image and folder through the API, from the request to the result."""
-        import requests
-
         before = Analysis.objects.count()
         extra = [synthetic.draw(seed, 420) for seed in range(4)]
         seconds = []
@@ -141,11 +139,9 @@ class Command(BaseCommand):
             path = fields[0].with_name(f"single-{number}.png")
             image.save(path)
             start = time.perf_counter()
-            with path.open("rb") as opened:
-                answer = requests.post(
-                    f"{stack.url}/predict/single", headers=headers, files={"file": opened}, timeout=300
-                )
-            answer.raise_for_status()
+            *_, last = client.stream(path)
+            if last["type"] != "complete":
+                raise CommandError(f"A single image was not analysed: {last}")
             seconds.append(time.perf_counter() - start)
         single = results["single"]
         single["request_seconds"] = median(seconds[1:])
@@ -161,39 +157,36 @@ class Command(BaseCommand):
         folder = results["folder"]
         half = len(fields) // 2
         network = half * len(FIELD) / results["network"]["patches_per_second"][results["network"]["runtime"]]
-        folder["with_upload_images_per_minute"] = 60 * half / self._folder(stack, headers, fields[:half], hold=False)
-        # The method's own figure holds no upload either: all images lie on disk before the clock starts.
-        taken = self._folder(stack, headers, fields[half:], hold=True)
+        folder["with_upload_images_per_minute"] = (
+            60 * half / self._folder(stack, client, fields[:half], is_upload_counted=True)
+        )
+        # The baseline reads its images from disk, so the comparison leaves the upload out.
+        taken = self._folder(stack, client, fields[half:], is_upload_counted=False)
         folder["images_per_minute"] = 60 * half / taken
         folder["ratio"] = folder["images_per_minute"] / folder["baseline_images_per_minute"]
         folder["overhead_ms_an_image"] = 1000 * (taken - network) / half
         results["memory_mb"] = {name: resident(process.pid) for name, process in stack.processes.items()}
 
-    def _folder(self, stack: Stack, headers: dict[str, str], fields: list[Path], hold: bool) -> float:
-        """Seconds until a folder is done; with ``hold`` the workers and the clock rest until it is accepted."""
-        import requests
-
+    def _folder(self, stack: Stack, client: ApiClient, fields: list[Path], is_upload_counted: bool) -> float:
+        """Seconds until all fields are analysed. Without the upload, the workers pause until it is complete."""
         workers = [stack.processes["worker"].pid, *descendants(stack.processes["worker"].pid)]
-        opened = [("files", (path.name, path.read_bytes(), "image/png")) for path in fields]
-        for pid in workers if hold else ():
+        paused = [] if is_upload_counted else workers
+        for pid in paused:
             os.kill(pid, signal.SIGSTOP)
         start = time.perf_counter()
         try:
-            answer = requests.post(
-                f"{stack.url}/predict/folder", headers={**headers, "Prefer": "respond-async"}, files=opened, timeout=600
-            )
-            answer.raise_for_status()
+            endurance.submit(client, fields)
         finally:
-            if hold:
+            if paused:
                 start = time.perf_counter()
-            for pid in workers if hold else ():
+            for pid in paused:
                 os.kill(pid, signal.SIGCONT)
         while Analysis.objects.filter(state__in=("queued", "running")).exists():
             time.sleep(0.1)
         return time.perf_counter() - start
 
     def _history(self, count: int) -> dict[str, Any]:
-        """The history page of a person with many cases."""
+        """The history page of a user with many cases."""
         user = User.objects.create_user("archivist", password=None)
         now = timezone.now()
         Case.objects.bulk_create(
@@ -206,7 +199,7 @@ class Command(BaseCommand):
 
 
 def machine() -> dict[str, Any]:
-    """What the figures were measured on."""
+    """The machine that the figures were measured on."""
     info = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
     names = [line.split(":")[1].strip() for line in info.splitlines() if line.startswith("model name")]
     flags = next((line.split(":")[1].split() for line in info.splitlines() if line.startswith("flags")), [])
@@ -215,14 +208,14 @@ def machine() -> dict[str, Any]:
 
 
 def table(results: dict[str, Any]) -> str:
-    """The same as a Markdown table, for the README."""
+    """The results as a Markdown table, for the README."""
     network, single, folder = results["network"], results["single"], results["folder"]
     speeds = network["patches_per_second"]
     rows = [
-        ("network, patches a second", speeds["baseline"], speeds[network["runtime"]], network["ratio"]),
+        ("network, patches per second", speeds["baseline"], speeds[network["runtime"]], network["ratio"]),
         ("single image through the API, seconds", single["baseline_seconds"], single["seconds"], single["ratio"]),
         (
-            f"folder of {folder['images']}, images a minute",
+            f"folder of {folder['images']}, images per minute",
             folder["baseline_images_per_minute"],
             folder["images_per_minute"],
             folder["ratio"],
@@ -234,18 +227,21 @@ def table(results: dict[str, Any]) -> str:
     memory = ", ".join(f"{name} {size:.0f} MB" for name, size in results["memory_mb"].items())
     lines += [
         "",
-        "Network alone, patches a second: " + ", ".join(f"{name} {speed:.1f}" for name, speed in speeds.items()) + ".",
+        "Network alone, patches per second: "
+        + ", ".join(f"{name} {speed:.1f}" for name, speed in speeds.items())
+        + ".",
         (
             f"Its convolutions run at {network['share_of_peak']:.0%} of this machine's largest matrix product "
-            f"at the same precision ({network['peak_gigaops']:.0f} thousand million operations a second)."
+            f"at the same precision ({network['peak_gigaops']:.0f} billion operations per second)."
         ),
         (
-            "From accepted to done; the replaced method has no upload either. With upload and answer: single image "
-            f"{single['request_seconds']:.2f} s, folder {folder['with_upload_images_per_minute']:.0f} images a minute."
+            "Times are from accepted to finished, without upload. With upload and response: single image "
+            f"{single['request_seconds']:.2f} s, "
+            f"folder {folder['with_upload_images_per_minute']:.0f} images per minute."
         ),
         (
             f"Runtime {network['runtime']}; pick-up {1000 * single['pick_up_seconds']:.0f} ms; overhead in the folder "
-            f"{folder['overhead_ms_an_image']:.0f} ms an image; history of {results['history']['cases']} cases "
+            f"{folder['overhead_ms_an_image']:.0f} ms per image; history of {results['history']['cases']} cases "
             f"{results['history']['page_ms']:.0f} ms; memory: {memory}."
         ),
         (

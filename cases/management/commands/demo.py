@@ -1,4 +1,4 @@
-"""Everything on one machine: database, account, web server and worker, until Ctrl-C."""
+"""Run the whole application on one machine: database, demo account, web server and worker."""
 
 from __future__ import annotations
 
@@ -33,22 +33,22 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--port", type=int, default=os.environ.get("PORT", "8000"))
-        parser.add_argument("--samples", type=Path, help="a folder of images to open a ready case with")
+        parser.add_argument("--samples", type=Path, help="folder of images for a first case")
 
     def handle(self, *args: Any, port: int, samples: Path | None, **options: Any) -> None:
         if samples and not samples.is_dir():
-            raise CommandError(f"--samples: {samples} is no folder.")
+            raise CommandError(f"--samples: {samples} is not a folder.")
         require_free(port)
         call_command("migrate", interactive=False, verbosity=0)
         call_command("collectstatic", interactive=False, verbosity=0)
         password = self._account()
         previous = signal.signal(signal.SIGTERM, _interrupt)
         try:
-            with Stack(port) as stack:
+            with Stack(port, {}) as stack:
                 address = f"http://localhost:{port}/"
                 if samples:
                     address = f"http://localhost:{port}{self._open_case(samples).get_absolute_url()}"
-                self._tell(address, password)
+                self._announce(address, password)
                 while True:
                     stack.check_alive()
                     time.sleep(0.5)
@@ -57,7 +57,7 @@ class Command(BaseCommand):
         finally:
             signal.signal(signal.SIGTERM, previous)
 
-    def _tell(self, address: str, password: str) -> None:
+    def _announce(self, address: str, password: str) -> None:
         self.stdout.write(
             f"\n  histopath is running at  {address}\n"
             f"  sign in as               {ACCOUNT}\n"
@@ -66,12 +66,12 @@ class Command(BaseCommand):
         )
 
     def _account(self) -> str:
-        """The demo account's password, made once and kept where only this user reads it."""
+        """Create the demo account if needed and return its password, which is kept in a file with mode 0600."""
         kept = settings.VAR / "demo-password"
         user = User.objects.filter(username=ACCOUNT).first()
         if user and kept.exists():
             password = kept.read_text()
-            return password if user.check_password(password) else "(the one you changed it to)"
+            return password if user.check_password(password) else "(the password that you set)"
         password = secrets.token_urlsafe(12)
         kept.touch(mode=0o600)
         kept.write_text(password)
@@ -81,7 +81,7 @@ class Command(BaseCommand):
         return password
 
     def _open_case(self, folder: Path) -> Case:
-        """A case with the images of a folder, and with those that it lacks since an earlier try ended early."""
+        """Create or complete a case with the images of a folder. Images that it already holds are skipped."""
         title = f"Samples: {folder.resolve().name}"[:120]
         owner = User.objects.get(username=ACCOUNT)
         case = Case.objects.filter(owner=owner, title=title).first() or Case.objects.create(owner=owner, title=title)
