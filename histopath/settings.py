@@ -83,6 +83,7 @@ INSTALLED_APPS = [
     "drf_spectacular",
     "drf_spectacular_sidecar",
     "django_q",
+    "dbbackup",
     "histopath.apps.HistopathConfig",
 ]
 
@@ -189,6 +190,19 @@ if S3_BUCKET:
             "object_parameters": {"ServerSideEncryption": encryption} if encryption else {},
         },
     }
+
+# Backups by django-dbbackup (docs/operations.md)
+BACKUP_DIR = Path(env.str("BACKUP_DIR", default=str(VAR / "backups")))
+STORAGES["dbbackup"] = {
+    "BACKEND": "django.core.files.storage.FileSystemStorage",
+    "OPTIONS": {"location": str(BACKUP_DIR)},
+}
+DBBACKUP_CLEANUP_KEEP = env.int("BACKUPS_KEPT", default=14)
+DBBACKUP_SEND_EMAIL = False
+if DATABASES["default"]["ENGINE"] == "django.db.backends.postgresql":
+    # Only the application's schema: extensions and other schemas belong to the server's administrator.
+    DBBACKUP_CONNECTORS = {"default": {"SCHEMAS": ["public"], "PG_OPTIONS": ["--no-owner", "--no-privileges"]}}
+
 WHITENOISE_KEEP_ONLY_HASHED_FILES = True
 WHITENOISE_SKIP_COMPRESS_EXTENSIONS = ["jpg", "jpeg", "png", "gz", "br", "woff", "woff2", "map", "txt"]
 FILE_UPLOAD_PERMISSIONS = 0o600
@@ -205,6 +219,8 @@ DATA_UPLOAD_MAX_NUMBER_FILES = UPLOAD_MAX_FILES + 1
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * 2**20
 FILE_UPLOAD_TEMP_DIR = VAR / "incoming"
 FILE_UPLOAD_TEMP_DIR.mkdir(exist_ok=True)
+#: Whole archives pass through it; /tmp may be memory.
+DBBACKUP_TMP_DIR = FILE_UPLOAD_TEMP_DIR
 FILE_UPLOAD_HANDLERS = [
     "cases.images.intake.SizeLimitUploadHandler",
     "django.core.files.uploadhandler.MemoryFileUploadHandler",

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import io
-import json
-import tarfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from hashlib import sha256
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,26 +12,7 @@ from django.utils import timezone
 
 from cases import services
 from cases.models import Slide, User
-from cases.services import backups
 from inference.models import Analysis, State
-
-
-def forged(path: Path, files: dict[str, bytes], unlisted: dict[str, bytes] | None = None) -> None:
-    whole = {**files, **(unlisted or {})}
-    manifest = {
-        "format": backups.FORMAT,
-        "version": "0",
-        "made_at": "",
-        "database": connection.vendor,
-        "sha256": {name: sha256(content).hexdigest() for name, content in files.items()},
-    }
-    whole["models/good.safetensors"] = whole["media/good.png"] = b""
-    whole[backups.MANIFEST] = json.dumps(manifest).encode()
-    with tarfile.open(path, "w") as archive:
-        for name, content in whole.items():
-            entry = tarfile.TarInfo(name.replace("models/../", "", 1).replace("media/../", "", 1).lstrip("/"))
-            entry.size = len(content)
-            archive.addfile(entry, io.BytesIO(content))
 
 
 def test_a_message_that_somebody_else_put_into_the_queue_is_not_unpickled() -> None:

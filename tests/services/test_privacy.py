@@ -7,7 +7,6 @@ import io
 import json
 import os
 import shutil
-import sqlite3
 import time
 import zipfile
 from collections.abc import Callable
@@ -33,8 +32,7 @@ from cases.accounts import tokens
 from cases.images import deletion, intake
 from cases.limits import housekeeping
 from cases.models import AuditEvent, Case, PendingFileDeletion, Pseudonym, Review, Slide, User
-from cases.services import backups, cases, locking, privacy, retention
-from inference import registry
+from cases.services import cases, locking, privacy, retention
 from inference.models import Analysis, ModelVersion, State, UserQueueState
 from tests.factories import PASSWORD, CaseFactory, add_slide, upload
 from tests.patching import patch_service
@@ -299,108 +297,6 @@ def test_a_case_opened_while_its_owner_is_erased_goes_with_its_files(
     assert not AuditEvent.objects.filter(detail__contains="meanwhile").exists()
 
 
-def test_a_backup_brings_everything_back(alice: User, media: Path, real_model: ModelVersion, tmp_path: Path) -> None:
-    case = CaseFactory(owner=alice, title="Before")
-    slide = add_slide(case)
-    with slide.file.open() as file:
-        pixels = file.read()
-    audit.seal()
-    noted = AuditEvent.objects.count()
-    target = tmp_path / "backup.tar"
-    call_command("backup", target, stdout=StringIO())
-    assert target.stat().st_mode & 0o777 == 0o600
-
-    services.remove_case(case, alice)
-    CaseFactory(owner=alice, title="After")
-    Path(real_model.path).unlink()
-    assert not stored(media)
-
-    call_command("restore", target, "--yes", stdout=StringIO(), stderr=StringIO())
-    assert [case.title for case in Case.objects.all()] == ["Before"]
-    with Slide.objects.get().file.open() as file:
-        assert file.read() == pixels
-    assert Analysis.objects.count() == 1 and AuditEvent.objects.count() == noted and audit.verify() == []
-
-
-def test_a_slide_deleted_while_a_backup_is_written_is_gone_after_a_restore(
-    alice: User, media: Path, real_model: ModelVersion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    case = CaseFactory(owner=alice)
-    kept, going = add_slide(case, "kept.png"), add_slide(case, "going.png")
-    dump = backups._dump
-
-    def and_meanwhile(path: Path) -> tuple[list[str], list[str]]:
-        found = dump(path)
-        services.remove_slide(going, alice)
-        return found
-
-    monkeypatch.setattr(backups, "_dump", and_meanwhile)
-    call_command("backup", tmp_path / "backup.tar", stdout=StringIO())
-    out = StringIO()
-    call_command("restore", tmp_path / "backup.tar", "--yes", stdout=out, stderr=out)
-    assert "1 slides, 1 cases and every model are whole" in out.getvalue()
-    assert [slide.pk for slide in Slide.objects.all()] == [kept.pk]
-
-
-def test_a_restore_without_room_says_so_and_harms_no_file(
-    alice: User, media: Path, real_model: ModelVersion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    slide = add_slide(CaseFactory(owner=alice))
-    call_command("backup", tmp_path / "backup.tar", stdout=StringIO())
-    default_storage.delete(str(slide.thumbnail.name))
-    before = stored(media)
-
-    def full(*args: Any, **kwargs: Any) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    with monkeypatch.context() as patched:
-        patched.setattr(default_storage, "save", full)
-        with pytest.raises(CommandError, match="make room and restore again"):
-            call_command("restore", tmp_path / "backup.tar", "--yes", stdout=StringIO(), stderr=StringIO())
-    assert stored(media) == before
-    call_command("restore", tmp_path / "backup.tar", "--yes", stdout=StringIO(), stderr=StringIO())
-
-
-def test_a_damaged_model_is_put_back_whole(
-    alice: User, media: Path, real_model: ModelVersion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = Path(real_model.path)
-    call_command("backup", tmp_path / "backup.tar", stdout=StringIO())
-    path.write_bytes(b"torn")
-
-    def full(source: Path, target: Path) -> None:
-        Path(target).write_bytes(b"x")
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    with monkeypatch.context() as patched:
-        patched.setattr(shutil, "copyfile", full)
-        with pytest.raises(CommandError, match="make room and restore again"):
-            call_command("restore", tmp_path / "backup.tar", "--yes", stdout=StringIO(), stderr=StringIO())
-    assert [one.name for one in path.parent.iterdir()] == [path.name]
-    call_command("restore", tmp_path / "backup.tar", "--yes", stdout=StringIO(), stderr=StringIO())
-    registry.verify(real_model)
-
-
-def test_a_folder_of_models_that_belongs_to_an_image_stops_no_restore(
-    alice: User, media: Path, real_model: ModelVersion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """An older backup holds the checkpoint that a release replaced; nobody can write it there, nor need to."""
-    add_slide(CaseFactory(owner=alice))
-    old = ModelVersion.objects.create(name="old", version="1", file="old.safetensors", sha256="0" * 64)
-    Path(old.path).write_bytes(b"replaced by a release")
-    call_command("backup", tmp_path / "backup.tar", stdout=StringIO())
-    Path(old.path).unlink()
-
-    def read_only(source: Path, target: Path) -> None:
-        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
-
-    monkeypatch.setattr(shutil, "copyfile", read_only)
-    said = StringIO()
-    call_command("restore", tmp_path / "backup.tar", "--yes", stdout=said, stderr=said)
-    assert "models/old.safetensors" in said.getvalue()
-    assert "1 slides, 1 cases and every model are whole" in said.getvalue() and "Valid:" in said.getvalue()
-
-
 def test_verify_says_nothing_of_what_is_deleted_while_it_looks(
     alice: User, media: Path, real_model: ModelVersion, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -489,30 +385,6 @@ def test_an_upload_to_a_case_that_goes_meanwhile_is_a_conflict(
     assert not stored(media)
 
 
-def test_a_damaged_backup_restores_nothing(alice: User, media: Path, real_model: ModelVersion, tmp_path: Path) -> None:
-    add_slide(CaseFactory(owner=alice, title="Before"))
-    target = tmp_path / "backup.tar"
-    assert backups.make(target)[1] == 0
-    whole = target.read_bytes()
-    Case.objects.update(title="Now")
-    at = whole.index(b"IDAT") + 40
-    for damaged in (whole[: len(whole) // 2], whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :], b""):
-        target.write_bytes(damaged)
-        with pytest.raises(backups.BackupError):
-            backups.restore(target)
-    assert Case.objects.get().title == "Now"
-
-
-def test_a_backup_that_fails_leaves_no_file(slide: Slide, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(path: Path) -> None:
-        raise sqlite3.OperationalError("disk full")
-
-    monkeypatch.setattr(backups, "_dump", broken)
-    with pytest.raises(sqlite3.OperationalError):
-        backups.make(tmp_path / "backup.tar")
-    assert not list(tmp_path.glob("backup*"))
-
-
 def test_a_purge_that_could_not_be_asked_for_is_asked_for_again(db: None, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[Any, ...]] = []
 
@@ -529,17 +401,6 @@ def test_a_purge_that_could_not_be_asked_for_is_asked_for_again(db: None, monkey
     retention.housekeeping(None)
     assert asked == [("cases.services.retention.purge",)] * 2
     cache.clear()
-
-
-def test_a_backup_without_the_images_is_no_success(slide: Slide, media: Path, tmp_path: Path) -> None:
-    Path(media, str(slide.file.name)).unlink()
-    with pytest.raises(CommandError, match="1 files of slides are not in it"):
-        call_command("backup", str(tmp_path / "backup.tar"), stdout=StringIO())
-    assert (tmp_path / "backup.tar").exists()
-    said = StringIO()
-    with pytest.raises(CommandError):
-        call_command("verify", stderr=said)
-    assert "is missing" in said.getvalue()
 
 
 def test_no_name_is_left_of_who_was_erased(

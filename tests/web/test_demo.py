@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
-from django.core.management import CommandError, call_command
 
 from cases.images import synthetic
 from cases.management.commands import demo
@@ -30,9 +28,3 @@ def test_samples_that_were_not_added_are_added_the_next_time(
     for _ in range(2):
         assert demo.Command()._open_case(tmp_path / "samples") == case
         assert case.slides.count() == 3
-
-
-def test_a_question_that_nobody_answers_is_a_no(db: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.stdin", StringIO(""))
-    with pytest.raises(CommandError, match="--yes"):
-        call_command("restore", str(tmp_path / "backup.tar"))
