@@ -264,11 +264,12 @@ Q_CLUSTER = {
     "ack_failures": True,
     "recycle": 100_000,
     "save_limit": 100,
-    # One query on an index in 20 ms: a waiting image is picked up at once, for some 2 % of a core.
-    "poll": 0.02,
+    # The broker waits for messages by itself; see inference/jobs/broker.py.
+    "poll": 0,
+    "guard_cycle": 1,
     "scheduler": False,
     "label": "Background tasks",
-    **({"redis": REDIS_URL} if REDIS_URL else {"orm": "default"}),
+    **({"redis": REDIS_URL} if REDIS_URL else {"orm": "default", "broker_class": "inference.jobs.broker.WakingBroker"}),
 }
 
 # People

@@ -38,7 +38,7 @@ SILENCE = 600.0
 LONG = 240
 
 
-class Flag:
+class SharedFlag:
     """Set in one process and read in all that it forked. It has no lock that somebody killed could leave taken."""
 
     def __init__(self) -> None:
@@ -55,7 +55,7 @@ class Flag:
 
 
 #: Set by the cluster when it has to stop; inherited by the worker processes at their fork.
-stopping = Flag()
+stopping = SharedFlag()
 
 #: Set by a worker process whose faster form failed its check, so that it runs fp32; told by the cluster's heartbeat.
 fell_back = Flag()

@@ -19,7 +19,7 @@ def test_a_folder_of_200_does_not_starve_a_single_image(start: Start) -> None:
     with start(Q_WORKERS="2", UPLOAD_MAX_FILES=str(FOLDER), ANALYSIS_THREADS="1", **long) as stack:
         token = stack.ask(
             """
-            from cases import tokens
+            from cases.accounts import tokens
             user = User.objects.create_user("bob", "bob@example.org", "correct horse battery staple")
             answer = tokens.create(user, "test")[1]
             """

@@ -83,19 +83,6 @@ def test_any_process_of_the_cluster_killed_while_it_is_idle(start: Start, images
         assert stack.stop("worker") == 0
 
 
-def test_a_sentinel_that_hangs_is_replaced(start: Start, images: list[bytes]) -> None:
-    with start() as stack:
-        accepted = {slide["id"] for slide in stack.upload(images[0]).json()["slides"]}
-        until(90, stack.settled, "settled")
-        sentinel = worker_pids(stack)[0]
-        os.kill(sentinel, signal.SIGSTOP)
-        until(90, lambda: sentinel not in worker_pids(stack), "replaced")
-        accepted |= {slide["id"] for slide in stack.upload(images[1]).json()["slides"]}
-        until(60, stack.settled, "settled")
-        assert_all_done(stack, accepted)
-        assert stack.stop("worker") == 0
-
-
 def test_the_whole_cluster_killed_leaves_no_process_and_no_stuck_slide(start: Start) -> None:
     with start() as stack:
         accepted = upload_several(stack, 4)

@@ -1,4 +1,4 @@
-"""django-q2's cluster with a heartbeat, a sweep for interrupted work, and a stop that hands back."""
+"""django-q2's cluster with a heartbeat, recovery of interrupted analyses, and a stop that returns unfinished work."""
 
 from __future__ import annotations
 
@@ -16,60 +16,61 @@ from django.utils import timezone
 from django_q.management.commands.qcluster import Command as QCommand
 
 from inference.jobs import queue, worker
-from inference.jobs.cluster import StoppableCluster, die_with_parent
+from inference.jobs.cluster import SupervisedCluster, prepare_forks
 from inference.jobs.signals import housekeeping
 from inference.models import Cluster
 
 log = logging.getLogger(__name__)
 
-BEAT_EVERY = 5.0
+#: Seconds between two heartbeats.
+HEARTBEAT_SECONDS = 5.0
+#: How much lower than that of the web server the CPU priority of workers is.
 NICE = 10
 
 
-def _stand_back() -> None:
-    """Who looks at a page on the same machine comes before the network, which takes what is left."""
+def _lower_priority() -> None:
+    """Let web pages on the same machine come before the workers, which use what is left of the processor."""
     os.nice(NICE)
     if os.getsid(0) == os.getpid():
-        # Sessions are weighed against each other as a whole, unless control groups are (``CPUWeight``, ``cpu_shares``).
+        # The scheduler weighs sessions as a whole, unless control groups are in use (``CPUWeight``, ``cpu_shares``).
         with contextlib.suppress(OSError):
             for _ in range(10):
                 with contextlib.suppress(BlockingIOError):
                     Path("/proc/self/autogroup").write_text(str(NICE))
                     return
-                # The kernel takes one such change in 100 ms of the whole machine.
+                # The kernel accepts one such change every 100 ms for the whole machine.
                 time.sleep(0.1)
 
 
-class Command(QCommand):  # type: ignore[misc]
-    help = "Start the background workers (a django-q2 cluster with heartbeat and sweep)."
+class Command(QCommand):  # type: ignore[misc]  # django-q2 has no type annotations
+    help = "Start the background workers: a django-q2 cluster with a heartbeat and recovery of interrupted analyses."
 
     def handle(self, *args: Any, **options: Any) -> None:
         if options["cluster_name"]:
             os.environ["Q_CLUSTER_NAME"] = options["cluster_name"]
-        os.register_at_fork(after_in_child=die_with_parent)
-        _stand_back()
-        cluster = StoppableCluster()
+        prepare_forks()
+        _lower_priority()
+        cluster = SupervisedCluster()
         cluster.start()
         if options["run_once"]:
             cluster.stop()
             return
-        self._guard(cluster)
+        self._supervise(cluster)
 
-    def _guard(self, cluster: StoppableCluster) -> None:
-        """Beat, sweep and look after the cluster until it has stopped."""
+    def _supervise(self, cluster: SupervisedCluster) -> None:
+        """Write heartbeats, recover interrupted analyses and keep the cluster running until it is told to stop."""
         row = Cluster(host=socket.gethostname(), pid=os.getpid())
         while cluster.is_wanted:
-            cluster.look_after()
+            cluster.ensure_running()
             try:
                 row.seen_at, row.fell_back = timezone.now(), worker.fell_back.is_set()
                 row.save()
                 queue.reclaim_expired()
                 housekeeping.send(type(self))
-            except Exception:
-                log.exception("Heartbeat failed; the database may be away.")
+            except Exception:  # whatever fails, the cluster goes on: the database may be back at the next heartbeat
+                log.exception("Heartbeat failed; the database may be unavailable.")
                 close_old_connections()
-            cluster.sentinel.join(BEAT_EVERY)
+            cluster.sentinel.join(HEARTBEAT_SECONDS)
         cluster.sentinel.join()
-        long_gone = timezone.now() - timedelta(days=1)
         Cluster.objects.filter(pk=row.pk).delete()
-        Cluster.objects.filter(seen_at__lt=long_gone).delete()
+        Cluster.objects.filter(seen_at__lt=timezone.now() - timedelta(days=1)).delete()
