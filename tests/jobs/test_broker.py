@@ -20,7 +20,7 @@ from inference.jobs.broker import PipeWakeup, WakingBroker
 def waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WakingBroker:
     """A broker that has found its table empty."""
     if connection.vendor == "sqlite":
-        # The tests' database lies in memory, so its name is not a path.
+        # Not beside the database, where other runs of the tests may listen.
         monkeypatch.setattr(broker, "_wakeup", lambda: PipeWakeup(str(tmp_path / "wake")))
     # Only a wake-up can bring a message within the time of a test.
     monkeypatch.setattr(broker, "READ_EVERY", 600.0)
