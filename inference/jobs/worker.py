@@ -58,7 +58,7 @@ class SharedFlag:
 stopping = SharedFlag()
 
 #: Set by a worker process whose faster form failed its check, so that it runs fp32; told by the cluster's heartbeat.
-fell_back = Flag()
+fell_back = SharedFlag()
 
 _predictors: dict[str, Predictor] = {}
 
