@@ -189,6 +189,8 @@ class CaseAdmin(Erasing):
 
     @admin.display(description="verdict", ordering="verdict")
     def said(self, case: Case) -> SafeString | str:
+        if case.headline:
+            return verdict_mark("uncertain", case.headline)
         return verdict_mark(case.verdict, case.get_verdict_display())
 
     @admin.display(description="P(malignant)", ordering=PROBABILITY)

@@ -21,7 +21,7 @@ from inference.models import Analysis, ModelVersion, State, Verdict
 from . import results
 from .common import BLANK, Count, ModelSerializer, NonBlankText, Number, Probability, Text
 from .errors import Problem
-from .serializers import CutPointsOut, FileErrorOut, ProbabilitiesOut, SingleOut
+from .serializers import CutPointsOut, FileErrorOut, ProbabilitiesOut, ReasonOut, SingleOut
 
 
 class Linked(serializers.Serializer[Any]):
@@ -71,6 +71,8 @@ class CaseOut(Linked, ModelSerializer[Case]):
     verdict = serializers.SerializerMethodField()
     probabilities = serializers.SerializerMethodField()
     confidence = Probability(read_only=True, allow_null=True)
+    review_recommended = serializers.BooleanField(read_only=True)
+    reasons = ReasonOut(many=True, read_only=True)
     result_url = serializers.SerializerMethodField()
     slides_url = serializers.SerializerMethodField()
     report_url = serializers.SerializerMethodField()
@@ -79,7 +81,8 @@ class CaseOut(Linked, ModelSerializer[Case]):
         model = Case
         fields = (
             "id", "title", "patient", "notes", "magnification", "overlap", "tags", "owner", "is_synthetic",
-            "state", "verdict", "probabilities", "confidence", "slide_count", "open_count", "failed_count",
+            "state", "verdict", "probabilities", "confidence", "review_recommended", "reasons",
+            "slide_count", "open_count", "failed_count",
             "created_at", "updated_at", "result_url", "slides_url", "report_url",
         )  # fmt: skip
         read_only_fields = (

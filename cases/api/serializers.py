@@ -144,12 +144,25 @@ class ImageBreakdownOut(serializers.Serializer[Any]):
     excluded_images = serializers.IntegerField(min_value=0, help_text="Out of domain; not in the mean.")
 
 
+class ReasonOut(serializers.Serializer[Any]):
+    """Why the images of a case should be reviewed."""
+
+    code = serializers.CharField(
+        help_text="malignant_image, mostly_indeterminate, rejected_images or failed_images. More may follow."
+    )
+    message = serializers.CharField()
+
+
 class FolderOut(serializers.Serializer[Any]):
     """The result of several images together."""
 
     aggregated_diagnosis = AggregateOut()
     num_images = serializers.IntegerField(min_value=1, help_text="Images with a result.")
     image_breakdown = ImageBreakdownOut()
+    review_recommended = serializers.BooleanField(
+        help_text="Whether the result must not be used without a look at the images; `reasons` says why."
+    )
+    reasons = ReasonOut(many=True, help_text="The most important first.")
     individual_predictions = SingleOut(many=True)
     processing_time_seconds = serializers.FloatField(
         help_text="From the first image started to the last image done.", min_value=0

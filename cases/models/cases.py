@@ -11,6 +11,7 @@ from django.db.models import Count, Prefetch
 from django.urls import reverse
 from django.utils import timezone
 
+from inference.engine.review import Reason, headline, review_reasons
 from inference.models import Analysis, Verdict
 
 if TYPE_CHECKING:
@@ -103,9 +104,15 @@ class Case(models.Model):
     slide_count = models.PositiveIntegerField(default=0, editable=False)
     open_count = models.PositiveIntegerField(default=0, editable=False)
     failed_count = models.PositiveIntegerField(default=0, editable=False)
+    malignant_count = models.PositiveIntegerField(default=0, editable=False)
+    indeterminate_count = models.PositiveIntegerField(default=0, editable=False)
+    rejected_count = models.PositiveIntegerField(default=0, editable=False)
 
     #: Written by :func:`cases.services.refresh` alone.
-    DERIVED = ("verdict", "probability", "slide_count", "open_count", "failed_count")
+    DERIVED = (
+        "verdict", "probability", "slide_count", "open_count", "failed_count", "malignant_count",
+        "indeterminate_count", "rejected_count",
+    )  # fmt: skip
 
     objects = CaseQuerySet.as_manager()
 
@@ -154,6 +161,27 @@ class Case(models.Model):
         if self.open_count:
             return CaseState.RUNNING.value
         return CaseState.FAILED.value if self.failed_count else CaseState.DONE.value
+
+    @property
+    def reasons(self) -> list[Reason]:
+        """Why its images should be reviewed whatever their mean says; see :mod:`inference.engine.review`."""
+        return review_reasons(
+            self.verdict,
+            images=self.slide_count - self.open_count - self.failed_count,
+            malignant=self.malignant_count,
+            indeterminate=self.indeterminate_count,
+            rejected=self.rejected_count,
+            failed=self.failed_count,
+        )
+
+    @property
+    def review_recommended(self) -> bool:
+        return bool(self.reasons)
+
+    @property
+    def headline(self) -> str:
+        """What the case is headed by in place of its verdict, or nothing where the verdict stands."""
+        return headline(self.verdict, self.reasons)
 
     @property
     def confidence(self) -> float | None:

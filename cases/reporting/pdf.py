@@ -37,7 +37,7 @@ PATIENCE = 5.0
 
 
 #: What a number covers: 1 without the names that people give themselves, and without whether they read blind; 2
-#: without the counts of patches with and without tissue.
+#: without the counts of patches with and without tissue, and without the reasons for a review.
 FORM = 3
 
 
@@ -55,6 +55,7 @@ def _checksum(case: Case, reader: User, form: int) -> str:
     if services.is_blind(case, list(case.reviews.all())):
         data["reviews"] = []
     if form < 3:
+        del data["review_recommended"], data["reasons"]
         for slide in data["slides"]:
             for name in ("tissue_patches", "empty_patches"):
                 (slide["analysis"] or {}).pop(name, None)
@@ -121,7 +122,7 @@ def _context(case: Case, author: User, report: Report, model: ModelVersion | Non
         "model": model,
         "card": model_card.lines(model) if model else {},
         "benign_probability": None if case.probability is None else 1 - case.probability,
-        "statement": text.statement(case.verdict, case.probability, model, "case"),
+        "statement": text.case_statement(case, model),
         "cut_points": text.cut_points(model) if model else "",
         "disclaimer": text.DISCLAIMER,
         "mixed": text.MIXED if services.is_mixed(slides) else "",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+from cases.models import Case
 from inference.models import ModelVersion, Verdict
 
 DISCLAIMER = (
@@ -65,6 +66,14 @@ def statement(verdict: str, probability: float | None, model: ModelVersion | Non
     if subject == "case" and model.calibrated:
         chance = f"The mean probability of malignancy over its images is {_mean(probability)}."
     return " ".join(filter(None, (f"The model reads this {subject} as {verdict}. {chance}", caution(verdict, model))))
+
+
+def case_statement(case: Case, model: ModelVersion | None) -> str:
+    """The result of a case in words; where a reason for review heads it, only what the average says."""
+    if case.headline and case.probability is not None:
+        mean = _mean(case.probability)
+        return f"On average the case is {case.verdict}: the mean probability of malignancy over its images is {mean}."
+    return statement(case.verdict, case.probability, model, "case")
 
 
 def caution(verdict: str, model: ModelVersion) -> str:

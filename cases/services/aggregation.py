@@ -60,12 +60,16 @@ def derived(case: Case) -> dict[str, Any]:
         inside = [p for said, p in done if said != Verdict.OUT_OF_DOMAIN and p is not None]
         aggregate = engine_verdict.case_verdict(inside, newest.cut_low, newest.cut_high)
         verdict, probability = aggregate.verdict, aggregate.probability_malignant
+    verdicts = Counter(said for said, _ in done)
     return {
         "verdict": verdict,
         "probability": probability,
         "slide_count": case.slides.count(),
         "open_count": current.filter(state__in=OPEN).count(),
         "failed_count": current.filter(state=State.FAILED).count(),
+        "malignant_count": verdicts[Verdict.MALIGNANT],
+        "indeterminate_count": verdicts[Verdict.INDETERMINATE],
+        "rejected_count": verdicts[Verdict.OUT_OF_DOMAIN],
     }
 
 

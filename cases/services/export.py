@@ -20,7 +20,7 @@ COLUMNS = [
     "slide_id", "file", "sha256", "width", "height", "magnification", "state", "verdict",
     "probability_malignant", "raw_probability_malignant", "confidence", "benign_patches", "malignant_patches",
     "overlap", "model", "model_sha256", "calibrated", "cut_low", "cut_high", "runtime", "finished", "warnings",
-    "tissue_patches", "empty_patches",
+    "tissue_patches", "empty_patches", "review_recommended", "review_reasons",
 ]  # fmt: skip
 
 
@@ -100,6 +100,8 @@ def case_data(case: Case, reader: User) -> dict[str, Any]:
         "verdict": case.verdict or None,
         "probability_malignant": case.probability,
         "confidence": case.confidence,
+        "review_recommended": case.review_recommended,
+        "reasons": [reason.to_json() for reason in case.reasons],
         "slides": [slide_data(slide) for slide in case.slides.all()],
         "reviews": [review_data(review) for review in reviews],
     }
@@ -127,6 +129,7 @@ def rows(cases: Iterable[Case]) -> Iterable[list[Any]]:
             case.created_at.isoformat(), case.owner.get_username(), case.verdict, case.probability,
         ]  # fmt: skip
         slides = list(case.slides.all())
+        review = [case.review_recommended, " ".join(reason.message for reason in case.reasons)]
         if not slides:
             yield head + [""] * (len(COLUMNS) - len(head))
         for slide in slides:
@@ -143,7 +146,7 @@ def rows(cases: Iterable[Case]) -> Iterable[list[Any]]:
                 analysis and analysis.runtime,
                 analysis and analysis.finished_at and analysis.finished_at.isoformat(),
                 "; ".join(analysis.warnings) if analysis else "",
-                analysis and analysis.tissue_patches, analysis and analysis.empty_patches,
+                analysis and analysis.tissue_patches, analysis and analysis.empty_patches, *review,
             ]  # fmt: skip
 
 

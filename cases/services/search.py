@@ -11,11 +11,11 @@ from typing import Any
 
 import django_filters
 from django import forms
-from django.db.models import Count, Max, OuterRef, Q, QuerySet, Subquery
+from django.db.models import Max, OuterRef, Q, QuerySet, Subquery
 from django.utils import timezone
 
 from cases.models import Case, CaseState, Magnification, Reading, Review, Slide, Tag, User
-from inference.models import Analysis, ModelVersion, Verdict, in_domain
+from inference.models import ModelVersion, Verdict, in_domain
 
 #: Most tags offered by the page's drop-down.
 TAG_CHOICES_MAX = 200
@@ -195,21 +195,14 @@ class HistoryFilter(CaseSearch):
 
 
 def for_list(cases: QuerySet[Case], user: User) -> QuerySet[Case]:
-    """Cases with what a row of the history shows: owner, tags, first slide (``cover``), the user's latest reading
-    (``my_reading``) and the number of malignant images (``malignant_images``)."""
+    """Cases with what a row of the history shows: owner, tags, first slide (``cover``) and the user's latest reading
+    (``my_reading``)."""
     cover = Slide.objects.filter(case=OuterRef("pk")).order_by("added_at", "original_name").values("pk")[:1]
     mine = Review.objects.filter(case=OuterRef("pk"), author=user).order_by("-created_at").values("reading")[:1]
-    malignant = (
-        Analysis.objects.filter(slide__case=OuterRef("pk"), is_current=True, verdict=Verdict.MALIGNANT)
-        .order_by()
-        .values("slide__case")
-        .annotate(count=Count("pk"))
-        .values("count")
-    )
     return (
         cases.select_related("owner")
         .prefetch_related("tags")
-        .annotate(cover=Subquery(cover), my_reading=Subquery(mine), malignant_images=Subquery(malignant))
+        .annotate(cover=Subquery(cover), my_reading=Subquery(mine))
     )
 
 

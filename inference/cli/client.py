@@ -98,12 +98,19 @@ class ImageBreakdown(TypedDict):
     excluded_images: int
 
 
+class Reason(TypedDict):
+    code: str
+    message: str
+
+
 class Folder(TypedDict):
     """The result of several images together."""
 
     aggregated_diagnosis: Aggregate
     num_images: int
     image_breakdown: ImageBreakdown
+    review_recommended: bool
+    reasons: list[Reason]
     individual_predictions: list[Single]
     processing_time_seconds: float
     errors: list[FileError]

@@ -103,6 +103,8 @@ def _folder(result: dict[str, Any], out: TextIO) -> None:
         )
     print(file=out)
     _judgement(result["aggregated_diagnosis"], out)
+    for reason in result["reasons"]:
+        print(f"Review:       {reason['message']}", file=out)
     parts, total = result["image_breakdown"], result["num_images"]
     print(f"Images:       {total}", file=out)
     for kind in ("benign", "malignant", "indeterminate", "excluded"):

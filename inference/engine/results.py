@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from .review import review_reasons
+
 
 def probabilities(malignant: float) -> dict[str, float]:
     return {"benign": 1.0 - malignant, "malignant": malignant}
@@ -70,9 +72,18 @@ def folder(
 ) -> dict[str, Any]:
     """The result of several images together; each of ``images`` is :func:`image` with a ``filename``.
 
-    Each of ``errors`` has ``filename``, ``code`` and ``reason``.
+    Each of ``errors`` has ``filename``, ``code`` and ``reason``. A review is recommended where there are ``reasons``,
+    each with ``code`` and ``message``; see :func:`inference.engine.review.review_reasons`.
     """
     verdicts = [one["verdict"] for one in images]
+    reasons = review_reasons(
+        verdict,
+        images=len(images),
+        malignant=verdicts.count("malignant"),
+        indeterminate=verdicts.count("indeterminate"),
+        rejected=verdicts.count("out_of_domain"),
+        failed=len(errors),
+    )
     return {
         "aggregated_diagnosis": {
             "prediction": verdict,
@@ -88,6 +99,8 @@ def folder(
             "indeterminate_images": verdicts.count("indeterminate"),
             "excluded_images": verdicts.count("out_of_domain"),
         },
+        "review_recommended": bool(reasons),
+        "reasons": [reason.to_json() for reason in reasons],
         "individual_predictions": list(images),
         "errors": list(errors),
         "processing_time_seconds": seconds,

@@ -147,6 +147,10 @@ def test_folder_gives_each_image_and_the_mean(api: Api, works: None) -> None:
     assert body["aggregated_diagnosis"]["probabilities"]["malignant"] == pytest.approx(sum(each) / 2, abs=1e-15)
     assert body["num_images"] == 2 == sum(body["image_breakdown"].values())
     assert body["errors"] == []
+    of_case = api.get(f"/api/v1/cases/{body['case']}").json()
+    for name in ("review_recommended", "reasons"):
+        assert of_case[name] == body[name]
+    assert body["review_recommended"] == bool(body["reasons"])
 
 
 def test_folder_with_good_and_bad_files_names_the_bad_ones(api: Api, works: None) -> None:
@@ -154,6 +158,7 @@ def test_folder_with_good_and_bad_files_names_the_bad_ones(api: Api, works: None
     body = api.post("/predict/folder", {"files": files}).json()
     assert body["num_images"] == 1
     assert {(one["filename"], one["code"]) for one in body["errors"]} >= {("text.png", "not_an_image")}
+    assert [reason["code"] for reason in body["reasons"]] == ["failed_images"] and body["review_recommended"]
     assert Slide.objects.count() == 1
 
 

@@ -109,6 +109,9 @@ def test_folder_gives_each_image_and_the_aggregate(predict: Any, images: Path) -
     assert "a.png" in text
     assert "b.tif" in text
     assert "Images:       2\n" in text
+    assert result["review_recommended"] == bool(result["reasons"])
+    (images / "broken.png").write_bytes(b"no image")
+    assert "Review:       1 of 3 images could not be analysed.\n" in predict("--folder", images).out
 
 
 def test_recursive_and_paths_from_standard_input(predict: Any, images: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 
+from django.apps import apps
 from django.test import Client
 from django.urls import reverse
 
@@ -41,15 +43,31 @@ def test_it_leaves_out_of_domain_images_out(client: Client, case: Case, finish: 
 def test_a_mean_hides_no_malignant_image(client: Client, case: Case, finish: Finish) -> None:
     finish(0.1, "a.png")
     finish(0.1, "b.png")
-    assert "malignant by itself" not in client.get(case.get_absolute_url()).content.decode()
+    assert "Malignant image" not in client.get(case.get_absolute_url()).content.decode()
     small = finish(0.9, "small-lesion.png")
     page = client.get(case.get_absolute_url()).content.decode()
-    assert "1 image reads malignant by itself" in page
+    assert "Review: 1 of 3 images is malignant" in page
+    assert ">Benign</span>" not in page.split('id="slides-title"')[0]
+    assert "On average the case is benign" in page
     assert f'href="{small.get_absolute_url()}?order=high">small-lesion.png</a> (90.0\N{NO-BREAK SPACE}%)' in page
-    assert "1 malignant image<" in client.get(reverse("cases:history")).content.decode()
+    history = client.get(reverse("cases:history")).content.decode()
+    assert "Review: 1 of 3 images is malignant" in history and ">Benign</span>" not in history
     for name in ("c.png", "d.png"):
         finish(0.95, name)
-    assert "malignant by itself" not in client.get(case.get_absolute_url()).content.decode()  # now the case is as well
+    page = client.get(case.get_absolute_url()).content.decode()
+    assert "Review:" not in page and "Malignant image" not in page  # now the case is as well
+
+
+def test_the_counts_of_older_cases_are_filled_in(case: Case, finish: Finish) -> None:
+    for probability, outside in ((0.1, ""), (0.9, ""), (0.5, ""), (0.9, "No H&E.")):
+        finish(probability, outside=outside)
+    case.refresh_from_db()
+    counted = (case.malignant_count, case.indeterminate_count, case.rejected_count)
+    assert counted == (1, 1, 1)
+    Case.objects.update(malignant_count=0, indeterminate_count=0, rejected_count=0)
+    import_module("cases.migrations.0015_review_counts").count(apps, None)
+    case.refresh_from_db()
+    assert (case.malignant_count, case.indeterminate_count, case.rejected_count) == counted
 
 
 def test_an_edit_does_not_undo_what_ended_meanwhile(case: Case, finish: Finish) -> None:

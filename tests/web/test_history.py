@@ -135,6 +135,10 @@ def test_export_as_csv_has_a_line_a_slide_and_no_formulas(client: Client, case: 
     assert {row["case"] for row in rows} == {"'=1+1"}
     assert float(rows[1]["probability_malignant"]) == pytest.approx(0.75)
     assert rows[0]["model"] == "test 1"
+    assert (rows[0]["tissue_patches"], rows[0]["empty_patches"]) == ("12", "0")
+    assert (rows[0]["review_recommended"], rows[0]["review_reasons"]) == (
+        "True", "1 of 2 images is malignant; the average of the case is not.",
+    )  # fmt: skip
 
 
 def test_export_as_json_follows_the_filter(client: Client, three: list[Case]) -> None:

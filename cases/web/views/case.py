@@ -92,7 +92,7 @@ def case(request: SignedInRequest, pk: uuid.UUID) -> HttpResponse:
         "is_owner": found.owner_id == request.user.pk,
         "model": model,
         "benign_probability": None if found.probability is None else 1.0 - found.probability,
-        "statement": text.statement(found.verdict, found.probability, model, "case"),
+        "statement": text.case_statement(found, model),
         "cut_points": text.cut_points(model) if model else "",
         "disclaimer": text.DISCLAIMER,
         "progress": case_progress(found, slides),
