@@ -86,7 +86,7 @@ def test_it_says_what_is_not_finished_and_which_images_the_mean_hides(case: Case
     )
     page = render_to_string("cases/report.html", context)
     assert "1 of 4 images was not analysed yet" in page
-    assert "lesion.png (90.0\N{NO-BREAK SPACE}%)" in page and "malignant by itself" in page
+    assert "lesion.png (90.0\N{NO-BREAK SPACE}%)" in page and "Review: 1 of 3 images is malignant" in page
 
 
 def test_a_case_that_several_models_judged_says_so(client: Client, case: Case, alice: User, finish: Finish) -> None:
