@@ -152,11 +152,13 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.postgresql":
     }
 
 CACHES = {"default": env.cache("CACHE_URL", default=f"filecache://{VAR / 'cache'}")}
-# Past its end Django drops a third at random, counters of failed sign-ins among it; 300 unless told otherwise.
-CACHES["default"].setdefault("OPTIONS", {}).setdefault("MAX_ENTRIES", 5000)
+_cache_options = CACHES["default"].setdefault("OPTIONS", {})
 if "redis" in CACHES["default"]["BACKEND"].lower():
-    CACHES["default"]["BACKEND"] = "histopath.cache.Cache"
-    CACHES["default"]["OPTIONS"]["FOLDER"] = str(VAR / "cache")
+    # A Redis that does not answer fails a request within seconds instead of holding its thread.
+    _cache_options |= {"socket_timeout": 2, "socket_connect_timeout": 2}
+else:
+    # Beyond its limit Django drops a third of the entries, including counters of failed sign-ins. Its default is 300.
+    _cache_options.setdefault("MAX_ENTRIES", 5000)
 
 # Files: uploads never lie under the static root and are served by views alone
 MEDIA_ROOT = Path(env.str("MEDIA_ROOT", default=str(VAR / "media")))

@@ -53,7 +53,7 @@ class _Pieces(io.RawIOBase):
         return len(got)
 
 
-class Storage(S3Storage):  # type: ignore[misc]
+class Storage(S3Storage):
     """As django-storages', but it fails as the local file store does."""
 
     def _save(self, name: str, content: Any) -> str:

@@ -1,4 +1,4 @@
-"""allauth's forms for passwords and codes, where they ask for less than this application does."""
+"""allauth's forms for passwords and codes, with stricter rules."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from typing import Any
 from allauth.account import forms
 from allauth.account.adapter import get_adapter
 from allauth.account.models import EmailAddress
-from allauth.core import context
-from allauth.core.internal import ratelimit
+from allauth.core import context, ratelimit
 from allauth.mfa.adapter import get_adapter as get_mfa_adapter
 from allauth.mfa.base import forms as mfa_forms
 from allauth.mfa.models import Authenticator
@@ -19,30 +18,30 @@ from cases.accounts.adapters import LONGEST_EMAIL
 from cases.models import User
 
 
-class LoginForm(forms.LoginForm):  # type: ignore[misc]
-    """Looks for no name that nobody can have."""
+class LoginForm(forms.LoginForm):
+    """Rejects names that are too long to exist."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["login"].validators.append(MaxLengthValidator(LONGEST_EMAIL))
 
 
-class ChangePasswordForm(forms.ChangePasswordForm):  # type: ignore[misc]
-    """Wrong old passwords are counted and noted as at the sign-in."""
+class ChangePasswordForm(forms.ChangePasswordForm):
+    """Counts and records wrong old passwords like those at sign-in."""
 
     def clean_oldpassword(self) -> str:
         password: str = self.cleaned_data.get("oldpassword", "")
         if not get_adapter().reauthenticate(self.user, password):
             raise get_adapter().validation_error("enter_current_password")
-        # Its hash may have been renewed on the way.
+        # Django may have upgraded the hash while it checked the password.
         self.user.refresh_from_db(fields=["password"])
         if not self.user.check_password(password):
             raise get_adapter().validation_error("enter_current_password")
         return password
 
 
-class ResetPasswordForm(forms.ResetPasswordForm):  # type: ignore[misc]
-    """A link goes to the account's own address or to one that was verified, and not where a password was ruled out."""
+class ResetPasswordForm(forms.ResetPasswordForm):
+    """Sends links only to the account's own address or a verified one, and only to accounts that have a password."""
 
     users: list[User]
 
@@ -58,8 +57,10 @@ class ResetPasswordForm(forms.ResetPasswordForm):  # type: ignore[misc]
 
 
 class _Code:
-    """A right code forgives neither the address's wrong passwords nor the account's wrong codes, as allauth's would:
-    with an account of one's own one could begin to count anew whenever one likes."""
+    """Counts wrong codes together with wrong passwords, and keeps the count after a right code.
+
+    allauth clears it, so an attacker could clear the count of their address with an account of their own.
+    """
 
     user: User
     cleaned_data: dict[str, str]
@@ -67,30 +68,29 @@ class _Code:
 
     def clean_code(self) -> str:
         code = self.cleaned_data["code"]
-        key = f"mfa-auth-user-{self.user.pk}"
-        usage = ratelimit.consume(context.request, app="allauth.account", action="login_failed", key=key)
-        if not usage:
+        limit = {"action": "login_failed", "key": f"mfa-auth-user-{self.user.pk}"}
+        if not ratelimit.consume(context.request, **limit, dry_run=True):
             raise get_adapter().validation_error("too_many_login_attempts")
-        # The one-time codes' failure is told of, if there are any, and not also that of the recovery codes.
+        # One-time codes first: only their failure is reported, not that of the recovery codes as well.
         factors = sorted(Authenticator.objects.filter(user=self.user), key=lambda one: one.type != one.Type.TOTP)
         for factor in factors:
             if factor.wrap().validate_code(code):
                 factor.user = self.user
                 self.authenticator = factor
-                usage.rollback()
                 return code
+        ratelimit.consume(context.request, **limit)
         if factors:
             self._emit_authentication_failed(factors[0])
         raise get_mfa_adapter().validation_error("incorrect_code")
 
 
-class CodeForm(_Code, mfa_forms.BaseAuthenticateForm):  # type: ignore[misc]
+class CodeForm(_Code, mfa_forms.BaseAuthenticateForm):
     pass
 
 
-class AuthenticateForm(_Code, mfa_forms.AuthenticateForm):  # type: ignore[misc]
+class AuthenticateForm(_Code, mfa_forms.AuthenticateForm):
     pass
 
 
-class ReauthenticateForm(_Code, mfa_forms.ReauthenticateForm):  # type: ignore[misc]
+class ReauthenticateForm(_Code, mfa_forms.ReauthenticateForm):
     pass

@@ -1,4 +1,4 @@
-"""Who may read every case, and whether an account is still what it was."""
+"""The reviewers' group, and checks that an account has not changed since it was read."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ if TYPE_CHECKING:
 REVIEWERS = "Reviewers"
 
 
-def is_as_read(user: User) -> bool:
-    """Whether the account is active and has the password and the standing that it had when ``user`` was read."""
+def is_unchanged(user: User) -> bool:
+    """Whether the account is still active, with the password and the staff rights that ``user`` was read with."""
     same = {name: getattr(user, name) for name in ("password", "is_superuser", "is_staff")}
     return get_user_model().objects.filter(pk=user.pk, is_active=True, **same).exists()
 
 
 def lock(user: User) -> User:
-    """The account as it is now, within a transaction and for no other's change until that ends.
+    """Lock the account's row until the transaction ends and return its current state.
 
-    Raises ``PermissionDenied`` where it was deactivated or got another password since ``user`` was read: what is sent
-    slowly, or at the same moment, must not outlive that.
+    Raises ``PermissionDenied`` if the account was deactivated or its password changed since ``user`` was read: a
+    request that was sent slowly must not take effect after that.
     """
     found = get_user_model().objects.select_for_update(no_key=True).filter(pk=user.pk, is_active=True).first()
     if found is None or found.password != user.password:
-        raise PermissionDenied("The account was changed meanwhile. Sign in again.")
+        raise PermissionDenied("Your account was changed in the meantime. Sign in again.")
     return found
 
 
 def create_reviewers(**kwargs: Any) -> None:
-    """After migrating: the group whose members read every case and enter the admin."""
-    # Django makes the permissions in the same signal, for this app later than now.
+    """After ``migrate``: create the group whose members may read every case and use the administration."""
+    # Django creates the permissions in the same signal, but later for this app.
     create_permissions(kwargs["app_config"], verbosity=0, using=kwargs.get("using", "default"))
     group, created = Group.objects.get_or_create(name=REVIEWERS)
     if created:
@@ -56,7 +56,7 @@ def create_reviewers(**kwargs: Any) -> None:
 
 
 def reviewers() -> QuerySet[Any]:
-    """Active people who may read every case."""
+    """Active users who may read every case."""
     permission = Q(codename="review_cases", content_type__app_label="cases")
     granted = Permission.objects.filter(permission)
     people = get_user_model().objects.filter(is_active=True)

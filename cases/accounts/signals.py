@@ -1,4 +1,4 @@
-"""Moments of a sign-in that other packages act on."""
+"""Signals of a sign-in that other packages react to."""
 
 from django.dispatch import Signal
 

@@ -13,7 +13,7 @@ from rest_framework.permissions import SAFE_METHODS, IsAuthenticated
 from rest_framework.request import Request
 
 from cases.accounts import tokens
-from cases.accounts.permissions import is_as_read
+from cases.accounts.permissions import is_unchanged
 from cases.accounts.sessions import is_session_open
 from cases.models import ApiToken, User
 
@@ -43,7 +43,7 @@ def look_again(request: Request) -> None:
         is_there = ApiToken.objects.filter(pk=request.auth.pk).exists()
     else:
         is_there = is_session_open(request._request)
-    if not is_there or not is_as_read(person(request)):
+    if not is_there or not is_unchanged(person(request)):
         raise AuthenticationFailed("The token is not valid.", "token_invalid")
 
 

@@ -22,7 +22,7 @@ from django.urls import ResolverMatch
 from django.utils import timezone
 
 from cases import audit
-from cases.accounts.adapters import meant
+from cases.accounts.adapters import matching_users
 from cases.accounts.sessions import client_ip
 from cases.accounts.signals import password_accepted
 from cases.models import ApiToken, AuditEvent, Case, Report, Review, Slide, User
@@ -232,7 +232,7 @@ def _on_signed_out(sender: Any, request: HttpRequest, user: User | None, **kwarg
 
 def _on_refused(sender: Any, credentials: dict[str, Any], **kwargs: Any) -> None:
     # What was typed is not kept: it may be a password in the wrong field.
-    for user in meant(credentials) or [None]:  # type: ignore[list-item]
+    for user in matching_users(credentials) or [None]:  # type: ignore[list-item]
         audit.record(AuditEvent.Kind.REFUSED, actor=user)
 
 

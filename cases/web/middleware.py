@@ -14,7 +14,7 @@ from django.shortcuts import render
 from django.template.loader import render_to_string
 from django.utils import timezone
 
-from cases.accounts.permissions import is_as_read
+from cases.accounts.permissions import is_unchanged
 from cases.accounts.sessions import is_session_open
 from cases.images import sandbox
 from cases.limits import quotas
@@ -50,7 +50,7 @@ class StillSignedInMiddleware:
     def process_view(self, request: HttpRequest, *args: Any) -> None:
         if request.method != "POST" or not isinstance(request.user, User):
             return
-        if not is_as_read(request.user) or not is_session_open(request):
+        if not is_unchanged(request.user) or not is_session_open(request):
             logout(request)
             raise PermissionDenied
 

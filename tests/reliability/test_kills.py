@@ -403,39 +403,3 @@ def test_a_broker_that_is_away_for_long_ends_no_worker(start: Start, images: lis
         until(120, stack.settled, "found by the sweep")
         assert_all_done(stack, accepted)
         assert stack.stop("worker") == 0
-
-
-def test_redis_away_as_cache_too_stops_nobody(start: Start, images: list[bytes], redis: Any) -> None:
-    """As compose runs it: broker, cache, throttles and locks. Killed, then one that hangs."""
-    process = redis()
-    with start(REDIS_URL=redis.url, CACHE_URL=redis.url) as stack:
-        assert requests.get(f"{stack.url}/health", timeout=10).status_code == 200
-        accepted = {slide["id"] for slide in stack.upload(images[0]).json()["slides"]}
-        until(60, stack.settled, "settled")
-        process.kill()
-        process.wait()
-        accepted |= use(stack, images[1])
-        process = redis()
-        time.sleep(2)
-        accepted |= use(stack, images[2])
-        os.kill(process.pid, signal.SIGSTOP)
-        try:
-            accepted |= use(stack, images[3])
-        finally:
-            os.kill(process.pid, signal.SIGCONT)
-        stack.supervise()
-        until(120, stack.settled, "found by the sweep")
-        assert_all_done(stack, accepted)
-
-
-def use(stack: Stack, image: bytes) -> set[str]:
-    """Health, a sign-in with its throttle, and an upload, all within the time that somebody waits."""
-    began = time.monotonic()
-    assert requests.get(f"{stack.url}/health", timeout=30).status_code == 200
-    credentials = {"username": "alice", "password": "correct horse battery staple"}
-    signed_in = requests.post(f"{stack.url}/api/v1/sign-in", json=credentials, timeout=30)
-    assert signed_in.status_code == 201, signed_in.text
-    answer = stack.upload(image)
-    assert answer.status_code == 201, answer.text
-    assert time.monotonic() - began < 20
-    return {slide["id"] for slide in answer.json()["slides"]}
