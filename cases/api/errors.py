@@ -112,6 +112,9 @@ def invalid_files(rejected: Sequence[Rejected], detail: str | None = None) -> Pr
     """400: nothing sent can be used; 503 where that is the server's fault."""
     if all(problem.code == "storage" for problem in rejected):
         return unavailable("storage_failed", "The server could not store the files; try again later.")
+    if all(problem.code == "error" for problem in rejected):
+        names = ", ".join(problem.filename for problem in rejected)
+        return Problem("error", f"{names}: could not be read because of an error on the server.")
     detail = detail or "; ".join(str(problem) for problem in rejected[:3])
     return Problem("invalid_file", detail, errors=[asdict(problem) for problem in rejected])
 

@@ -1,4 +1,4 @@
-"""The web process's side of the decoder: starts it, hands it files, says in time what came of them."""
+"""The web process's side of the decoder: starts its process, passes it files and waits for the answer."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import atexit
 import contextlib
 import errno
 import json
+import logging
 import os
 import select
 import socket
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from typing import IO, Any
@@ -20,35 +22,44 @@ from django.conf import settings
 
 from inference.engine.image import ImageError
 
-#: Seconds that an upload waits for its turn while all decoders are busy, and a picture for the viewer.
+log = logging.getLogger(__name__)
+
+#: Seconds that an upload waits for a free decoder, and that an image for the viewer waits.
 PATIENCE, VIEWER_PATIENCE = 60.0, 10.0
-#: Seconds beyond the decoder's own limit after which it counts as broken.
+#: Seconds beyond the decoder's own limit after which no answer is expected any more.
 GRACE = 5
 MESSAGE = 8192
 
 
 class DecoderBusy(OSError):
-    """All decoders are busy, and were for long."""
+    """No decoder became free in time."""
 
     def __init__(self) -> None:
         super().__init__(errno.EBUSY, "all decoders are busy")
 
 
+class DecoderFailed(RuntimeError):
+    """An error in the decoder's program, which is logged; the file may be in order."""
+
+    def __init__(self) -> None:
+        super().__init__("could not be read because of an error on the server")
+
+
 _lock = threading.Lock()
-_helper: _Helper | None = None
+_server: _Server | None = None
 _changed = threading.Condition()
-#: How many decoders work for each person, by primary key.
+#: Number of decoders in use by each person, by primary key.
 _taken: Counter[int | None] = Counter()
 
 
-class _Helper:
-    """A running :mod:`cases.images.sandbox_worker`; ends by itself when this process does, however that happens."""
+class _Server:
+    """A running :mod:`cases.images.sandbox_worker`, which ends when this process ends, even if it is killed."""
 
     def __init__(self) -> None:
         self.pid = os.getpid()
         self.requests, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            # Nothing of this process's environment: the secrets are in it.
+            # This process's environment is not passed on, because it contains secrets.
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "cases.images.sandbox_worker", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
@@ -65,53 +76,54 @@ class _Helper:
             self.process.wait()
 
 
-def _running() -> _Helper:
-    global _helper
+def _running() -> _Server:
+    global _server
     with _lock:
         # A fork must not share its parent's connection.
-        if _helper is None or _helper.pid != os.getpid() or _helper.process.poll() is not None:
-            if _helper is not None:
-                _helper.close()
-            _helper = _Helper()
-        return _helper
+        if _server is None or _server.pid != os.getpid() or _server.process.poll() is not None:
+            if _server is not None:
+                _server.close()
+            _server = _Server()
+        return _server
 
 
 def warm_up() -> None:
-    """Start the decoder now, so that the first upload need not wait for it."""
+    """Start the decoder, so that the first upload does not wait for it."""
     _running()
 
 
 @atexit.register
 def shut_down() -> None:
     """End the decoder of this process, if it has one."""
-    global _helper
+    global _server
     with _lock:
-        if _helper is not None:
-            _helper.close()
-            _helper = None
+        if _server is not None:
+            _server.close()
+            _server = None
 
 
 def _send(message: bytes, descriptors: list[int]) -> None:
     for attempt in range(2):
-        helper = _running()
+        server = _running()
         try:
-            socket.send_fds(helper.requests, [message], descriptors)
+            socket.send_fds(server.requests, [message], descriptors)
             return
         except OSError:
-            # It died; a new one is started once.
+            # It died. One attempt is made with a new one.
             if attempt:
                 raise
             with contextlib.suppress(subprocess.TimeoutExpired):
-                helper.process.wait(1)
+                server.process.wait(1)
 
 
 def run(work: str, files: list[IO[bytes]], *arguments: Any, person: int | None = None) -> dict[str, Any]:
-    """Have one of :data:`cases.images.sandbox_worker.WORK` done on open files, which stay this caller's to close.
+    """Run one of :data:`cases.images.sandbox_worker.WORK` on open files, which the caller closes.
 
-    ``person`` is the primary key of whoever has it done: they hold all decoders but one at most.
+    ``person`` is the primary key of the user, who may not occupy all decoders.
 
-    Raises :class:`ImageError` for a file that can't be read within the limits, :class:`DecoderBusy` where others keep
-    all decoders busy, and ``OSError`` where the store fails (a full disk, for example).
+    Raises :class:`ImageError` for a file that can't be read within the limits, :class:`DecoderBusy` if no decoder
+    becomes free in time, :class:`DecoderFailed` for an error in the decoder's program, and ``OSError`` if the store
+    fails, for example because of a full disk.
     """
     seconds = settings.DECODER_SECONDS
     request = {
@@ -124,8 +136,9 @@ def run(work: str, files: list[IO[bytes]], *arguments: Any, person: int | None =
         },
         "arguments": arguments,
     }
-    with _turn(person, PATIENCE if work == "ingest" else VIEWER_PATIENCE):
+    with _decoder(person, PATIENCE if work == "ingest" else VIEWER_PATIENCE):
         answer, theirs = os.pipe()
+        started = time.monotonic()
         try:
             try:
                 _send(json.dumps(request).encode(), [theirs, *(file.fileno() for file in files)])
@@ -134,17 +147,25 @@ def run(work: str, files: list[IO[bytes]], *arguments: Any, person: int | None =
             said = _wait(answer, seconds + GRACE)
         finally:
             os.close(answer)
-    result = json.loads(said) if said else {"code": "undecodable", "reason": "can't be read: the decoder failed"}
+    if not said:
+        # The fork that handled the request has died; the kernel ends it at its limit of time.
+        is_slow = time.monotonic() - started >= seconds
+        reason = "decoding it takes too long" if is_slow else "it makes the decoder crash"
+        raise ImageError("undecodable", f"can't be read: {reason}")
+    result = json.loads(said)
     if "code" in result:
         raise ImageError(result["code"], result["reason"])
     if "errno" in result:
         raise OSError(result["errno"], result["reason"])
+    if "traceback" in result:
+        log.error("The decoder failed because of an error in its program.\n%s", result["traceback"])
+        raise DecoderFailed
     return dict(result)
 
 
 @contextlib.contextmanager
-def _turn(person: int | None, patience: float) -> Iterator[None]:
-    """One of the decoders, for as long as the block runs."""
+def _decoder(person: int | None, patience: float) -> Iterator[None]:
+    """Occupy one of the decoders while the block runs. Raises :class:`DecoderBusy`."""
 
     def is_free() -> bool:
         return _taken.total() < settings.DECODER_CONCURRENCY and _taken[person] < max(
@@ -166,7 +187,7 @@ def _turn(person: int | None, patience: float) -> Iterator[None]:
 
 
 def _wait(answer: int, seconds: float) -> bytes:
-    # Not ``select``, which knows no descriptor beyond 1023.
+    # ``select`` can't handle descriptors beyond 1023.
     poll = select.poll()
     poll.register(answer, select.POLLIN)
     return os.read(answer, MESSAGE) if poll.poll(seconds * 1000) else b""

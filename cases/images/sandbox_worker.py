@@ -1,14 +1,12 @@
-"""The process that reads what people upload. It holds no Django, no secret and no database.
+"""The process that decodes uploaded files. It holds neither Django nor secrets nor a database connection.
 
-The web process starts one (see :mod:`cases.images.sandbox`) and hands it open files. Each piece of work runs
-in a fork of its own, which dies with it: limited in memory, processor time and wall-clock time, so that
-a file that crashes, hangs or bloats the decoder costs that one file and nothing else. A fork takes
-milliseconds because Pillow and numpy are imported already.
+The web process starts one such process (see :mod:`cases.images.sandbox`) and passes it open files. Each request is
+handled in a fork with limits on memory, processor time and wall-clock time. A file that crashes, hangs or bloats the
+decoder therefore affects only its own request. A fork takes milliseconds, because Pillow and numpy are loaded already.
 """
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import hashlib
 import json
@@ -17,6 +15,7 @@ import resource
 import signal
 import socket
 import sys
+import traceback
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -31,13 +30,13 @@ THUMBNAIL = (320, 320)
 #: Longest message: a request of a few hundred bytes, or an answer.
 MESSAGE = 8192
 
-CRASHED = ("undecodable", "can't be read: it makes the decoder crash")
-TOO_SLOW = ("undecodable", "can't be read: decoding it takes too long")
+#: Characters of a traceback that are reported: an answer has to fit into :data:`MESSAGE`.
+TRACEBACK = 3000
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one piece of work may use: bytes of address space, seconds, pixels; and bytes it must leave on the disk."""
+    """Limits of one request: bytes of address space, seconds, pixels, and bytes to leave free on the disk."""
 
     memory: int
     seconds: int
@@ -45,8 +44,8 @@ class Limits:
     reserve: int
 
 
-class _Hashed:
-    """A file that is written once, hashed on the way, and ends where the disk has only its reserve left."""
+class _HashingFile:
+    """A file that is hashed while it is written. Raises ``OSError`` once only the reserve is left on the disk."""
 
     def __init__(self, file: IO[bytes], reserve: int) -> None:
         self.file = file
@@ -67,8 +66,8 @@ def ingest(limits: Limits, upload: int, png: int, small: int) -> dict[str, Any]:
     with open(upload, "rb") as source:
         image, kind = decode_image(source, limits.pixels)
     with open(png, "wb") as out:
-        hashed = _Hashed(out, limits.reserve)
-        write_png(image, hashed)  # type: ignore[arg-type]
+        hashed = _HashingFile(out, limits.reserve)
+        write_png(image, hashed)  # type: ignore[arg-type]  # Pillow uses only write and flush
     width, height = image.size
     _shrink(image, small, THUMBNAIL, 85)
     return {"format": kind, "width": width, "height": height, "sha256": hashed.digest.hexdigest()}
@@ -137,7 +136,7 @@ def _shrink(image: Image.Image, out: int, size: tuple[int, int], quality: int) -
 
 
 def _limit(limits: Limits) -> None:
-    """Ends this process, whatever it is doing, once it uses too much."""
+    """Let the kernel end this process if it uses too much memory or time."""
     resource.setrlimit(resource.RLIMIT_AS, (limits.memory, limits.memory))
     resource.setrlimit(resource.RLIMIT_CPU, (limits.seconds, limits.seconds + 1))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -145,48 +144,30 @@ def _limit(limits: Limits) -> None:
     signal.alarm(limits.seconds)
 
 
-def _say(answer: int, message: dict[str, Any]) -> None:
-    os.write(answer, json.dumps(message).encode())
-
-
-def _refusal(code: str, reason: str) -> dict[str, Any]:
-    return {"code": code, "reason": reason}
-
-
-def _decode(request: dict[str, Any], files: list[int]) -> dict[str, Any]:
+def _handle(request: dict[str, Any], files: list[int]) -> dict[str, Any]:
+    """The answer to a request: a result, ``code`` and ``reason`` of a refusal, ``errno``, or a ``traceback``."""
     limits = Limits(**request["limits"])
     _limit(limits)
     try:
         return WORK[request["work"]](limits, *files, *request["arguments"])
     except ImageError as error:
-        return _refusal(error.code, str(error))
+        return {"code": error.code, "reason": str(error)}
+    except MemoryError:
+        return {"code": "undecodable", "reason": "can't be read: decoding it takes too much memory"}
     except OSError as error:
-        # Of the store, not of the image: a full or read-only disk, for example.
+        # Caused by the file store and not by the image: a full or read-only disk, for example.
         return {"errno": error.errno or 0, "reason": os.strerror(error.errno or 0)}
-
-
-def _supervise(request: dict[str, Any], answer: int, files: list[int]) -> None:
-    """Run the work in a child and say how it ended where the child no longer could."""
-    child = os.fork()
-    if child == 0:
-        with contextlib.suppress(BaseException):
-            _say(answer, _decode(request, files))
-            os._exit(0)
-        os._exit(1)
-    _, status = os.waitpid(child, 0)
-    if os.WIFSIGNALED(status):
-        slow = os.WTERMSIG(status) in (signal.SIGALRM, signal.SIGXCPU)
-        _say(answer, _refusal(*(TOO_SLOW if slow else CRASHED)))
-    elif os.WEXITSTATUS(status):
-        _say(answer, _refusal(*CRASHED))
+    except Exception:  # an error in this program; the web process logs it
+        return {"traceback": traceback.format_exc()[-TRACEBACK:]}
 
 
 def serve(requests: socket.socket) -> None:
-    """Take work until the web process closes its end, as it does when it dies.
+    """Handle requests until the web process closes its end of the socket, or dies.
 
-    A message is JSON with ``work``, ``limits``, ``arguments``; beside it travel the file descriptors: where
-    the answer goes, then the files of that work.
+    A message is JSON with ``work``, ``limits`` and ``arguments``. It is accompanied by file descriptors: first a pipe
+    for the answer, then the files. A fork that dies closes the pipe without an answer.
     """
+    # The kernel removes forks that have ended.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     while True:
@@ -194,17 +175,19 @@ def serve(requests: socket.socket) -> None:
         if not message:
             return
         if os.fork() == 0:
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            requests.close()
-            with contextlib.suppress(BaseException):
-                _supervise(json.loads(message), descriptors[0], descriptors[1:])
-            os._exit(0)
+            try:
+                requests.close()
+                answer, *files = descriptors
+                os.write(answer, json.dumps(_handle(json.loads(message), files)).encode())
+            finally:
+                # Skips whatever the interpreter does at its exit, such as flushing files inherited from the server.
+                os._exit(0)
         for descriptor in descriptors:
             os.close(descriptor)
 
 
 if __name__ == "__main__":
-    # Imported lazily by Pillow otherwise, once in every fork.
+    # Otherwise Pillow would load its formats in every fork.
     Image.init()
     with socket.socket(fileno=int(sys.argv[1])) as inherited:
         serve(inherited)

@@ -129,6 +129,8 @@ def _add_slide(case: Case, file: UploadedFile | intake.Upload, is_full: bool) ->
         return slide
     except ImageError as error:
         return intake.Rejected(name, error.code, str(error))
+    except sandbox.DecoderFailed as error:
+        return intake.Rejected(name, "error", str(error))
     except sandbox.DecoderBusy:
         return intake.Rejected(name, "busy", "was not read, because the server is busy; send it again in a moment")
     except OSError as error:

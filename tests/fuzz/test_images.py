@@ -162,15 +162,15 @@ def test_the_seeds_are_read(tmp_path: Path) -> None:
 def test_damaged_images(tmp_path: Path, settings: Any, capsys: pytest.CaptureFixture[str]) -> None:
     settings.DECODER_SECONDS = 10
     sandbox.warm_up()
-    assert sandbox._helper is not None
-    helper = sandbox._helper.process.pid
+    assert sandbox._server is not None
+    helper = sandbox._server.process.pid
     before = resident(os.getpid())
     counted: Counter[str] = Counter()
     for number in range(IMAGES):
         code = ingest(mutant(number), tmp_path)
         assert code in KNOWN | {"read"}, (number, code)
         counted[code] += 1
-    assert sandbox._helper.process.pid == helper and sandbox._helper.process.poll() is None, "it never died"
+    assert sandbox._server.process.pid == helper and sandbox._server.process.poll() is None, "it never died"
     grown = resident(os.getpid()) - before
     assert grown < 100 * 2**20
     with capsys.disabled():

@@ -28,7 +28,7 @@ def test_a_busy_decoder_is_said_and_not_waited_for_without_end(
     settings.DECODER_CONCURRENCY = 1
     monkeypatch.setattr(sandbox, "PATIENCE", 0.05)
     monkeypatch.setattr(sandbox, "VIEWER_PATIENCE", 0.05)
-    with sandbox._turn(None, 1):
+    with sandbox._decoder(None, 1):
         answer = as_user(alice).get(reverse("cases:patch", args=[finished.pk, 0]))
         assert answer.status_code == 429 and answer["Retry-After"]
         for address, files in (("cases:add_slides", "images"), ("api:case-slides", "files")):
@@ -61,12 +61,31 @@ def test_who_sends_images_that_hang_the_decoder_leaves_one_to_others(
     cache.clear()
 
 
+def test_an_error_in_the_decoder_is_logged_and_not_blamed_on_the_file(
+    as_user: As, case: Case, media: Path, model: ModelVersion, monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    run = sandbox.run
+
+    def with_an_argument_too_many(work: str, files: Any, person: int | None) -> dict[str, Any]:
+        return run(work, files, "too many", person=person)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sandbox, "run", with_an_argument_too_many)
+        _, (problem,) = services.add_slides(case, [upload("mine.png")])
+        answer = as_user(case.owner).post(reverse("api:case-slides", args=[case.pk]), {"files": [upload("mine.png")]})
+    assert (problem.filename, problem.code) == ("mine.png", "error")
+    assert problem.reason == "could not be read because of an error on the server"
+    assert (answer.status_code, answer.json()["code"]) == (500, "error") and "mine.png" in answer.json()["detail"]
+    assert "Traceback" in caplog.text and "TypeError" in caplog.text
+    assert services.add_slides(case, [upload()])[0], "the next upload is read at once"
+
+
 def test_nobody_takes_all_decoders(alice: User, charlie: User, settings: Any) -> None:
     settings.DECODER_CONCURRENCY = 2
-    with sandbox._turn(alice.pk, 0.05):
-        with pytest.raises(sandbox.DecoderBusy), sandbox._turn(alice.pk, 0.05):
+    with sandbox._decoder(alice.pk, 0.05):
+        with pytest.raises(sandbox.DecoderBusy), sandbox._decoder(alice.pk, 0.05):
             pass
-        with sandbox._turn(charlie.pk, 0.05), pytest.raises(sandbox.DecoderBusy), sandbox._turn(None, 0.05):
+        with sandbox._decoder(charlie.pk, 0.05), pytest.raises(sandbox.DecoderBusy), sandbox._decoder(None, 0.05):
             pass
-    with sandbox._turn(alice.pk, 0.05):
+    with sandbox._decoder(alice.pk, 0.05):
         pass

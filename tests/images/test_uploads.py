@@ -174,22 +174,22 @@ def test_decoding_that_takes_too_long_is_ended(case: Case, media: Path, model: M
 
 def test_a_decoder_that_dies_is_replaced(case: Case, media: Path, model: ModelVersion) -> None:
     sandbox.warm_up()
-    helper = sandbox._helper
+    helper = sandbox._server
     assert helper is not None
     helper.process.kill()
     helper.process.wait()
     slides, rejected = services.add_slides(case, [upload()])
     assert slides and not rejected
-    assert sandbox._helper is not None and sandbox._helper.process.pid != helper.process.pid
+    assert sandbox._server is not None and sandbox._server.process.pid != helper.process.pid
 
 
 def test_the_decoder_knows_no_secret(case: Case, media: Path, model: ModelVersion) -> None:
     sandbox.warm_up()
-    assert sandbox._helper is not None
+    assert sandbox._server is not None
     time.sleep(0.5)
-    environment = Path(f"/proc/{sandbox._helper.process.pid}/environ").read_bytes()
+    environment = Path(f"/proc/{sandbox._server.process.pid}/environ").read_bytes()
     assert b"SECRET" not in environment and b"DATABASE" not in environment
-    loaded = Path(f"/proc/{sandbox._helper.process.pid}/maps").read_text()
+    loaded = Path(f"/proc/{sandbox._server.process.pid}/maps").read_text()
     assert "_sqlite3" not in loaded and "torch" not in loaded
 
 

@@ -157,8 +157,8 @@ def test_gunicorn_killed_in_the_middle_of_a_folder_call(start: Start) -> None:
 class Crasher(threading.Thread):
     """Sends SIGSEGV to the process that decodes an image, as a fault in a library's C code would.
 
-    That process is the last of three: the decoder's server, a fork that watches, and the fork that decodes. Small
-    images add next to nothing to the memory that it has from the server; the one that adds much is the poisoned one.
+    That process is a fork of the decoder's server. Small images add next to nothing to the memory that it shares with
+    the server; the one that adds much is the poisoned one.
     """
 
     ADDED = 64 * 2**20
@@ -179,9 +179,9 @@ class Crasher(threading.Thread):
         for pid in children(self.web):
             with contextlib.suppress(OSError):
                 is_server = b"cases.images.sandbox_worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
-                if is_server and (watching := self.below(pid)):
+                if is_server and (forks := self.below(pid)):
                     self.server = pid
-                    return next((child for watcher in watching for child in self.below(watcher)), None)
+                    return forks[0]
         return None
 
     @staticmethod
