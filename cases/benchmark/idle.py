@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from cases.benchmark.endurance import descendants
+from cases.benchmark.stack import descendants
 
 
 def processor_seconds(pid: int) -> float:

@@ -93,7 +93,7 @@ class PipeWakeup:
             os.read(self._pipe, 65536)
 
     def wait(self, seconds: float) -> bool:
-        return bool(select.select([self._pipe], [], [], seconds)[0])
+        return self._pipe is not None and bool(select.select([self._pipe], [], [], seconds)[0])
 
 
 class NotifyWakeup:

@@ -27,6 +27,7 @@ from django.utils import timezone
 from cases.accounts import tokens
 from cases.benchmark import endurance
 from cases.benchmark.endurance import resident
+from cases.benchmark.idle import share_of_a_core
 from cases.benchmark.peak import best, measure, operations_per_patch
 from cases.benchmark.stack import Stack, descendants
 from cases.images import synthetic
@@ -40,6 +41,8 @@ from inference.registry import active_model
 
 FIELD = Grid(*synthetic.SIZE)
 PATCHES = 48
+#: Seconds over which the processor time of the idle application is measured.
+IDLE_SECONDS = 30
 
 
 def _infer_all(runtime: Runtime, parts: list[Any]) -> None:
@@ -166,6 +169,7 @@ class Command(BaseCommand):
         folder["ratio"] = folder["images_per_minute"] / folder["baseline_images_per_minute"]
         folder["overhead_ms_an_image"] = 1000 * (taken - network) / half
         results["memory_mb"] = {name: resident(process.pid) for name, process in stack.processes.items()}
+        results["idle"] = share_of_a_core([process.pid for process in stack.processes.values()], IDLE_SECONDS)
 
     def _folder(self, stack: Stack, client: ApiClient, fields: list[Path], is_upload_counted: bool) -> float:
         """Seconds until all fields are analysed. Without the upload, the workers pause until it is complete."""
@@ -248,6 +252,7 @@ def table(results: dict[str, Any]) -> str:
             f"First page {results['start']['first_page_seconds']:.1f} s after the web server starts; "
             f"a worker is ready after {results['start']['worker_ready_seconds']:.1f} s."
         ),
+        f"Idle, web server and workers use {results['idle']:.2%} of one core.",
         *(endurance.soak_lines(results["soak"]) if "soak" in results else ()),
         *(endurance.largest_lines(results["largest"]) if "largest" in results else ()),
         f"{about['processor']}, {about['cores']} cores ({', '.join(about['has']) or 'no vector extensions known'}).",
