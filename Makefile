@@ -11,7 +11,7 @@ run: $(VENV)/.runtime $(SCRIPTS) .env
 	@$(BIN)/python manage.py demo --port $(PORT) $(if $(SAMPLES),--samples "$(SAMPLES)")
 
 test: $(VENV)/.development $(SCRIPTS)
-	$(BIN)/python -m pytest -m "not browser and not slow"
+	$(BIN)/python -m pytest -m "not browser and not slow" $(PYTEST_FLAGS)
 
 check: $(VENV)/.development $(SCRIPTS)
 	$(BIN)/ruff check .

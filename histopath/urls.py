@@ -9,7 +9,7 @@ from django.views.generic import RedirectView
 from cases.monitoring import health, metrics
 
 # The admin's own sign-in page would know neither throttle nor second factor.
-admin.site.login = secure_admin_login(admin.site.login)  # type: ignore[method-assign]
+admin.site.login = secure_admin_login(admin.site.login)  # type: ignore[method-assign]  # as allauth documents
 
 handler429 = "cases.web.errors.too_often"
 handler500 = "cases.web.errors.failed"

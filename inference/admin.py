@@ -24,7 +24,7 @@ class PlainAdmin(admin.ModelAdmin):
     def response_action(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse | None:
         try:
             for row in request.POST.getlist("_selected_action"):
-                self.opts.pk.clean(row, None)  # type: ignore[union-attr]
+                self.opts.pk.clean(row, None)
         except ValidationError:
             self.message_user(request, "Nothing was done: there is no such row.", messages.ERROR)
             return None

@@ -32,7 +32,7 @@ class SlideInline(ReadOnlyInline):
     verbose_name_plural = "slides with maps"
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Slide]:
-        return super().get_queryset(request).with_analysis()  # type: ignore[attr-defined, no-any-return]
+        return super().get_queryset(request).with_analysis()  # type: ignore[attr-defined]  # Django types the base queryset
 
     @admin.display(description="image")
     def picture(self, slide: Slide) -> SafeString:

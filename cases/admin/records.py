@@ -51,7 +51,7 @@ class SlideAdmin(Erasing):
         css = {"all": ["css/admin.css"]}
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Slide]:
-        return super().get_queryset(request).with_analysis()  # type: ignore[attr-defined, no-any-return]
+        return super().get_queryset(request).with_analysis()  # type: ignore[attr-defined]  # Django types the base queryset
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False

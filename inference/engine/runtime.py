@@ -65,7 +65,7 @@ class TorchRuntime:
         self._dtype = torch.float16 if cuda else torch.bfloat16 if bf16 else torch.float32
         network, self.metadata = from_checkpoint(path)
         if self._dtype != torch.float32:
-            network = fold_batchnorm(network).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            network = fold_batchnorm(network).to(memory_format=torch.channels_last)
         self._network = network.eval().to(self._device, self._dtype)
         self.name = "torch-cuda-fp16" if cuda else f"torch-cpu-{'bf16' if bf16 else 'fp32'}"
         self.batch_size = 64 if cuda else BATCH_SIZE

@@ -23,7 +23,7 @@ WAIT_SECONDS = 1.0
 CHANNEL = "histopath_queue"
 
 
-class WakingBroker(ORM):  # type: ignore[misc]  # django-q2 has no type annotations
+class WakingBroker(ORM):  # django-q2 has no type annotations
     """Use as django-q2's ``broker_class``, with ``poll`` 0."""
 
     _next_read = 0.0

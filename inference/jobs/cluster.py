@@ -63,7 +63,7 @@ def _exit_if_killed(signum: int, frame: Any) -> None:
     os._exit(REPLACE)
 
 
-class SupervisedCluster(Cluster):  # type: ignore[misc]  # django-q2 has no type annotations
+class SupervisedCluster(Cluster):  # django-q2 has no type annotations
     """A cluster that tells its workers to return their analyses before it stops, and that can be started again."""
 
     is_wanted = True

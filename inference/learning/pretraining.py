@@ -245,7 +245,7 @@ class Run:
         say(f"decoding {len(patches)} patches: {len(self.learned)} to learn from, {len(self.held)} held out")
         self.source = Source(patches)
         self.model = self._model(network)
-        self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model.to(memory_format=torch.channels_last)
         for layer in (network.conv1, network.bn1, network.layer1, *([network.layer2] if recipe.frozen == 2 else [])):
             layer.requires_grad_(False)
         self.optimiser = torch.optim.AdamW(parameter_groups(self.model, recipe), fused=True)

@@ -262,4 +262,4 @@ def read_predictions(path: Path) -> list[Prediction]:
         reader = csv.DictReader(file)
         if reader.fieldnames != [item.name for item in fields(Prediction)]:
             raise ValueError(f"{path} is no table of predictions")
-        return [Prediction(**{k: kinds.get(k, str)(v) for k, v in row.items()}) for row in reader]  # type: ignore[arg-type]
+        return [Prediction(**{k: kinds.get(k, str)(v) for k, v in row.items()}) for row in reader]

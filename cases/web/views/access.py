@@ -21,7 +21,7 @@ from cases.models import Case, Slide, User
 class SignedInRequest(HttpRequest):
     """A request behind ``login_required``."""
 
-    user: User  # type: ignore[assignment]
+    user: User
 
 
 def wants_json(request: HttpRequest) -> bool:

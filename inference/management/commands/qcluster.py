@@ -42,7 +42,7 @@ def _lower_priority() -> None:
                 time.sleep(0.1)
 
 
-class Command(QCommand):  # type: ignore[misc]  # django-q2 has no type annotations
+class Command(QCommand):  # django-q2 has no type annotations
     help = "Start the background workers: a django-q2 cluster with a heartbeat and recovery of interrupted analyses."
 
     def handle(self, *args: Any, **options: Any) -> None:
