@@ -51,6 +51,15 @@ def scripts_are_there(app_configs: Sequence[AppConfig] | None, **kwargs: Any) ->
     ]
 
 
+@register(Tags.security)
+def secret_key_is_set(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Sessions, tokens and second factors depend on a secret that stays the same."""
+    if settings.HAS_SECRET_KEY:
+        return []
+    hint = "Set it to at least 40 random characters: python -c 'import secrets; print(secrets.token_urlsafe(50))'"
+    return [Error("SECRET_KEY is missing.", hint=hint, id="histopath.E004")]
+
+
 @register(Tags.security, deploy=True)
 def mail_goes_somewhere(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """Password resets need a mail server; without one their links end up in the log."""

@@ -8,6 +8,7 @@ one machine.
 from __future__ import annotations
 
 import os
+import secrets
 import warnings
 from datetime import timedelta
 from pathlib import Path
@@ -45,11 +46,13 @@ VAR = Path(env.str("VAR_DIR", default=str(BASE_DIR / "var")))
 VAR.mkdir(parents=True, exist_ok=True)
 
 SECRET_KEY = env.str("SECRET_KEY", default="")
-if not SECRET_KEY and DEBUG:
-    SECRET_KEY = "development-only-" + "0" * 40
+#: Without a secret, commands that neither serve pages nor sign anything still work; see histopath/checks.py.
+HAS_SECRET_KEY = bool(SECRET_KEY) or DEBUG
+if not SECRET_KEY:
+    SECRET_KEY = "development-only-" + "0" * 40 if DEBUG else secrets.token_urlsafe(50)
 if len(SECRET_KEY) < 40 or (not DEBUG and SECRET_KEY.startswith(("development-only-", "django-insecure-"))):
     raise ImproperlyConfigured(
-        "SECRET_KEY is missing, too short or a default. Set it to at least 40 random characters, for "
+        "SECRET_KEY is too short or a default. Set it to at least 40 random characters, for "
         "example with: python -c 'import secrets; print(secrets.token_urlsafe(50))'"
     )
 SECRET_KEY_FALLBACKS = env.list("SECRET_KEY_FALLBACKS", default=[])

@@ -261,3 +261,22 @@ def test_an_answer_of_something_else_is_no_success(
         finally:
             server.shutdown()
             thread.join()
+
+
+def test_commands_about_models_need_no_secret_and_serving_does(tmp_path: Path, random_checkpoint: Path) -> None:
+    env = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "VIRTUAL_ENV")}
+    env |= {"VAR_DIR": str(tmp_path), "MODEL_DIR": str(random_checkpoint.parent), "SECRET_KEY": "", "DEBUG": "off"}
+
+    def manage(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, *arguments], cwd=ROOT, env=env, capture_output=True, text=True, timeout=180
+        )
+
+    listed = manage("manage.py", "model", "list")
+    assert listed.returncode == 0 and "random 0" in listed.stdout, listed.stderr
+    for refused in (
+        manage("manage.py", "check"),
+        manage("manage.py", "qcluster"),
+        manage("-c", "import histopath.wsgi"),
+    ):
+        assert refused.returncode != 0 and "SECRET_KEY is missing" in refused.stderr

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
+from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import connection
 
 from inference import registry
 from inference.engine.checkpoint import CheckpointError, read_metadata, sha256
@@ -20,6 +22,8 @@ FOLDS = Path(__file__).resolve().parents[3] / "docs" / "model" / "folds.json"
 
 class Command(BaseCommand):
     help = "List, add, activate and optimise model versions."
+    # Needs no SECRET_KEY.
+    requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: CommandParser) -> None:
         actions = parser.add_subparsers(dest="action", required=True)
@@ -50,6 +54,9 @@ class Command(BaseCommand):
         optimize.add_argument("--cache", type=Path, default=Path("var/training/cache"), help="features (%(default)s)")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        if not connection.introspection.table_names():
+            # A fresh clone: the registry starts with the bundled checkpoints.
+            call_command("migrate", interactive=False, verbosity=0, skip_checks=True)
         try:
             getattr(self, options["action"])(options)
         except CheckpointError as error:
