@@ -365,7 +365,7 @@ REST_FRAMEWORK = {
         "cases.api.authentication.TokenAuthentication",
         "rest_framework.authentication.SessionAuthentication",
     ],
-    "DEFAULT_PERMISSION_CLASSES": ["cases.api.authentication.StillThere"],
+    "DEFAULT_PERMISSION_CLASSES": ["cases.api.authentication.IsStillAuthenticated"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_CONTENT_NEGOTIATION_CLASS": "cases.api.common.LenientNegotiation",
     "DEFAULT_PAGINATION_CLASS": "cases.api.common.Pages",

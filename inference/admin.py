@@ -1,4 +1,4 @@
-"""Analyses, model versions and clusters: to be looked at, and models to be activated."""
+"""Analyses, model versions and worker clusters, read-only except for activating a model."""
 
 from __future__ import annotations
 
@@ -18,24 +18,28 @@ from .models import Analysis, Cluster, ModelVersion, Verdict, in_domain
 
 
 class PlainAdmin(admin.ModelAdmin):
-    """Takes no patterns: whoever writes one into the address could have the server try it for ever. A row that is none
-    is the sender's mistake."""
+    """Refuses regular expressions in addresses, which could keep the server busy, and invalid primary keys."""
 
     def response_action(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse | None:
         try:
             for row in request.POST.getlist("_selected_action"):
                 self.opts.pk.clean(row, None)
         except ValidationError:
-            self.message_user(request, "Nothing was done: there is no such row.", messages.ERROR)
+            self.message_user(request, "Nothing was changed: no such row exists.", messages.ERROR)
             return None
         return super().response_action(request, *args, **kwargs)
+
+    def log_deletions(self, request: HttpRequest, queryset: Any) -> Any:
+        # One at a time: Django logs several with bulk_create, which sends no signal, and the audit trail needs it.
+        for one in queryset:
+            super().log_deletions(request, [one])  # type: ignore[arg-type]  # Django itself passes a list
 
     def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest) -> bool:
         return not lookup.endswith("regex") and super().lookup_allowed(lookup, value, request)
 
 
 class ReadOnlyAdmin(PlainAdmin):
-    """What was recorded or signed is read here, never written."""
+    """Shows records that must not be changed."""
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -48,7 +52,7 @@ class ReadOnlyAdmin(PlainAdmin):
 
 
 class ErrorCodeFilter(admin.SimpleListFilter):
-    """The codes there are. Django's own filter offers the empty one too, as a link without a word."""
+    """The error codes in use. Django's own filter would also offer the empty one, as a link without text."""
 
     title = "error code"
     parameter_name = "error_code"
@@ -62,7 +66,7 @@ class ErrorCodeFilter(admin.SimpleListFilter):
 
 
 def _figure(analysis: Analysis, share: float | None) -> str:
-    """None out of domain, where it means nothing."""
+    """A figure to three decimals; a dash without one or if the image is out of domain."""
     return "–" if share is None or analysis.verdict == Verdict.OUT_OF_DOMAIN else f"{share:.3f}"
 
 
@@ -73,7 +77,7 @@ class AnalysisAdmin(ReadOnlyAdmin):
         "queued_at", "finished_at",
     ]  # fmt: skip
     list_filter = ["state", "verdict", "is_current", "model_version", ErrorCodeFilter]
-    # The first column is a link of its own, to the slide.
+    # The first column already links to the slide.
     list_display_links = ["state"]
     search_fields = ["slide__original_name", "error"]
     date_hierarchy = "queued_at"
@@ -107,7 +111,7 @@ class ModelVersionAdmin(ReadOnlyAdmin):
     def has_activate_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("inference.change_modelversion")
 
-    @admin.display(description="cut points")
+    @admin.display(description="thresholds")
     def cuts(self, model: ModelVersion) -> str:
         return f"{model.cut_low:.3f} / {model.cut_high:.3f}"
 
@@ -115,10 +119,10 @@ class ModelVersionAdmin(ReadOnlyAdmin):
     def short(self, model: ModelVersion) -> str:
         return model.short_sha256
 
-    @admin.action(description="Activate the chosen version", permissions=["activate"])
+    @admin.action(description="Activate the selected version", permissions=["activate"])
     def activate(self, request: HttpRequest, queryset: QuerySet[ModelVersion]) -> None:
         if queryset.count() != 1:
-            self.message_user(request, "Choose exactly one version.", messages.WARNING)
+            self.message_user(request, "Select exactly one version.", messages.WARNING)
             return
         model = queryset.get()
         try:
@@ -127,7 +131,7 @@ class ModelVersionAdmin(ReadOnlyAdmin):
             self.message_user(request, str(error), messages.ERROR)
             return
         self.log_change(request, model, "Activated")
-        self.message_user(request, f"{model} is used from now on.", messages.SUCCESS)
+        self.message_user(request, f"{model} is now active.", messages.SUCCESS)
 
 
 @admin.register(Cluster)

@@ -131,7 +131,8 @@ class AccountAdapter(DefaultAccountAdapter):
         with transaction.atomic():
             if user.pk:
                 lock(user)
-            super().set_password(user, password)
+            user.set_password(password)
+            user.save(update_fields=["password"] if user.pk else None)
 
 
 def matching_users(credentials: Mapping[str, Any]) -> list[User]:

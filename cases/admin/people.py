@@ -1,15 +1,20 @@
-"""People and their words: erased with all that belongs to them."""
+"""Accounts and what belongs to them."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import allauth.usersessions.admin  # noqa: F401  registers what is replaced here
+from allauth.account.admin import EmailAddressAdmin
 from allauth.account.models import EmailAddress
+from allauth.mfa.admin import AuthenticatorAdmin
+from allauth.mfa.models import Authenticator
 from allauth.usersessions.models import UserSession
 from django.contrib import admin
 from django.contrib.admin.utils import unquote
-from django.contrib.auth.admin import UserAdmin
+from django.contrib.auth.admin import GroupAdmin, UserAdmin
+from django.contrib.auth.forms import AdminPasswordChangeForm
+from django.contrib.auth.models import Group
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
@@ -28,12 +33,28 @@ class TagAdmin(PlainAdmin):
     search_fields = ["name"]
 
 
-admin.site.unregister(UserSession)
+# Registered anew, so that the rules of PlainAdmin hold for them.
+admin.site.unregister([UserSession, Group, EmailAddress, Authenticator])
+
+
+@admin.register(Group)
+class PlainGroupAdmin(PlainAdmin, GroupAdmin):
+    pass
+
+
+@admin.register(EmailAddress)
+class PlainEmailAddressAdmin(PlainAdmin, EmailAddressAdmin):
+    pass
+
+
+@admin.register(Authenticator)
+class PlainAuthenticatorAdmin(PlainAdmin, AuthenticatorAdmin):
+    pass
 
 
 @admin.register(UserSession)
 class SessionAdmin(PlainAdmin):
-    """Where somebody is signed in. Who deletes a line here means the session."""
+    """Where somebody is signed in. Deleting a row ends the session."""
 
     list_display = ["user", "created_at", "last_seen_at", "ip", "user_agent"]
     search_fields = ["user__username", "ip"]
@@ -53,8 +74,16 @@ class SessionAdmin(PlainAdmin):
             session.end()
 
 
+class PasswordForm(AdminPasswordChangeForm):
+    def save(self, commit: bool = True) -> User:
+        user: User = super().save(commit=False)
+        user.save(update_fields=["password"])
+        return user
+
+
 @admin.register(User)
 class PersonAdmin(Erasing, UserAdmin):
+    change_password_form = PasswordForm
     list_display = ["username", "email", "full_name", "roles", "is_active", "last_login"]
     fieldsets = (
         *(UserAdmin.fieldsets or ()),
@@ -65,25 +94,29 @@ class PersonAdmin(Erasing, UserAdmin):
         return super().get_queryset(request).prefetch_related("groups")
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        # One's own account goes on the portal's page, which keeps the last administrator.
+        # People delete their own account in the portal, which keeps the last administrator.
         return super().has_delete_permission(request, obj) and obj != request.user
 
     def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:  # noqa: A002
         if self.get_object(request, unquote(id)) == request.user:
-            # One's own takes the old one.
+            # Changing one's own password requires the old one.
             return redirect("account_change_password")
         return super().user_change_password(request, id, form_url)
 
     def save_model(self, request: HttpRequest, obj: User, form: Any, change: bool) -> None:
-        super().save_model(request, obj, form, change)
+        if change:
+            columns = {field.name for field in User._meta.concrete_fields}
+            obj.save(update_fields=columns & set(form.changed_data))
+        else:
+            super().save_model(request, obj, form, change)
         if change and "email" in form.changed_data:
-            # The old ones would still open the account: by a link for a new password, and at the sign-in.
+            # The old addresses would still allow a password reset and signing in.
             EmailAddress.objects.filter(user=obj).exclude(email__iexact=obj.email).delete()
             if obj.email:
                 EmailAddress.objects.update_or_create(user=obj, email=obj.email.lower(), defaults={"primary": True})
 
     def delete_model(self, request: HttpRequest, obj: User) -> None:
-        # With cases, files and what the trail says in words, as when they do it themselves.
+        # As if they did it themselves: with cases, files and their name in the audit trail.
         privacy.erase(obj)
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[User]) -> None:

@@ -1,1 +1,1 @@
-"""The API: prediction calls as upstream's clients know them, and resources for integration."""
+"""The HTTP API: prediction calls compatible with the upstream demo, and versioned resources."""

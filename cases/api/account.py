@@ -1,4 +1,4 @@
-"""Resources: who one is, and one's tokens."""
+"""The caller's account and API tokens."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ from .resource_serializers import MeOut, NewTokenOut, SignInIn, TokenOut
 
 @extend_schema(tags=["Account"])
 class Me(APIView):
-    @extend_schema(operation_id="me", summary="Who am I, and what may I send?", responses=MeOut)
+    @extend_schema(operation_id="me", summary="Your account and its limits", responses=MeOut)
     def get(self, request: Request) -> Response:
         return Response(MeOut(person(request)).data)
 
 
 @extend_schema(exclude=True)
 class SignedIn(APIView):
-    """204 for whoever is signed in, else 401: a proxy asks before it takes in an upload."""
+    """204 for a signed-in caller, else 401. The proxy asks before it accepts an upload."""
 
     throttle_classes = []
 
@@ -67,29 +67,29 @@ class Tokens(generics.ListAPIView[ApiToken]):
     @extend_schema(
         operation_id="tokens_create",
         summary="Create a token",
-        description="For a signed-in browser whose password was confirmed within five minutes. A token makes no "
-        "tokens, so that a lost one can't outlive itself; scripts use `POST /api/v1/sign-in`.",
+        description="For a signed-in browser whose password was confirmed within the last five minutes. A token "
+        "can't create tokens, so that a stolen one can't be extended; scripts use `POST /api/v1/sign-in`.",
         request=TokenOut,
         responses={201: NewTokenOut},
     )
     def post(self, request: Request) -> Response:
-        wishes = TokenOut(data=request.data)
-        wishes.is_valid(raise_exception=True)
+        given = TokenOut(data=request.data)
+        given.is_valid(raise_exception=True)
         if not isinstance(request.successful_authenticator, SessionAuthentication):
-            raise Problem("permission_denied", "A token can't make tokens. Sign in, or use POST /api/v1/sign-in.")
+            raise Problem("permission_denied", "A token can't create tokens. Sign in, or use POST /api/v1/sign-in.")
         try:
             _confirmed(request._request)
         except ReauthenticationRequired as error:
             raise Problem(
-                "permission_denied", "Confirm your password first, at /accounts/reauthenticate/ in this browser."
+                "permission_denied", "Confirm your password first at /accounts/reauthenticate/ in this browser."
             ) from error
-        return new_token(person(request), wishes.validated_data["name"], wishes.validated_data["days"])
+        return new_token(person(request), given.validated_data["name"], given.validated_data["days"])
 
 
 @reauthentication_required
 def _confirmed(request: HttpRequest) -> None:
-    """Raises ReauthenticationRequired where this browser's password was not asked for within some minutes: a token
-    outlives the session, and one that was left open shall make none."""
+    """Raises ``ReauthenticationRequired`` unless the password was confirmed recently: a token outlives the session, so
+    an unattended browser must not be able to create one."""
 
 
 def new_token(user: User, name: str, days: int) -> Response:
@@ -102,8 +102,8 @@ class TokenDetail(APIView):
     @extend_schema(
         operation_id="tokens_revoke",
         summary="Revoke a token",
-        description="It stops working at once; also the one that you call with.",
-        responses={204: OpenApiResponse(description="Gone.")},
+        description="The token stops working at once, even if it is the one that you call with.",
+        responses={204: OpenApiResponse(description="The token was revoked.")},
     )
     def delete(self, request: Request, pk: uuid.UUID) -> Response:
         if not tokens.revoke(person(request), pk):
@@ -121,8 +121,8 @@ class SignIn(APIView):
     @extend_schema(
         operation_id="sign_in",
         summary="Exchange a password for a token",
-        description="For scripts. The token lives a day unless `days` says otherwise. Accounts with two factors "
-        "send the one-time `code` as well. Failed attempts are counted as on the sign-in page.",
+        description="For scripts. The token is valid for one day unless `days` is given. Accounts with two-factor "
+        "authentication also send the one-time `code`. Failed attempts count as on the sign-in page.",
         request=SignInIn,
         responses={201: NewTokenOut},
     )
@@ -136,17 +136,17 @@ class SignIn(APIView):
 
 
 def _authenticate(request: HttpRequest, login: str, password: str) -> User:
-    """The account, checked and counted as the sign-in page does it."""
+    """The account. Checks and counts attempts as the sign-in page does."""
     credentials: dict[str, Any] = {"email" if "@" in login else "username": login, "password": password}
     try:
         user = get_adapter(request).authenticate(request, **credentials)
     except ValidationError as error:
         raise _too_many() from error
     if not isinstance(user, User) or not user.is_active:
-        raise _refused("sign_in_failed", "User name or password are not right.")
+        raise _refused("sign_in_failed", "Wrong user name or password.")
     if settings.ACCOUNT_EMAIL_VERIFICATION == "mandatory" and not has_verified_email(user):
         audit.record(AuditEvent.Kind.REFUSED, actor=user, detail="E-mail address not verified")
-        raise _refused("sign_in_failed", "The e-mail address was not verified yet.")
+        raise _refused("sign_in_failed", "The e-mail address is not verified yet.")
     return user
 
 
@@ -156,12 +156,14 @@ def _second_factor(user: User, code: str) -> None:
         return
     if not code:
         audit.record(AuditEvent.Kind.ASKED, actor=user)
-        raise _refused("code_required", "This account has two factors; send the one-time code as “code”.")
+        raise _refused(
+            "code_required", "This account uses two-factor authentication; send the one-time code as “code”."
+        )
     form = CodeForm({"code": code}, user=user)
     if form.has_error("code", "too_many_login_attempts"):
         raise _too_many()
     if not form.is_valid():
-        raise _refused("sign_in_failed", "The one-time code is not right.")
+        raise _refused("sign_in_failed", "Wrong one-time code.")
     form.authenticator.record_usage()
 
 

@@ -1,4 +1,4 @@
-"""Resources: analyses and model versions."""
+"""Analyses and model versions."""
 
 from __future__ import annotations
 
@@ -46,10 +46,12 @@ def get_analysis(request: Request, pk: uuid.UUID) -> Analysis:
 
 
 def patch_table(request: Request, pk: uuid.UUID) -> PatchTable:
-    """The patches of a finished analysis. Raises :class:`errors.Problem` where there is no result."""
+    """The patches of a finished analysis. Raises :class:`errors.Problem` without a result."""
     analysis = get_analysis(request, pk)
     if analysis.verdict == Verdict.OUT_OF_DOMAIN:
-        raise errors.Problem("out_of_domain", "The image is out of domain, so there is no map and no patch table.")
+        raise errors.Problem(
+            "out_of_domain", "The image is not H&E breast tissue, so it has neither a map nor a patch table."
+        )
     table = PatchTable.objects.filter(analysis=analysis).first()
     if table is None:
         raise errors.Problem("not_finished", "This analysis has no result.")
@@ -95,7 +97,7 @@ class AnalysisResult(APIView):
     @extend_schema(
         operation_id="analyses_result",
         summary="Result of an analysis",
-        description="As `POST /predict/single` answers it; 202 while it goes on, a problem where it failed.",
+        description="The response of `POST /predict/single`; 202 while the analysis is open, an error if it failed.",
         responses={200: SingleOut, 202: PENDING},
     )
     def get(self, request: Request, pk: uuid.UUID) -> Response:
@@ -107,7 +109,7 @@ class AnalysisResult(APIView):
 
 
 class PatchCSV(BaseRenderer):
-    """The patch table as CSV: a header line, then a line a patch."""
+    """The patch table as CSV: a header line, then one line per patch."""
 
     media_type = "text/csv"
     format = "csv"
@@ -183,17 +185,17 @@ class SlideAnalyses(generics.ListAPIView[Analysis]):
     @extend_schema(
         operation_id="slides_analyse",
         summary="Analyse a slide again",
-        description="With the active model or a chosen version. Where the slide still waits or runs, that analysis "
-        "is answered and no second one is made. Earlier analyses stay on record.",
+        description="With the active model or the given version. If an analysis of the slide is still open, it is "
+        "returned and no second one is queued. Earlier analyses are kept.",
         request=RunIn,
         responses={202: PENDING},
     )
     def post(self, request: Request, pk: uuid.UUID) -> Response:
         slides = Slide.objects.editable_by(request.user).select_related("case__owner")
         slide = generics.get_object_or_404(slides, pk=pk)
-        wishes = RunIn(data=request.data)
-        wishes.is_valid(raise_exception=True)
-        analyses = services.request_again(slide.case, [slide], slide.case.owner, **wishes.values())
+        given = RunIn(data=request.data)
+        given.is_valid(raise_exception=True)
+        analyses = services.request_again(slide.case, [slide], slide.case.owner, **given.values())
         analysis = answers.load(analyses[0].pk)
         return answers.pending(request, Submitted(slide.case, [analysis], []), is_folder=False)
 

@@ -1,4 +1,4 @@
-"""How prediction calls and result addresses answer: 200 with the result, or 202 with where to ask."""
+"""Responses of prediction calls and result addresses: 200 with the result, or 202 with the address to poll."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cases.models import Case
 from inference.models import Analysis, State
 
 from . import results
-from .authentication import look_again, person
+from .authentication import person, recheck_authentication
 from .submit import Submitted
 from .waiting import seconds_to_wait, wait
 
@@ -42,7 +42,7 @@ def pending_body(request: Request, submitted: Submitted, is_folder: bool) -> dic
 
 
 def pending(request: Request, submitted: Submitted, is_folder: bool) -> Response:
-    """202: it goes on without the caller, who may ask again in a second."""
+    """202: the analysis continues without the caller, who may ask again after a second."""
     body = pending_body(request, submitted, is_folder)
     headers = {"Location": body["result_url"], "Retry-After": "1"}
     if "respond-async" in request.headers.get("Prefer", "").lower():
@@ -53,13 +53,13 @@ def pending(request: Request, submitted: Submitted, is_folder: bool) -> Response
 
 
 def waited(request: Request, submitted: Submitted, is_folder: bool) -> Response:
-    """The result once it is there, or 202 where the caller does not want to wait, or not so long, or too
-    many others wait already. Raises AuthenticationFailed where the token was revoked meanwhile."""
+    """The result once it is available. 202 if the caller does not want to wait that long, or if too many calls are
+    waiting. Raises ``AuthenticationFailed`` if the token was revoked meanwhile."""
     ids = [analysis.pk for analysis in submitted.analyses]
-    with ConcurrencySlot(person(request), Kind.WAIT) as turn:
-        seconds = seconds_to_wait(request.headers.get("Prefer", "")) if turn.taken else 0.0
+    with ConcurrencySlot(person(request), Kind.WAIT) as slot:
+        seconds = seconds_to_wait(request.headers.get("Prefer", "")) if slot.taken else 0.0
         finished = wait(ids, seconds)
-    look_again(request)
+    recheck_authentication(request)
     if not finished:
         return pending(request, _reloaded(submitted), is_folder)
     if is_folder:
@@ -75,7 +75,7 @@ def _reloaded(submitted: Submitted) -> Submitted:
 
 
 def single_result(request: Request, pk: uuid.UUID, cached: bool = False) -> dict[str, Any]:
-    """Raises :class:`errors.Problem` where the analysis failed, 404 where it was deleted meanwhile."""
+    """Raises :class:`errors.Problem` if the analysis failed, 404 if it was deleted meanwhile."""
     try:
         analysis = load(pk)
     except Analysis.DoesNotExist as error:

@@ -1,4 +1,4 @@
-"""Who calls: the token in the ``Authorization`` header."""
+"""Authentication by the token in the ``Authorization`` header."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from cases.models import ApiToken, User
 
 
 class TokenAuthentication(KnoxTokenAuthentication):
-    """knox's, with one indexed look-up instead of a search, an own answer for expired tokens (which stay
-    listed until they are revoked), and a note of the last use."""
+    """Extends knox: one indexed look-up instead of a search, a separate error for expired tokens (which stay listed
+    until they are revoked), and a record of the last use."""
 
     def authenticate_credentials(self, token: bytes) -> tuple[User, ApiToken]:
         try:
@@ -36,30 +36,30 @@ class TokenAuthentication(KnoxTokenAuthentication):
         return found.user, found
 
 
-def look_again(request: Request) -> None:
-    """For when the whole of a call has arrived: a body may be sent slowly, and token, password, rights or account be
-    gone meanwhile. Raises AuthenticationFailed."""
+def recheck_authentication(request: Request) -> None:
+    """Check again once the whole request has arrived. A body may be sent slowly, and the token may be revoked, or the
+    password, the rights or the account changed, in the meantime. Raises ``AuthenticationFailed``."""
     if isinstance(request.auth, ApiToken):
-        is_there = ApiToken.objects.filter(pk=request.auth.pk).exists()
+        is_valid = ApiToken.objects.filter(pk=request.auth.pk).exists()
     else:
-        is_there = is_session_open(request._request)
-    if not is_there or not is_unchanged(person(request)):
+        is_valid = is_session_open(request._request)
+    if not is_valid or not is_unchanged(person(request)):
         raise AuthenticationFailed("The token is not valid.", "token_invalid")
 
 
-class StillThere(IsAuthenticated):
-    """Signed in, and still so when what they send has arrived. Uploads are read by their views, which look again."""
+class IsStillAuthenticated(IsAuthenticated):
+    """Signed in, and still so when the request body has arrived. Upload views read the body and check it themselves."""
 
     def has_permission(self, request: Request, view: Any) -> bool:
         if not super().has_permission(request, view):
             return False
         if request.method not in SAFE_METHODS and JSONParser in view.parser_classes:
-            _ = request._request.body  # unparsed: a call without a body, as DELETE, may say any type
-            look_again(request)
+            _ = request._request.body  # not parsed: a call without a body, such as DELETE, may state any type
+            recheck_authentication(request)
         return True
 
 
 def person(request: Request) -> User:
-    """Who calls, where the view lets nobody in without an account."""
+    """The calling user, in views that require an account."""
     assert isinstance(request.user, User)
     return request.user

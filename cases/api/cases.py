@@ -1,4 +1,4 @@
-"""Resources: cases, their slides and their readings."""
+"""Cases, their slides and their readings."""
 
 from __future__ import annotations
 
@@ -51,9 +51,9 @@ def own_case(request: Request, pk: uuid.UUID) -> Case:
     get=extend_schema(
         operation_id="cases_list",
         summary="List cases",
-        description="Your own, newest first; all cases for a reviewer.",
+        description="Your own cases, newest first. Reviewers see all cases.",
     ),
-    post=extend_schema(operation_id="cases_create", summary="Open a case"),
+    post=extend_schema(operation_id="cases_create", summary="Create a case"),
 )
 class Cases(generics.ListCreateAPIView[Case]):
     serializer_class = CaseOut
@@ -75,11 +75,11 @@ class Cases(generics.ListCreateAPIView[Case]):
 @extend_schema(tags=["Cases"])
 @extend_schema_view(
     get=extend_schema(operation_id="cases_get", summary="Read a case"),
-    patch=extend_schema(operation_id="cases_change", summary="Change what is written on a case"),
+    patch=extend_schema(operation_id="cases_change", summary="Change the details of a case"),
     delete=extend_schema(
         operation_id="cases_delete",
         summary="Delete a case",
-        description="With its slides, analyses and readings, for good.",
+        description="Permanently, with its slides, analyses and readings.",
     ),
 )
 class CaseDetail(generics.RetrieveUpdateDestroyAPIView[Case]):
@@ -102,7 +102,7 @@ class CaseResult(APIView):
     @extend_schema(
         operation_id="cases_result",
         summary="Result of a case",
-        description="As `POST /predict/folder` answers it; 202 while analyses go on.",
+        description="The response of `POST /predict/folder`; 202 while analyses are open.",
         responses={200: FolderOut, 202: PENDING},
     )
     def get(self, request: Request, pk: uuid.UUID) -> Response:
@@ -122,20 +122,20 @@ class CaseAnalyses(APIView):
     @extend_schema(
         operation_id="cases_analyse",
         summary="Analyse all slides of a case again",
-        description="With the active model or a chosen version. Slides that wait or run already stay as they are. "
-        "Of more than may be open (`MAX_PENDING_PER_USER`, `MAX_PENDING`) those whose results are oldest; "
-        "the others are named in `errors`, with the code `busy`.",
+        description="With the active model or the given version. Slides with an open analysis keep it. If the queue "
+        "quota (`MAX_PENDING_PER_USER`, `MAX_PENDING`) does not allow all slides, those with the oldest results are "
+        "queued; the others are listed in `errors` with the code `busy`.",
         request=RunIn,
         responses={202: PENDING},
     )
     def post(self, request: Request, pk: uuid.UUID) -> Response:
         case = own_case(request, pk)
-        wishes = RunIn(data=request.data)
-        wishes.is_valid(raise_exception=True)
+        given = RunIn(data=request.data)
+        given.is_valid(raise_exception=True)
         slides = list(case.slides.all())
         if not slides:
             raise errors.Problem("not_finished", "The case has no slides yet.")
-        taken = {analysis.slide_id for analysis in services.request_again(case, slides, case.owner, **wishes.values())}
+        taken = {analysis.slide_id for analysis in services.request_again(case, slides, case.owner, **given.values())}
         left = [slide for slide in slides if slide.pk not in taken]
         problems = [{"filename": one.original_name, "code": "busy", "reason": text.NO_ROOM} for one in left]
         return answers.pending(request, Submitted(case, analyses_of(case), problems), is_folder=True)
@@ -148,8 +148,8 @@ class CaseReport(APIView):
     @extend_schema(
         operation_id="cases_report",
         summary="Report of a case",
-        description="PDF with diagnosis, maps, readings and what the model does not know. Each call makes a report "
-        "of its own, with a number by which a print-out can be checked.",
+        description="PDF with the case result, maps, readings and the limits of the model. Its number verifies a "
+        "printed copy.",
         parameters=[OpenApiParameter("paper", str, enum=sorted(reports.PAPERS), default="a4")],
         responses={(200, "application/pdf"): OpenApiResponse(OpenApiTypes.BINARY, "The report.")},
     )
@@ -157,7 +157,7 @@ class CaseReport(APIView):
         case = readable_case(request, pk)
         paper = request.query_params.get("paper", "a4")
         if paper not in reports.PAPERS:
-            raise errors.invalid("paper", f"One of {', '.join(sorted(reports.PAPERS))}.")
+            raise errors.invalid("paper", f"Choose one of {', '.join(sorted(reports.PAPERS))}.")
         _, pdf = reports.make(case, person(request), request.build_absolute_uri("/").rstrip("/"), paper)
         return HttpResponse(pdf, content_type="application/pdf", headers={"Cache-Control": "private, no-store"})
 
@@ -188,8 +188,8 @@ class CaseSlides(generics.ListAPIView[Slide]):
     @extend_schema(
         operation_id="slides_add",
         summary="Add images to a case",
-        description="Each becomes a slide and is analysed in the background with the case's overlap. Files that "
-        "can't be used are listed in `errors` and do not stop the others.",
+        description="Each image becomes a slide and is analysed in the background with the case's overlap. Files that "
+        "can't be used are listed in `errors`; the others are accepted.",
         request={"multipart/form-data": SlidesIn},
         responses={201: SlidesAddedOut},
     )
@@ -242,12 +242,12 @@ class SlideImage(APIView):
     get=extend_schema(
         operation_id="reviews_list",
         summary="List the readings of a case",
-        description="In a blinded case only your own, until two people have signed.",
+        description="In a blinded case only your own readings, until two people have signed.",
     ),
     post=extend_schema(
         operation_id="reviews_sign",
         summary="Sign a reading",
-        description="Recorded for good beside what the model says at this moment; signed again it is a second entry.",
+        description="Stored permanently with the current case result. Signing again adds a second reading.",
     ),
 )
 class CaseReviews(generics.ListCreateAPIView[Review]):

@@ -1,4 +1,4 @@
-"""Errors in one format: RFC 9457 problem details with a stable ``code``, on every address of the API."""
+"""Errors in one format at every address of the API: RFC 9457 problem details with a stable ``code``."""
 
 from __future__ import annotations
 
@@ -34,38 +34,38 @@ log = logging.getLogger(__name__)
 CONTENT_TYPE = "application/problem+json"
 API_PATHS = ("/predict", "/api", "/health", "/schema")
 
-#: Every code that an answer may carry: status and what it means. The documentation prints this table.
+#: Every error code with its status and meaning. The documentation contains this table.
 CODES: dict[str, tuple[int, str]] = {
-    "malformed": (400, "The request can't be read, for example broken JSON"),
-    "invalid": (400, "A value is missing or out of range; `fields` lists which"),
-    "invalid_file": (400, "No image sent can be used; `errors` lists each file and why"),
-    "not_authenticated": (401, "No token was sent and nobody is signed in"),
+    "malformed": (400, "The request can't be parsed, for example because of invalid JSON"),
+    "invalid": (400, "A value is missing or invalid; `fields` lists which"),
+    "invalid_file": (400, "None of the files can be used; `errors` lists each file with the reason"),
+    "not_authenticated": (401, "The request has no token and no session"),
     "token_invalid": (401, "The token is unknown or was revoked"),
-    "token_expired": (401, "The token's time is over; create a new one"),
-    "sign_in_failed": (401, "User name, password or one-time code are wrong"),
-    "code_required": (401, "The account has two factors; send the one-time code as well"),
-    "permission_denied": (403, "This account may not do that"),
-    "csrf_failed": (403, "A signed-in browser sent no CSRF token"),
-    "not_found": (404, "There is nothing here, or it is not yours"),
-    "method_not_allowed": (405, "The address knows other methods; `Allow` lists them"),
-    "conflict": (409, "The first call with this idempotency key is still being received, or this call was given up"),
-    "changed": (409, "What the call is about was changed or deleted while it was answered"),
+    "token_expired": (401, "The token has expired; create a new one"),
+    "sign_in_failed": (401, "Wrong user name, password or one-time code"),
+    "code_required": (401, "The account uses two-factor authentication; send the one-time code as well"),
+    "permission_denied": (403, "This account does not have the permission"),
+    "csrf_failed": (403, "A request with a session needs a CSRF token"),
+    "not_found": (404, "The address or object does not exist, or you have no access to it"),
+    "method_not_allowed": (405, "The address does not support this method; `Allow` lists those it does"),
+    "conflict": (409, "The first call with this idempotency key is still being received, or this call was abandoned"),
+    "changed": (409, "The object was changed or deleted during the call"),
     "not_finished": (409, "The analysis has no result yet"),
-    "out_of_domain": (409, "Out of domain no patch has a probability that means anything, so there is no map"),
-    "length_required": (411, "The length of the request is not stated"),
-    "too_large": (413, "More files or bytes than one call may carry; `limit` says how many"),
-    "unsupported_media_type": (415, "The body is of a type, or in an encoding, that this address does not read"),
-    "idempotency_mismatch": (422, "The idempotency key was used before with other content"),
-    "busy": (429, "Too many images wait already; `Retry-After` says how many seconds to wait"),
-    "throttled": (429, "Too many calls; `Retry-After` says how many seconds to wait"),
-    "error": (500, "The server failed; the log has the cause"),
-    "analysis_failed": (500, "The image was stored but could not be analysed; `detail` says why"),
+    "out_of_domain": (409, "The image is not H&E breast tissue, so there is no map"),
+    "length_required": (411, "The request has no `Content-Length`"),
+    "too_large": (413, "Too many files or bytes; `limit` is the maximum"),
+    "unsupported_media_type": (415, "The address does not support the body's type or encoding"),
+    "idempotency_mismatch": (422, "The idempotency key was used before with other content or settings"),
+    "busy": (429, "The queue or the server is full; try again after `Retry-After` seconds"),
+    "throttled": (429, "Too many calls; try again after `Retry-After` seconds"),
+    "error": (500, "Server error; the cause is in the log"),
+    "analysis_failed": (500, "The image was stored but could not be analysed; `detail` gives the reason"),
     "no_worker": (503, "No background worker is running"),
     "no_model": (503, "No model is active"),
-    "model_unusable": (503, "The model's file is missing, damaged or not the registered one"),
-    "storage_failed": (503, "The file store is full or away"),
-    "database_unavailable": (503, "The database does not answer"),
-    "unavailable": (503, "The application does not answer; said by the server before it"),
+    "model_unusable": (503, "The model file is missing, damaged or not the registered one"),
+    "storage_failed": (503, "The file store is full or unavailable"),
+    "database_unavailable": (503, "The database does not respond"),
+    "unavailable": (503, "The application does not respond; sent by the proxy"),
 }
 _TITLES = {
     400: "Bad request",
@@ -82,7 +82,7 @@ _TITLES = {
     500: "Server error",
     503: "Not available",
 }
-#: Codes for answers that come without one, from Django itself.
+#: Codes for error responses of Django itself, which have none.
 _CODE_OF_STATUS = {
     400: "malformed",
     401: "not_authenticated",
@@ -97,7 +97,7 @@ _CODE_OF_STATUS = {
 
 
 class Problem(exceptions.APIException):
-    """An answer that says what went wrong: a code of :data:`CODES`, a sentence, further members."""
+    """An error response: a code of :data:`CODES`, a sentence, and further members."""
 
     def __init__(self, code: str, detail: str, *, headers: dict[str, str] | None = None, **extra: Any) -> None:
         self.status_code = CODES[code][0]
@@ -109,7 +109,7 @@ class Problem(exceptions.APIException):
 
 
 def invalid_files(rejected: Sequence[Rejected], detail: str | None = None) -> Problem:
-    """400: nothing sent can be used; 503 where that is the server's fault."""
+    """400 if no file can be used; 503 if the server could not store any."""
     if all(problem.code == "storage" for problem in rejected):
         return unavailable("storage_failed", "The server could not store the files; try again later.")
     if all(problem.code == "error" for problem in rejected):
@@ -120,22 +120,22 @@ def invalid_files(rejected: Sequence[Rejected], detail: str | None = None) -> Pr
 
 
 def invalid(field: str, detail: str) -> Problem:
-    """400: one value is out of range."""
+    """400: one value is invalid."""
     return Problem("invalid", detail, fields=[{"field": field, "code": "invalid", "detail": detail}])
 
 
 def too_large(detail: str, limit: int, unit: str) -> Problem:
-    """413, with the limit that was passed in ``limit`` and its ``unit`` (files or bytes)."""
+    """413, with the maximum in ``limit`` and its ``unit`` (files or bytes)."""
     return Problem("too_large", detail, limit=limit, unit=unit)
 
 
 def unavailable(code: str, detail: str) -> Problem:
-    """503: worth trying again."""
+    """503, with a time to try again."""
     return Problem(code, detail, headers={"Retry-After": str(RETRY_SECONDS)})
 
 
 def response(code: str, detail: str, status: int | None = None, **extra: Any) -> HttpResponse:
-    """A problem document as an answer."""
+    """A problem document as a response."""
     status = status or CODES[code][0]
     body = {
         "type": f"urn:histopath:problem:{code}",
@@ -146,13 +146,13 @@ def response(code: str, detail: str, status: int | None = None, **extra: Any) ->
         **extra,
     }
     answer = HttpResponse(json.dumps(body), content_type=CONTENT_TYPE, status=status)
-    # For the trail, which must know what was told.
+    # The audit trail records views, and needs to know that this is an error.
     answer.problem = code  # type: ignore[attr-defined]
     return answer
 
 
 def exception_handler(exc: Exception, context: dict[str, Any]) -> HttpResponse | None:
-    """What REST framework answers when a view raises; None leaves the exception to Django."""
+    """REST framework's exception handler. None leaves the exception to Django."""
     problem = _problem_of(exc)
     if problem is None:
         return None
@@ -178,26 +178,26 @@ def _problem_of(exc: Exception) -> Problem | None:
             code = str(exc.detail.code)  # type: ignore[union-attr]
             code = code if code in CODES else "token_invalid"
             scheme = getattr(exc, "auth_header", None) or "Token"
-            # The code for servers before this one, which pass on nothing else of the answer.
+            # The header carries the code because proxies pass nothing else of the response on.
             return Problem(code, str(exc.detail), headers={"WWW-Authenticate": f'{scheme} error="{code}"'})
         case exceptions.PermissionDenied():
             detail = str(exc.detail)
             return Problem("csrf_failed" if detail.startswith("CSRF") else "permission_denied", detail)
         case exceptions.NotFound() | Http404():
-            return Problem("not_found", "There is nothing here, or it is not yours.")
+            return Problem("not_found", "It does not exist, or you have no access to it.")
         case PermissionDenied():
-            return Problem("permission_denied", "This account may not do that.")
+            return Problem("permission_denied", "This account does not have the permission.")
         case exceptions.APIException():
             code = _CODE_OF_STATUS.get(exc.status_code, "malformed")
             return Problem(code, str(exc.detail))
         case TooManyFilesSent():
             most = settings.UPLOAD_MAX_FILES
-            return too_large(f"At most {most} files a call.", most, "files")
+            return too_large(f"A call can carry at most {most} files.", most, "files")
         case RequestDataTooBig():
             most = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
-            return too_large(f"The fields beside the files are larger than {most} bytes.", most, "bytes")
+            return too_large(f"The form fields, without the files, are larger than {most} bytes.", most, "bytes")
         case SuspiciousOperation():
-            return Problem("malformed", "The request can't be read.")
+            return Problem("malformed", "The request can't be parsed.")
         case RecursionError():
             return Problem("malformed", "The request is nested too deeply.")
         case CapacityExceeded():
@@ -207,16 +207,16 @@ def _problem_of(exc: Exception) -> Problem | None:
         case NoModel():
             return unavailable("no_model", str(exc))
         case DataError():
-            return Problem("malformed", "The request holds a value that can't be kept.")
+            return Problem("malformed", "The request contains an unsupported character or value.")
         case _ if is_outdated(exc):
             log.warning("A row was changed or deleted meanwhile.", exc_info=exc)
-            return Problem("changed", "What this is about was changed or deleted meanwhile.")
+            return Problem("changed", "The object was changed or deleted in the meantime; nothing was saved.")
         case DatabaseError():
             log.exception("The database failed.", exc_info=exc)
-            return unavailable("database_unavailable", "The database does not answer; try again.")
+            return unavailable("database_unavailable", "The database does not respond; try again.")
         case OSError() if exc.errno in STORAGE:
             log.exception("The disk failed.", exc_info=exc)
-            return unavailable("storage_failed", "The server's disk is full or away; try again later.")
+            return unavailable("storage_failed", "The server's disk is full or unavailable; try again later.")
     return None
 
 
@@ -238,13 +238,13 @@ def is_api_path(path: str) -> bool:
 
 
 def _limit(status: int) -> dict[str, Any]:
-    """The limit that a request refused unread has passed."""
+    """The limit that a request exceeded which was refused before it was read."""
     return {"limit": settings.UPLOAD_MAX_REQUEST_BYTES, "unit": "bytes"} if status == 413 else {}
 
 
 class ProblemMiddleware:
-    """Gives the problem format to errors that arise outside the API's views: unknown addresses, wrong
-    methods, refused hosts, crashes."""
+    """Converts errors from outside the API's views to problem details: unknown addresses, wrong methods, refused hosts,
+    crashes."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         self.get_response = get_response
@@ -272,4 +272,4 @@ class ProblemMiddleware:
             return answer
         got_request_exception.send(sender=type(self), request=request)
         log.error("%s %s failed.", request.method, request.path, exc_info=exc)
-        return response("error", "The server failed; its log has the cause.")
+        return response("error", "Server error; the cause is in the log.")

@@ -1,4 +1,4 @@
-"""The way around: what is where, the OpenAPI document, and a page to try it on."""
+"""The index, the OpenAPI document, and the interactive documentation."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Index(APIView):
     authentication_classes = []
     permission_classes = [AllowAny]
 
-    @extend_schema(operation_id="index", summary="What is where", responses=OpenApiTypes.OBJECT)
+    @extend_schema(operation_id="index", summary="Addresses of the API", responses=OpenApiTypes.OBJECT)
     def get(self, request: Request) -> Response:
         def at(name: str, *args: Any) -> str:
             return request.build_absolute_uri(reverse(name, args=args))
@@ -50,11 +50,11 @@ class Index(APIView):
 
 
 class Document(SpectacularAPIView):
-    """The OpenAPI document, for anybody."""
+    """The OpenAPI document; public."""
 
 
 class Docs(SpectacularSwaggerSplitView):
-    """Swagger UI from the package's own files. Its split view and our page keep the strict content policy."""
+    """Swagger UI from the package's own files. The split view works with the strict content security policy."""
 
     permission_classes = [AllowAny]
     url_name = "schema"

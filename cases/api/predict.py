@@ -1,4 +1,4 @@
-"""The prediction calls, as upstream's clients know them."""
+"""The prediction calls, compatible with clients of the upstream demo."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from cases.services import event_stream as sse
 from inference.models import Analysis, State
 
 from . import answers, errors, results, streams
-from .authentication import look_again, person
+from .authentication import person, recheck_authentication
 from .common import AccountThrottle, AnonymousThrottle, FormParser, UploadThrottle
 from .serializers import FolderIn, FolderOut, OptionsIn, PendingOut, SingleIn, SingleOut
 from .submit import Options, Submitted, submit
@@ -27,41 +27,43 @@ KEY = OpenApiParameter(
     "Idempotency-Key",
     OpenApiTypes.STR,
     OpenApiParameter.HEADER,
-    description="Any text of up to 255 characters that you choose for this upload. Sent again with the same "
-    "content it finds the same analysis instead of making a second one; with other content it answers 422.",
+    description="Any text of up to 255 characters that identifies this upload. A repeated call with the same "
+    "content returns the same analysis instead of creating a second one; with other content the response is 422.",
 )
 PREFER = OpenApiParameter(
     "Prefer",
     OpenApiTypes.STR,
     OpenApiParameter.HEADER,
-    description="`respond-async` answers 202 at once; `wait=N` waits at most N seconds (RFC 7240).",
+    description="`respond-async` returns 202 at once; `wait=N` waits at most N seconds (RFC 7240).",
 )
 EVENT = {"type": "object", "required": ["data"], "properties": {"data": {"type": "string", "description": "JSON."}}}
-PENDING = OpenApiResponse(PendingOut, "Stored and queued. Ask the address in `Location` for the result.")
+PENDING = OpenApiResponse(PendingOut, "Stored and queued. Poll the address in `Location` for the result.")
 
 
 def require_length(request: Request) -> None:
-    """Refuse a body of unknown length; one that is too long is refused before any view sees it."""
+    """Refuse a body of unknown length. Middleware refuses one that is too long."""
     if not request.META.get("CONTENT_LENGTH") and "chunked" in request.META.get("HTTP_TRANSFER_ENCODING", ""):
-        raise errors.Problem("length_required", "Send a Content-Length; chunked uploads are not read.")
+        raise errors.Problem("length_required", "Send a Content-Length; chunked uploads are not supported.")
 
 
 def files_of(request: Request, field: str, most: int) -> list[UploadedFile]:
-    """The files sent in a field, at least one, of somebody who still may send them when they are here.
-    Raises :class:`errors.Problem` and AuthenticationFailed."""
+    """The files sent in ``field``, at least one and at most ``most``.
+
+    Raises :class:`errors.Problem`, or ``AuthenticationFailed`` if the caller lost access while the files were sent.
+    """
     files = request.FILES.getlist(field)
-    look_again(request)
+    recheck_authentication(request)
     if not files:
-        detail = f"No file was sent in the multipart field “{field}”."
+        detail = f"The multipart field “{field}” contains no file."
         problem = {"field": field, "code": "required", "detail": detail}
         raise errors.Problem("invalid_file", detail, errors=[], fields=[problem])
     if len(files) > most:
-        raise errors.too_large(f"At most {most} file{'s' if most > 1 else ''} a call.", most, "files")
+        raise errors.too_large(f"A call can carry at most {most} file{'s' if most > 1 else ''}.", most, "files")
     return files
 
 
 class Upload(APIView):
-    """What the prediction calls have in common."""
+    """Base of the prediction calls."""
 
     parser_classes = [FormParser]
     throttle_classes = [AnonymousThrottle, AccountThrottle, UploadThrottle]
@@ -90,9 +92,10 @@ class Single(Upload):
         operation_id="predict_single",
         summary="Classify one image",
         description="Stores the image as a slide of a new case, analyses it in the background and waits for the "
-        "result. Answers 202 where the result takes longer than the server waits. Closing the connection loses "
-        "nothing: the case is in the history.\n\n"
-        "The same bytes with the same model, settings and runtime are answered from the record (`cached`).",
+        "result. The response is 202 if the result takes longer than the server waits. Closing the connection "
+        "does not stop the analysis: the case is in the history.\n\n"
+        "If the same bytes were analysed before with the same model, settings and runtime, the stored result is "
+        "returned (`cached`).",
         request={"multipart/form-data": SingleIn},
         responses={200: SingleOut, 202: PENDING},
     )
@@ -107,9 +110,9 @@ class Folder(Upload):
     @extend_schema(
         operation_id="predict_folder",
         summary="Classify several images as one case",
-        description="Each image is judged by itself and all together by the mean of their calibrated "
-        "probabilities. Files that can't be used are listed in `errors` and do not stop the others; where none "
-        "can be used the answer is 400 with the same list.",
+        description="Each image gets its own result, and the case result is the mean of their calibrated "
+        "probabilities. Files that can't be used are listed in `errors`; the others are analysed. If no file can be "
+        "used, the response is 400 with the same list.",
         request={"multipart/form-data": FolderIn},
         responses={200: FolderOut, 202: PENDING},
     )
@@ -125,13 +128,13 @@ class SingleStream(Upload):
         description="Server-sent events, each a line `data: {json}`:\n\n"
         "- `start`: `id`, `case`, `total` patches, `result_url`\n"
         "- `progress`: `current`, `total`, `percentage`, `message`\n"
-        "- `complete`: `result`, as `POST /predict/single` answers it\n"
+        "- `complete`: `result`, the response of `POST /predict/single`\n"
         "- `error`: `code`, `message`\n\n"
-        "Lines that begin with a colon only keep the connection open. Where too many streams are open already "
-        "the answer is 202 and the result is asked for at `Location`.",
+        "Lines that begin with a colon keep the connection open. If too many streams are open, the response is 202 "
+        "with the address of the result in `Location`.",
         request={"multipart/form-data": SingleIn},
         responses={
-            (200, "text/event-stream"): OpenApiResponse(EVENT, "Events until the result is there."),
+            (200, "text/event-stream"): OpenApiResponse(EVENT, "Events until the result is available."),
             (202, "application/json"): PENDING,
         },
     )
@@ -139,9 +142,9 @@ class SingleStream(Upload):
         submitted = self.submit(request)
         pk = submitted.analyses[0].pk
         body = answers.pending_body(request, submitted, is_folder=False)
-        # Taken when nothing can fail any more before the answer has it.
-        turn = ConcurrencySlot(person(request), Kind.WAIT)
-        if not turn.taken:
+        # Acquired last: from here on, the stream releases it.
+        slot = ConcurrencySlot(person(request), Kind.WAIT)
+        if not slot.taken:
             return answers.pending(request, submitted, is_folder=False)
         start = {"type": "start", "message": "The image was stored.", **body}
         events = streams.follow(
@@ -150,7 +153,7 @@ class SingleStream(Upload):
             _progress,
             lambda analysis: _end(request, analysis, submitted.cached),
         )
-        answer = sse.response(sse.Stream(turn, events))
+        answer = sse.response(sse.Stream(slot, events))
         if submitted.replayed:
             answer["Idempotent-Replayed"] = "true"
         return answer
@@ -159,7 +162,7 @@ class SingleStream(Upload):
 def _progress(analysis: Analysis) -> streams.Event:
     now = results.progress([analysis])
     if now["ahead"]:
-        message = f"Waiting behind {now['ahead']} other analyses."
+        message = f"{now['ahead']} other analyses are ahead in the queue."
     elif analysis.state == State.QUEUED:
         message = "Waiting for a worker."
     else:
@@ -169,7 +172,7 @@ def _progress(analysis: Analysis) -> streams.Event:
 
 def _end(request: Request, analysis: Analysis, cached: bool) -> streams.Event:
     try:
-        look_again(request)
+        recheck_authentication(request)
     except AuthenticationFailed as refused:
         return {"type": "error", "code": refused.get_codes(), "message": str(refused)}
     if analysis.state == State.FAILED:

@@ -1,4 +1,4 @@
-"""From rows to the answers of the prediction calls."""
+"""Builds the responses of the prediction calls from database rows."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from .errors import Problem, unavailable
 
 
 def map_url(request: Request, analysis: Analysis) -> str | None:
-    """The patch map; None out of domain, where the network's numbers mean nothing."""
+    """Address of the patch map; None if the image is not H&E breast tissue."""
     if analysis.verdict == Verdict.OUT_OF_DOMAIN:
         return None
     return request.build_absolute_uri(reverse("api:analysis-map", args=[analysis.pk]))
 
 
 def report_url(request: Request, case_id: Any) -> str:
-    """The report of a case, PDF, with the same token or a signed-in browser."""
+    """Address of the PDF report of a case."""
     return request.build_absolute_uri(reverse("api:case-report", args=[case_id]))
 
 
@@ -41,7 +41,7 @@ def file_error(analysis: Analysis) -> dict[str, str]:
 
 
 def single(request: Request, analysis: Analysis, cached: bool = False) -> dict[str, Any]:
-    """The answer for one finished analysis, which has its slide and model version at hand."""
+    """Response for one finished analysis, loaded with its slide and model version."""
     slide = analysis.slide
     return {
         "id": str(analysis.pk),
@@ -77,7 +77,7 @@ def _figures(analysis: Analysis) -> dict[str, Any]:
 
 
 def folder(request: Request, case: Case, cached: bool = False) -> dict[str, Any]:
-    """The answer for a case whose analyses have all ended. Raises :class:`Problem` where none has a result."""
+    """Response for a case whose analyses have all ended. Raises :class:`Problem` if none has a result."""
     slides = list(Slide.objects.filter(case=case).with_analysis())
     errors = [problem for sent in case.submissions.order_by("created_at") for problem in sent.rejected]
     images = []
@@ -117,7 +117,7 @@ def folder(request: Request, case: Case, cached: bool = False) -> dict[str, Any]
             *([text.MIXED] if services.is_mixed(slides) else []),
             *(f"{image['filename']}: {text}" for image in images for text in image["warnings"]),
         ],
-        # Whose cut points judged.
+        # The model version whose thresholds judged the case.
         "model": max((image["model"] for image in images), key=lambda model: model["sha256"] == version.sha256),
         "cached": cached,
         "report_url": report_url(request, case.pk),
@@ -125,14 +125,14 @@ def folder(request: Request, case: Case, cached: bool = False) -> dict[str, Any]
 
 
 def failure(analysis: Analysis) -> Problem:
-    """Why a failed analysis has no result."""
+    """The error response for a failed analysis."""
     if analysis.error_code.startswith("model"):
         return unavailable("model_unusable", analysis.error)
     return Problem("analysis_failed", analysis.error, analysis=str(analysis.pk))
 
 
 def progress(analyses: Sequence[Analysis]) -> dict[str, Any]:
-    """How far analyses are, all together; each has its slide at hand."""
+    """Combined progress of analyses, each loaded with its slide."""
     waiting = [analysis for analysis in analyses if analysis.state == State.QUEUED]
     done = sum(analysis.patches_done for analysis in analyses)
     total = sum(analysis.patches_total or analysis.expected_patches for analysis in analyses)

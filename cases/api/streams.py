@@ -1,4 +1,4 @@
-"""Progress of one analysis as it changes, for the program that sent the image."""
+"""Server-sent events about the progress of one analysis."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def follow(
     progress: Callable[[Analysis], Event],
     end: Callable[[Analysis], Event],
 ) -> Generator[bytes, None, None]:
-    """``start``, then what ``progress`` says of the analysis whenever that changes, then what ``end`` says."""
+    """Yield ``start``, then ``progress(analysis)`` whenever it changes, then ``end(analysis)``."""
     yield encode(start)
     until = time.monotonic() + settings.API_STREAM_SECONDS
     said, said_at = start, time.monotonic()
@@ -31,7 +31,7 @@ def follow(
         try:
             analysis = load()
         except Analysis.DoesNotExist:
-            yield encode({"type": "error", "code": "not_found", "message": "The image was deleted meanwhile."})
+            yield encode({"type": "error", "code": "not_found", "message": "The image was deleted in the meantime."})
             return
         now = progress(analysis)
         if now != said and (now["current"] or analysis.is_open):
@@ -41,7 +41,7 @@ def follow(
             yield encode(end(analysis))
             return
         if time.monotonic() >= until:
-            message = "This stream ends here; the analysis goes on. Ask result_url for its result."
+            message = "The stream ends here, and the analysis continues. Poll result_url for the result."
             yield encode({"type": "error", "code": "timeout", "message": message, "result_url": start["result_url"]})
             return
         if time.monotonic() - said_at >= BEAT:

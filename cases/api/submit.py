@@ -1,4 +1,4 @@
-"""What an upload call does: find the earlier answer, or store the files and queue their analyses."""
+"""An upload call: find an earlier result, or store the files and queue their analyses."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from . import errors
 
 @dataclass(frozen=True)
 class Options:
-    """How the images are to be analysed."""
+    """Settings of the analyses."""
 
     overlap: float
     magnification: str
@@ -36,10 +36,10 @@ class Options:
 
 @dataclass(frozen=True)
 class Submitted:
-    """The case that holds the images sent, and their analyses.
+    """The case with the images of a call, and their analyses.
 
-    ``cached``: answered from an earlier call's record, nothing was stored. ``replayed``: the same
-    call came before, under the same idempotency key.
+    ``cached``: an earlier result is returned, and nothing was stored. ``replayed``: the call was repeated with the same
+    idempotency key.
     """
 
     case: Case
@@ -50,10 +50,10 @@ class Submitted:
 
 
 def submit(user: User, files: Sequence[UploadedFile], options: Options, *, is_folder: bool, key: str = "") -> Submitted:
-    """Take the files of one call.
+    """Accept the files of one call.
 
-    Raises :class:`errors.Problem`: the key was used for other content, or its first call is still
-    being received; no model, no worker; no file can be used.
+    Raises :class:`errors.Problem` if the key was used for other content, if its first call is still being received, if
+    no worker runs or if no file can be used, and :class:`inference.registry.NoModel`.
     """
     uploads = [Upload.of(file) for file in files]
     fingerprint = _fingerprint(uploads, options, is_folder)
@@ -66,12 +66,12 @@ def submit(user: User, files: Sequence[UploadedFile], options: Options, *, is_fo
             _reserve(user, key, fingerprint, case=recorded.case, analysis=analysis)
         return recorded
     if not queue.worker_alive():
-        raise errors.unavailable("no_worker", "No background worker is running, so nothing can be analysed now.")
+        raise errors.unavailable("no_worker", "No background worker is running, so images can't be analysed.")
     active_model()
     submission = _reserve(user, key, fingerprint, receiving_until=timezone.now() + LEASE)
     try:
         return _store(user, submission, uploads, options, is_folder)
-    except BaseException:
+    except BaseException:  # whatever happens, nothing of a failed call stays; the error is raised again
         abandon(submission, user)
         raise
 
@@ -164,9 +164,9 @@ def analyses_of(case: Case) -> list[Analysis]:
 
 
 def _finished(user: User, options: Options) -> models.QuerySet[Analysis]:
-    """What this user has on record for the model, the runtime and the settings of now.
+    """The user's finished analyses with the active model, the current runtime and the same settings.
 
-    The runtime in use is that of the model's newest finished analysis: only workers know their own.
+    The current runtime is that of the model's newest finished analysis, because only workers know their own.
     """
     version = active_model()
     newest = (
@@ -175,7 +175,7 @@ def _finished(user: User, options: Options) -> models.QuerySet[Analysis]:
         .values_list("runtime", flat=True)
         .first()
     )
-    # What is still being received may be abandoned.
+    # A call that is still being received may be abandoned.
     done = _with_slide().exclude(slide__case__submissions__receiving_until__isnull=False)
     return done.filter(
         slide__case__owner=user,
@@ -198,7 +198,7 @@ def _recorded(user: User, upload: Upload, options: Options) -> Submitted | None:
 
 
 def _recorded_folder(user: User, uploads: Sequence[Upload], options: Options) -> Submitted | None:
-    """A case of exactly these files whose current analyses are all such as would be made now."""
+    """A case of exactly these files whose current analyses all have the same model, runtime and settings."""
     finished = _finished(user, options).filter(is_current=True)
     wanted = Counter((one.name, one.sha256) for one in uploads)
     candidates = (

@@ -1,4 +1,4 @@
-"""Waiting for a worker, for as long as the caller and the server wish."""
+"""Waiting for results, bounded by the caller and by the server."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from django.conf import settings
 
 from inference.models import OPEN, Analysis
 
-#: Seconds between two looks at the rows: none before a single field can be done, then quick, then calmer.
+#: Seconds between two queries: first as long as a single field takes at least, then short, then growing pauses.
 HEAD_START, FIRST_PAUSE, LONGEST_PAUSE, GROWTH = 0.08, 0.01, 0.25, 1.1
 
 
@@ -25,10 +25,7 @@ def pauses() -> list[float]:
 
 
 def wait(ids: Sequence[uuid.UUID], seconds: float) -> bool:
-    """Wait until none of the analyses is open; False where time ran out first.
-
-    No transaction is open meanwhile; the thread keeps the one connection that it has anyway.
-    """
+    """Wait until none of the analyses is open; False if the time ran out first. No transaction is open meanwhile."""
     until = time.monotonic() + seconds
     steps = iter(pauses())
     while Analysis.objects.filter(pk__in=ids, state__in=OPEN).exists():
@@ -40,12 +37,12 @@ def wait(ids: Sequence[uuid.UUID], seconds: float) -> bool:
 
 
 def seconds_to_wait(prefer: str) -> float:
-    """What a ``Prefer`` header (RFC 7240) asks for: 0 for ``respond-async``, ``wait=N`` up to our bound."""
+    """Seconds to wait by a ``Prefer`` header (RFC 7240): 0 for ``respond-async``, ``wait=N`` up to the limit."""
     longest = float(settings.API_WAIT_SECONDS)
-    wishes = [wish.strip().lower() for wish in re.split("[,;]", prefer)]
-    if "respond-async" in wishes:
+    preferences = [preference.strip().lower() for preference in re.split("[,;]", prefer)]
+    if "respond-async" in preferences:
         return 0.0
-    for wish in wishes:
-        if found := re.fullmatch(r"wait\s*=\s*\"?(\d{1,6})\"?", wish):
+    for preference in preferences:
+        if found := re.fullmatch(r"wait\s*=\s*\"?(\d{1,6})\"?", preference):
             return min(float(found[1]), longest)
     return longest

@@ -1,4 +1,4 @@
-"""What is stored, by subject. Import the models from here; the modules hold their definitions."""
+"""The models, by subject. Import them from here."""
 
 from cases.models.audit import AuditCheckpoint, AuditEvent, Pseudonym
 from cases.models.cases import (

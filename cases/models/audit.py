@@ -1,9 +1,9 @@
-"""The record of who did what, when and from where: rows of the timeline and of the audit trail alike.
+"""The record of who did what, when and from where: rows of both the timeline and the audit trail.
 
-One table serves both: a case's timeline is its events without the owner's own reading. The table is
-append-only and outlives what it speaks of. It names people and addresses by random keys only; the
-mapping from key to person (:class:`Pseudonym`) and the words of an event (``detail``) can be erased, and
-the hash chain of :mod:`cases.audit` stays valid, because it holds the keys and a salted digest of the words.
+One table serves both: a case's timeline leaves out the owner's own views. The table is append-only, and its
+rows outlive what they refer to. It names people and addresses by random keys only; the
+mapping from key to person (:class:`Pseudonym`) and the text of an event (``detail``) can be erased. The hash
+chain of :mod:`cases.audit` stays valid, because it contains the keys and a salted digest of the text.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from django.utils import timezone
 
 
 class Pseudonym(models.Model):
-    """Whom a key of the trail stands for: a person or a network address. Deleted to forget them."""
+    """The person or network address behind a key of the audit trail. Deleting the row erases them from the trail."""
 
     key = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     user = models.OneToOneField(
@@ -37,11 +37,11 @@ class Pseudonym(models.Model):
 
 
 class AuditCheckpoint(models.Model):
-    """A link of the chain: the events written since the last one, closed by a hash over them and it."""
+    """A link of the hash chain: covers the events written since the previous checkpoint."""
 
     made_at = models.DateTimeField(default=timezone.now)
     count = models.PositiveIntegerField()
-    #: Hash of the link before, 64 zeros at the beginning; unique, so that the chain can't fork.
+    #: Hash of the previous checkpoint, 64 zeros for the first; unique, so that the chain can't fork.
     previous = models.CharField(max_length=64, unique=True)
     hash = models.CharField(max_length=64, unique=True)
 
@@ -54,13 +54,13 @@ class AuditCheckpoint(models.Model):
 
 class AuditEventQuerySet(models.QuerySet["AuditEvent"]):
     def timeline(self) -> AuditEventQuerySet:
-        """What a case's page tells: without the times that the owner looked at it."""
+        """Events shown on the case's page: all but the owner's own views."""
         own = models.Q(kind=AuditEvent.Kind.VIEWED, actor__user=models.F("case__owner"))
         return self.select_related("actor__user").exclude(own)
 
 
 class AuditEvent(models.Model):
-    """Something that happened. Written once, never changed."""
+    """An audit event. Written once, never changed."""
 
     class Kind(models.TextChoices):
         CREATED = "created", "Case opened"
@@ -83,7 +83,7 @@ class AuditEvent(models.Model):
         ADMIN = "admin", "Changed in the administration"
         ERASED = "erased", "Account erased"
 
-    #: Neither the case nor the keys are constrained: the record outlives what it speaks of.
+    #: Without constraints on case and keys, because an event outlives what it refers to.
     case = models.ForeignKey(
         "cases.Case", on_delete=models.DO_NOTHING, null=True, db_constraint=False, related_name="events"
     )
@@ -94,7 +94,7 @@ class AuditEvent(models.Model):
     address = models.ForeignKey(
         Pseudonym, on_delete=models.DO_NOTHING, null=True, blank=True, db_constraint=False, related_name="+"
     )
-    #: The slide, analysis or report that was read, if not the case as a whole; the key of who was assigned.
+    #: The slide, analysis or report in question, if not the case as a whole; for assignments, the reader's key.
     about = models.UUIDField(null=True, blank=True)
     detail = models.CharField(max_length=200, blank=True)
     salt = models.CharField(max_length=32, blank=True)
@@ -115,21 +115,21 @@ class AuditEvent(models.Model):
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         if not self._state.adding:
-            raise TypeError("An event is written once and never changed.")
+            raise TypeError("Audit events can't be changed.")
         self.take_digest()
         super().save(*args, **kwargs)
 
     def take_digest(self) -> None:
-        """Take the salted digest of the words, which the chain holds; before the row is written."""
+        """Compute the salted digest of the text. Call it before the row is written."""
         self.salt = secrets.token_hex(16)
         self.detail_digest = digest_of(self.salt, self.detail)
 
     def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
-        raise TypeError("An event is never deleted.")
+        raise TypeError("Audit events can't be deleted.")
 
     @property
     def line(self) -> str:
-        """What the chain holds of this event, as canonical JSON."""
+        """The event as the hash chain covers it: canonical JSON."""
         return json.dumps(
             [
                 self.pk,
@@ -146,14 +146,14 @@ class AuditEvent(models.Model):
 
     @property
     def matches_digest(self) -> bool:
-        """Whether the words are those that were written; True where they were erased."""
+        """Whether the text is unchanged; true also if it was erased."""
         if not self.salt:
             return not self.detail
         return digest_of(self.salt, self.detail) == self.detail_digest
 
 
 def digest_of(salt: str, detail: str) -> str:
-    """SHA-256 of the words of an event, salted so that an erased one can't be guessed back."""
+    """SHA-256 of an event's text, salted so that erased text can't be found by guessing."""
     return hashlib.sha256(f"{salt}:{detail}".encode()).hexdigest()
 
 

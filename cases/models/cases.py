@@ -21,7 +21,7 @@ from cases.models.users import User
 
 
 class Tag(models.Model):
-    """A word by which one person sorts their cases."""
+    """A label of one person's cases."""
 
     owner = models.ForeignKey(User, on_delete=models.CASCADE, related_name="tags")
     name = models.CharField(max_length=30)
@@ -36,20 +36,19 @@ class Tag(models.Model):
 
 class CaseQuerySet(models.QuerySet["Case"]):
     def visible_to(self, user: User | AnonymousUser) -> CaseQuerySet:
-        """All cases for a reviewer, one's own for anybody else, none for nobody."""
+        """All cases for a reviewer, their own for other users, none without an active account."""
         if not isinstance(user, User) or not user.is_active:
             return self.none()
         return self if user.is_reviewer else self.filter(owner=user)
 
     def editable_by(self, user: User | AnonymousUser) -> CaseQuerySet:
-        """One's own: a reviewer reads what others keep and changes none of it."""
+        """The user's own cases: reviewers may read other people's cases but not change them."""
         if not isinstance(user, User) or not user.is_active:
             return self.none()
         return self.filter(owner=user)
 
     def for_change(self) -> CaseQuerySet:
-        """Held until the transaction ends: what a form finds true of a case is still so when it is saved, and what
-        somebody else changes meanwhile is not undone."""
+        """Locked until the transaction ends, so that nobody else changes a case between reading and saving it."""
         return self.select_for_update(no_key=True, of=("self",))
 
     def in_state(self, state: str) -> CaseQuerySet:
@@ -62,7 +61,7 @@ class CaseQuerySet(models.QuerySet["Case"]):
         return ended.filter(failed_count__gt=0) if state == CaseState.FAILED else ended.filter(failed_count=0)
 
     def still_blind(self) -> CaseQuerySet:
-        """Those whose readings are hidden, until two people have signed; :func:`cases.services.is_blind` for one."""
+        """Blinded cases that fewer than two people have read; see :func:`cases.services.is_blind` for a single case."""
         return (
             self.filter(is_blinded=True).annotate(readers=Count("reviews__author", distinct=True)).filter(readers__lt=2)
         )
@@ -71,9 +70,9 @@ class CaseQuerySet(models.QuerySet["Case"]):
 class Case(models.Model):
     """Slides that belong together, usually of one patient.
 
-    The aggregate (``verdict``, ``probability`` and the counts) is derived from the slides' current
-    analyses by :func:`cases.services.refresh` and kept here so that a history of thousands of cases
-    is one query.
+    The case result (``verdict``, ``probability`` and the counts) is derived from the slides' current
+    analyses by :func:`cases.services.refresh` and stored here, so that a history of thousands of cases
+    takes one query.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
@@ -84,7 +83,9 @@ class Case(models.Model):
     )
     notes = models.TextField("clinical notes", max_length=5000, blank=True)
     magnification = models.CharField(max_length=7, choices=Magnification.choices, default=Magnification.UNKNOWN)
-    overlap = models.FloatField(default=0.0, help_text="Least share of a patch that neighbours have in common.")
+    overlap = models.FloatField(
+        default=0.0, help_text="Minimum overlap of neighbouring patches, as a fraction of the patch."
+    )
     is_synthetic = models.BooleanField(default=False, editable=False)
     tags = models.ManyToManyField(Tag, blank=True, related_name="cases")
     assigned_to = models.ForeignKey(
@@ -93,7 +94,7 @@ class Case(models.Model):
     is_blinded = models.BooleanField(
         "blinded double reading",
         default=False,
-        help_text="Until two people have signed a reading, each sees only their own.",
+        help_text="Until two people have signed a reading, each sees only their own reading.",
     )
     is_teaching = models.BooleanField("teaching case", default=False)
     created_at = models.DateTimeField("created", default=timezone.now, editable=False)
@@ -108,7 +109,7 @@ class Case(models.Model):
     indeterminate_count = models.PositiveIntegerField(default=0, editable=False)
     rejected_count = models.PositiveIntegerField(default=0, editable=False)
 
-    #: Written by :func:`cases.services.refresh` alone.
+    #: Written only by :func:`cases.services.refresh`.
     DERIVED = (
         "verdict", "probability", "slide_count", "open_count", "failed_count", "malignant_count",
         "indeterminate_count", "rejected_count",
@@ -125,7 +126,7 @@ class Case(models.Model):
         return self.title
 
     def save(self, *args: Any, **kwargs: Any) -> None:
-        """Leaves alone what is derived: a form that was read before an analysis ended must not undo it."""
+        """Does not write the derived columns: a form loaded before an analysis ended must not overwrite them."""
         if not self._state.adding and kwargs.get("update_fields") is None:
             kwargs["update_fields"] = [
                 field.name
@@ -138,19 +139,19 @@ class Case(models.Model):
         return reverse("cases:case", args=[self.pk])
 
     def clean(self) -> None:
-        """Blinding ends by a second reading, not by a tick: who reads second could look and then sign. And it begins
-        before the first: else a case that was open would seem to have been read blind."""
+        """Blinding can be lifted only by a second reading, or the second reader could look before signing. It can be
+        set only before the first reading, or a reading that was not blind would appear to be."""
         if self._state.adding:
             return
         was_blinded = Case.objects.filter(pk=self.pk, is_blinded=True).exists()
         readers = self.reviews.values("author").distinct().count()
         if was_blinded and not self.is_blinded and readers == 1:
             raise ValidationError(
-                {"is_blinded": "One person has signed a reading; it stays blinded until a second has."}
+                {"is_blinded": "One person has signed a reading; the case stays blinded until a second person has."}
             )
         if self.is_blinded and not was_blinded and readers:
             raise ValidationError(
-                {"is_blinded": "Somebody has signed a reading already; a case is blinded before the first."}
+                {"is_blinded": "A reading has been signed already; a case can be blinded only before the first."}
             )
 
     @property
@@ -185,7 +186,7 @@ class Case(models.Model):
 
     @property
     def confidence(self) -> float | None:
-        """The larger of both calibrated probabilities; 0 out of domain, None before a verdict."""
+        """The larger of the two calibrated probabilities; 0 if not H&E breast tissue, None without a result."""
         if self.probability is None:
             return None
         if self.verdict == Verdict.OUT_OF_DOMAIN:
@@ -194,7 +195,7 @@ class Case(models.Model):
 
 
 def random_name(slide: Slide, filename: str) -> str:
-    """Where a slide's pixels are kept; nothing of the original name is in it."""
+    """Random path of a slide's image file, independent of its original name."""
     name = uuid.uuid4().hex
     return f"slides/{name[:2]}/{name}.png"
 
@@ -206,7 +207,7 @@ def random_thumbnail_name(slide: Slide, filename: str) -> str:
 
 class SlideQuerySet(models.QuerySet["Slide"]):
     def with_analysis(self) -> SlideQuerySet:
-        """With the current analysis of each, in one further query; see :attr:`Slide.analysis`."""
+        """Prefetch the current analysis of each slide; see :attr:`Slide.analysis`."""
         current = Analysis.with_model().filter(is_current=True)
         return self.prefetch_related(Prefetch("analyses", current, to_attr="current_analyses"))
 
@@ -218,7 +219,7 @@ class SlideQuerySet(models.QuerySet["Slide"]):
 
 
 class Slide(models.Model):
-    """One uploaded image. Its file holds the pixels alone, rebuilt as PNG; the upload's SHA-256 is kept."""
+    """One uploaded image. The stored file is a PNG rebuilt from the pixels; ``sha256`` is of the uploaded file."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     case = models.ForeignKey(Case, on_delete=models.CASCADE, related_name="slides")
@@ -249,7 +250,7 @@ class Slide(models.Model):
 
     @property
     def analysis(self) -> Analysis | None:
-        """The current analysis; from :meth:`SlideQuerySet.with_analysis` where that was used."""
+        """The current analysis; no query after :meth:`SlideQuerySet.with_analysis`."""
         if hasattr(self, "current_analyses"):
             return self.current_analyses[0] if self.current_analyses else None
         return Analysis.with_model().filter(slide=self, is_current=True).first()

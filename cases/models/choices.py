@@ -1,4 +1,4 @@
-"""Values that several models share."""
+"""Choices shared by several models."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class CaseState(models.TextChoices):
 
 
 class Theme(models.TextChoices):
-    AUTO = "auto", "As the system"
+    AUTO = "auto", "System"
     LIGHT = "light", "Light"
     DARK = "dark", "Dark"
 

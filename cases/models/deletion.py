@@ -7,7 +7,7 @@ from django.utils import timezone
 
 
 class PendingFileDeletion(models.Model):
-    """One file that belongs to nothing any more."""
+    """A file of the store that nothing refers to any more."""
 
     name = models.CharField(max_length=255, unique=True)
     asked_at = models.DateTimeField(default=timezone.now)

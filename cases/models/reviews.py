@@ -1,4 +1,4 @@
-"""Readings that people sign, and the reports that they print."""
+"""Signed readings and printed reports."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from inference.models import ModelVersion, Verdict
 
 
 class Review(models.Model):
-    """A person's own reading of a case, signed by the account that wrote it and never overwritten."""
+    """A signed reading: one person's opinion on a case. Never overwritten."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     case = models.ForeignKey(Case, on_delete=models.CASCADE, related_name="reviews")
@@ -30,7 +30,7 @@ class Review(models.Model):
         editable=False,
         help_text="Other people's readings of the case were hidden when this one was signed.",
     )
-    #: What the model said of the case when the reading was signed.
+    #: The case result when the reading was signed.
     verdict = models.CharField(max_length=15, choices=Verdict.choices, blank=True, editable=False)
     probability = models.FloatField(null=True, blank=True, editable=False)
     model_version = models.ForeignKey(
@@ -45,7 +45,7 @@ class Review(models.Model):
 
     @property
     def agrees(self) -> bool | None:
-        """Whether person and model say the same; None where either does not decide."""
+        """Whether reading and case result agree; None if either is not definite."""
         decided = (Verdict.BENIGN, Verdict.MALIGNANT)
         if self.verdict not in decided or self.reading == Reading.UNCERTAIN:
             return None
@@ -53,9 +53,9 @@ class Review(models.Model):
 
 
 class Report(models.Model):
-    """A report that was made of a case, by which a printed copy can be checked.
+    """A printed report, kept so that a printed copy can be verified.
 
-    ``sha256`` is of the case's content as exported at that moment (see :mod:`cases.reporting.pdf`).
+    ``sha256`` is the checksum of the case's content at that time (see :mod:`cases.reporting.pdf`).
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)

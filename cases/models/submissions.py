@@ -1,4 +1,4 @@
-"""What programs sent in one call, so that a repeated call finds the same analysis again."""
+"""Upload calls of the API, recorded so that a repeated call finds the same analysis."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
-#: Longer than one image may take: to wait for a decoder, be decoded, and be stored.
+#: Longer than one image can take to wait for a decoder, to be decoded and to be stored.
 LEASE = timedelta(minutes=4)
 
 
 class SubmissionExpired(Exception):
-    """A call that was taken for dead before all its files were stored."""
+    """The call was given up before all its files were stored."""
 
     def __init__(self) -> None:
-        super().__init__("The call was given up: it took too long, or its case was deleted meanwhile. Send it again.")
+        super().__init__("The call was abandoned, because it took too long or its case was deleted. Send it again.")
 
 
 class Submission(models.Model):
     """One upload call of the API.
 
-    ``fingerprint`` is a SHA-256 over the files and settings sent. ``rejected`` lists the files that were not taken.
-    While files are being stored ``receiving_until`` is a moment that each of them puts off: once it is past, the
-    process that stored them died, nobody was told of what it stored, and that goes.
+    ``fingerprint`` is a SHA-256 over the files and settings sent. ``rejected`` lists the files that were not accepted.
+    While files are being stored, ``receiving_until`` is a lease that each file renews. If it expires, the process has
+    died without answering, and what it stored is deleted.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
@@ -54,32 +54,32 @@ class Submission(models.Model):
 
     @property
     def is_received(self) -> bool:
-        """Whether all its files were dealt with."""
-        # An earlier version has no case until then.
+        """Whether all its files were processed."""
+        # Rows of earlier versions have no case until then.
         return self.receiving_until is None and self.case_id is not None
 
     @property
     def is_dead(self) -> bool:
-        """Whether the process that received it is gone."""
+        """Whether the process that received it has died."""
         until = self.receiving_until or self.created_at + LEASE
         return not self.is_received and until < timezone.now()
 
     def renew(self) -> None:
-        """Still being received. Raises :class:`SubmissionExpired`."""
+        """Extend the lease. Raises :class:`SubmissionExpired`."""
         until = timezone.now() + LEASE
         self._change(receiving_until=until)
         self.receiving_until = until
 
     def complete(self, analysis: Any, rejected: list[dict[str, str]]) -> None:
-        """All its files were dealt with. Raises :class:`SubmissionExpired`."""
+        """Record that all its files were processed. Raises :class:`SubmissionExpired`."""
         self._change(receiving_until=None, analysis=analysis, rejected=rejected)
         self.receiving_until, self.analysis, self.rejected = None, analysis, rejected
 
     def give_up(self) -> bool:
-        """Keep the process that receives it, should it live after all, from going on. False where it did, or another
-        has given it up."""
+        """Stop the receiving process from continuing, in case it is still alive. False if it has continued, or if
+        somebody else has given the call up."""
         try:
-            # Of an earlier version's dead there is no moment to put off.
+            # Rows of earlier versions have no lease to renew.
             self._change(receiving_until=timezone.now() + LEASE)
         except SubmissionExpired:
             return False

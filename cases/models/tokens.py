@@ -11,9 +11,9 @@ from knox.models import AbstractAuthToken
 
 
 class ApiToken(AbstractAuthToken):
-    """One token. Only its SHA-512 digest is stored; ``token_key`` is its readable beginning.
+    """An API token. Only its SHA-512 digest and its first characters (``token_key``) are stored.
 
-    A token holds 256 bits of randomness, so a plain hash keeps it safe: there is nothing to guess.
+    A token has 256 random bits and can't be guessed, so an unsalted hash is enough.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
@@ -37,5 +37,5 @@ class ApiToken(AbstractAuthToken):
 
     @property
     def hint(self) -> str:
-        """The first characters, by which a person tells one token from another."""
+        """The first characters, to tell tokens apart."""
         return f"{self.token_key[:8]}…"

@@ -1,6 +1,6 @@
-"""What can be done with a case, for pages, API and administration alike.
+"""What can be done with a case, for pages, API and administration.
 
-Views read requests and call ``services.<function>``; the functions live in the modules of this package.
+Views read requests and call ``services.<function>``; the functions are defined in the modules of this package.
 """
 
 from cases.services.aggregation import (

@@ -1,4 +1,4 @@
-"""Calls of programs that were cut off while their images were stored: what is there of them goes."""
+"""API calls whose process died while it stored their images: what they stored is deleted."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ log = logging.getLogger(__name__)
 
 
 def abandon(submission: Submission, actor: User | None = None) -> None:
-    """Take back what was stored of a call that nobody was answered."""
+    """Delete what a call stored."""
     if submission.case:
         services.remove_case(submission.case, actor)
     Submission.objects.filter(pk=submission.pk).delete()
 
 
 def housekeeping(sender: Any, **kwargs: Any) -> None:
-    """Have a worker sweep where something is to be swept; called by every running cluster every few seconds."""
+    """Queue the clean-up if a call was abandoned. Every running cluster sends this signal every few seconds."""
     if Submission.objects.filter(receiving_until__lt=timezone.now()).exists():
         queue_once("cases.services.abandoned_uploads.delete_abandoned", 20)
 
 
 def delete_abandoned() -> int:
-    """Abandon calls whose process died. Returns how many."""
-    swept = 0
+    """Delete what abandoned calls stored. Returns the number of calls."""
+    deleted = 0
     for submission in Submission.objects.select_related("case").filter(receiving_until__lt=timezone.now()):
-        # Of several clusters one does it.
+        # Only one of several clusters succeeds here.
         if submission.give_up():
-            log.warning("A call was cut off while its images were stored (case %s).", submission.case_id)
+            log.warning("An API call was interrupted while its images were stored (case %s).", submission.case_id)
             abandon(submission)
-            swept += 1
-    return swept
+            deleted += 1
+    return deleted

@@ -1,4 +1,4 @@
-"""The result of a case, derived from the current analyses of its images."""
+"""The case result, derived from the current analyses of the images."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from inference.models import OPEN, Analysis, ModelVersion, State, Verdict
 
 
 def is_mixed(slides: Iterable[Slide]) -> bool:
-    """Whether they were judged by several model versions, or with several overlaps."""
+    """Whether the slides were analysed by different model versions or with different overlaps."""
     done = (slide.analysis for slide in slides if slide.analysis and slide.analysis.verdict)
     return len({(analysis.model_version_id, analysis.overlap) for analysis in done}) > 1
 
@@ -37,10 +37,10 @@ def case_model(case: Case, slides: Iterable[Slide] | None = None) -> ModelVersio
 
 
 def refresh(case: Case) -> None:
-    """Derive the case's aggregate from its slides' current analyses.
+    """Update the case result and the counts from the slides' current analyses. Call it within a transaction.
 
-    The mean of the calibrated probabilities of the in-domain slides, judged by the cut points of the
-    newest model version among them. Called within a transaction.
+    The case result is the mean of the calibrated probabilities of the slides that are H&E breast tissue, judged by the
+    thresholds of :func:`case_model`.
     """
     # Of two workers that end analyses of one case, the second waits here and then sees what the first wrote; without
     # the lock, both would count the other's analysis as still open.
@@ -49,7 +49,7 @@ def refresh(case: Case) -> None:
 
 
 def derived(case: Case) -> dict[str, Any]:
-    """The values of :attr:`Case.DERIVED`, as the slides' current analyses have it."""
+    """The values of :attr:`Case.DERIVED`, computed from the slides' current analyses."""
     current = Analysis.objects.filter(slide__case=case, is_current=True)
     done = list(current.filter(state=State.DONE).values_list("verdict", "probability"))
     verdict: str = ""
@@ -74,27 +74,25 @@ def derived(case: Case) -> dict[str, Any]:
 
 
 def check_aggregate(pk: uuid.UUID, mend: bool = False) -> bool:
-    """Whether a case's aggregate is other than what its analyses say. ``mend`` derives it anew and notes that."""
+    """Whether a case's stored result differs from its analyses. ``mend`` corrects it and records the correction."""
     with transaction.atomic():
-        # Held, so that no worker writes between the two looks.
+        # Locked, so that no worker writes between reading the case and reading its analyses.
         case = Case.objects.for_change().filter(pk=pk).first()
         if case is None or _is_derived(case):
             return False
         if mend:
             refresh(case)
             case.refresh_from_db()
-            record(
-                case, AuditEvent.Kind.ANALYSED, detail=f"{case.get_verdict_display() or 'no verdict'}, counted again"
-            )
+            record(case, AuditEvent.Kind.ANALYSED, detail=f"{case.get_verdict_display() or 'no verdict'}, recalculated")
         return True
 
 
 def _is_derived(case: Case) -> bool:
-    wanted = derived(case)
-    kept = {name: getattr(case, name) for name in Case.DERIVED}
-    p, q = wanted.pop("probability"), kept.pop("probability")
-    # The mean of the same numbers in another order differs in its last bits.
-    return wanted == kept and (p == q if p is None or q is None else math.isclose(p, q, abs_tol=1e-9))
+    expected = derived(case)
+    stored = {name: getattr(case, name) for name in Case.DERIVED}
+    p, q = expected.pop("probability"), stored.pop("probability")
+    # A mean of the same numbers in another order differs in its last bits.
+    return expected == stored and (p == q if p is None or q is None else math.isclose(p, q, abs_tol=1e-9))
 
 
 def natural_order(slide: Slide) -> list[tuple[int, int, str]]:
@@ -104,7 +102,7 @@ def natural_order(slide: Slide) -> list[tuple[int, int, str]]:
 
 
 def discordant_images(case: Case, slides: Iterable[Slide]) -> list[Slide]:
-    """Slides that read malignant in a case whose mean does not, most suspicious first: a mean must hide none."""
+    """Malignant slides of a case whose result is not malignant, highest probability first."""
     if not case.verdict or case.verdict == Verdict.MALIGNANT:
         return []
     read = [(slide.analysis.probability or 0.0, slide) for slide in slides
@@ -113,7 +111,7 @@ def discordant_images(case: Case, slides: Iterable[Slide]) -> list[Slide]:
 
 
 def duplicates(slides: Iterable[Slide]) -> list[list[Slide]]:
-    """Slides of a case that were made from the same file, so that it counts more than once in the mean."""
+    """Groups of slides made from the same file, which therefore counts more than once in the case result."""
     by_content: dict[str, list[Slide]] = {}
     for slide in slides:
         if slide.analysis and slide.analysis.verdict not in ("", Verdict.OUT_OF_DOMAIN):
@@ -122,15 +120,15 @@ def duplicates(slides: Iterable[Slide]) -> list[list[Slide]]:
 
 
 def verdict_counts(slides: Iterable[Slide]) -> Counter[str]:
-    """How many slides have which verdict; those without a result are not counted."""
+    """Number of slides with each result; slides without a result are not counted."""
     return Counter(slide.analysis.verdict for slide in slides if slide.analysis and slide.analysis.verdict)
 
 
 def on_analysis_ended(sender: type[Analysis], analysis: Analysis, **kwargs: Any) -> None:
-    """Keep the case's aggregate true to its analyses."""
+    """Update the case result, and record it once no analysis is open."""
     case = analysis.slide.case
     refresh(case)
     case.refresh_from_db()
     if not case.open_count:
-        said = case.get_verdict_display() or "no verdict"
+        said = case.get_verdict_display() or "no result"
         record(case, AuditEvent.Kind.ANALYSED, detail=f"{said}, {analysis.model_version}")

@@ -1,4 +1,4 @@
-"""Requests for analyses of images."""
+"""Requests for analyses."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def analyse(
     overlap: float | None = None,
     model_version: ModelVersion | None = None,
 ) -> list[Analysis]:
-    """Queue an analysis of each slide; ones already waiting or running are left alone."""
+    """Queue an analysis of each slide. A slide whose analysis is still open keeps that one."""
     with transaction.atomic():
         lock_case(case.pk)
         analyses = request_analyses(
@@ -41,23 +41,23 @@ def request_again(
     overlap: float | None = None,
     model_version: ModelVersion | None = None,
 ) -> list[Analysis]:
-    """Analyse slides once more, with the active model unless told otherwise, and note who asked.
+    """Analyse slides again, by default with the active model, and record who requested it.
 
-    Of more than may be open now those whose results are oldest, so that asking once more takes the others.
-    Returns the analyses that are open now. Raises :class:`cases.limits.quotas.CapacityExceeded`.
+    If the quota does not allow all of them, the slides with the oldest results are queued, so that a second request
+    reaches the others. Returns the analyses that are open now. Raises :class:`cases.limits.quotas.CapacityExceeded`.
     """
     current = Analysis.objects.filter(slide__in=slides, is_current=True)
     still_open = set(current.filter(state__in=OPEN).values_list("slide_id", flat=True))
     age = dict(current.values_list("slide_id", "queued_at"))
     oldest = sorted(slides, key=lambda slide: age.get(slide.pk, slide.added_at))
-    wanted = [slide.pk for slide in oldest if slide.pk not in still_open]
-    chosen = set(wanted[: max(1, room(case.owner))])
+    ended = [slide.pk for slide in oldest if slide.pk not in still_open]
+    chosen = set(ended[: max(1, room(case.owner))])
     require_room(case.owner, len(chosen))
     taken = [slide for slide in slides if slide.pk in chosen | still_open]
     if not taken:
         return []
     detail, about = (taken[0].original_name, taken[0].pk) if len(taken) == 1 else (f"{len(taken)} images", None)
-    # Together: who removes the image finds its name in the trail, or it was never asked for.
+    # In one transaction: whoever removes an image must find its name in the audit trail to erase it.
     with transaction.atomic():
         analyses = analyse(case, taken, overlap, model_version)
         record(case, AuditEvent.Kind.REQUESTED, actor, detail, about)

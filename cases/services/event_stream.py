@@ -1,4 +1,4 @@
-"""Server-sent events: how they are written, and an answer that keeps a thread only while it has a turn."""
+"""Server-sent events, sent by a thread that holds a concurrency slot."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from django.http import StreamingHttpResponse
 
 from cases.limits.concurrency import ConcurrencySlot
 
-#: Something is written at least this often, so that proxies keep the line and a client that has gone is noticed.
+#: Seconds between two writes at most, so that proxies keep the connection and a lost client is noticed.
 BEAT = 5.0
 STILL_HERE = b": waiting\n\n"
 
@@ -21,13 +21,13 @@ def encode(event: Any) -> bytes:
 
 
 class Stream:
-    """Events, as an iterator that holds a turn until they end, fail or are closed.
+    """An iterator of events that releases its concurrency slot when they end, fail or are closed.
 
-    No generator itself, because one that was never started does not run its ``finally`` when the client goes at once.
+    Not a generator: one that was never started does not run its ``finally`` if the client disconnects at once.
     """
 
-    def __init__(self, turn: ConcurrencySlot, events: Generator[bytes, None, None]) -> None:
-        self._turn = turn
+    def __init__(self, slot: ConcurrencySlot, events: Generator[bytes, None, None]) -> None:
+        self._slot = slot
         self._events = events
 
     def __iter__(self) -> Stream:
@@ -36,17 +36,17 @@ class Stream:
     def __next__(self) -> bytes:
         try:
             return next(self._events)
-        except BaseException:
+        except BaseException:  # also StopIteration and GeneratorExit; raised again
             self.close()
             raise
 
     def close(self) -> None:
         self._events.close()
-        self._turn.release()
+        self._slot.release()
 
 
 def response(stream: Stream) -> StreamingHttpResponse:
-    """An answer that no proxy holds back or keeps."""
+    """A response that proxies neither buffer nor cache."""
     answer = StreamingHttpResponse(stream, content_type="text/event-stream")
     answer["Cache-Control"] = "no-store"
     answer["X-Accel-Buffering"] = "no"

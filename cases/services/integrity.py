@@ -1,4 +1,4 @@
-"""Whether every file that the database speaks of is there and unchanged, and no other; and every aggregate true."""
+"""Checks that stored files and case results match the database."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from inference.models import ModelVersion
 
 
 def problems() -> Iterator[str]:
-    """A sentence for each thing that is not as it should be."""
+    """A sentence for each problem found."""
     for slide in Slide.objects.iterator():
         storage = slide.file.storage
         try:

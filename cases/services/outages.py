@@ -1,4 +1,4 @@
-"""Which errors mean that the database or the file store failed, and not the request."""
+"""Tells failures of the database or the file store from invalid requests."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from django.core.exceptions import ObjectDoesNotExist
 from django.db import DatabaseError, IntegrityError
 
 RETRY_SECONDS = 10
-#: The disk is full, read-only or failing, or no more files can be opened at once.
+#: The disk is full, read-only or failing, or too many files are open.
 STORAGE = {errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE}
 
 
 def is_outdated(error: Exception) -> bool:
-    """Whether the database works and only the row that was written to is gone or different by now."""
-    # Django reports a row that is gone with the base class itself, drivers use subclasses.
+    """Whether the error means that a row was changed or deleted meanwhile, not that the database failed."""
+    # Django reports a deleted row with the base class itself; drivers raise subclasses.
     return isinstance(error, IntegrityError | ObjectDoesNotExist) or (
         type(error) is DatabaseError and "did not affect" in str(error)
     )

@@ -138,7 +138,7 @@ def erase(user: User) -> None:
         opened = Case.objects.filter(is_blinded=True, reviews__author=user)
         for case in opened.exclude(pk__in=Case.objects.still_blind().values("pk")).distinct():
             Case.objects.filter(pk=case.pk).update(is_blinded=False)
-            audit.record(AuditEvent.Kind.EDITED, case, detail="Blinded double reading over: two have signed")
+            audit.record(AuditEvent.Kind.EDITED, case, detail="Blinded double reading ended: two people have signed")
         Review.objects.filter(author=user).update(author=nobody)
         keys = list(UserSession.objects.filter(user=user).values_list("session_key", flat=True))
         Session.objects.filter(session_key__in=keys).delete()

@@ -1,4 +1,4 @@
-"""What a page that is open needs to know while workers are busy."""
+"""Progress of analyses, for open pages."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from inference.models import OPEN, Analysis, State
 
 
 def slide_progress(slide: Slide) -> dict[str, Any]:
-    """State of one slide, for scripts: see :func:`case_progress`."""
+    """State of one slide; see :func:`case_progress`."""
     analysis = slide.analysis
     if analysis is None:
         return {"id": str(slide.pk), "state": "none"}
@@ -28,9 +28,8 @@ def slide_progress(slide: Slide) -> dict[str, Any]:
 def case_progress(case: Case, slides: list[Slide] | None = None) -> dict[str, Any]:
     """State of a case and each of its slides.
 
-    ``ahead`` is how many other analyses wait before the first of this case, ``worker_alive`` whether
-    anybody works at all. ``slides`` are those of the case with their analyses, where the caller has
-    them already.
+    ``ahead`` is the number of other analyses queued before the first of this case; ``worker_alive`` is whether any
+    worker runs. ``slides`` are all slides of the case with their analyses, if they are loaded already.
     """
     if slides is None:
         slides = list(Slide.objects.filter(case=case).with_analysis())
@@ -56,6 +55,6 @@ def _first_waiting(analyses: list[Analysis]) -> Analysis | None:
 
 
 def _percent(states: list[dict[str, Any]]) -> float:
-    """Mean progress over the slides, 0 to 100; ended ones count in full."""
+    """Mean progress of the slides, 0 to 100; ended analyses count as 100."""
     shares = [s["percent"] if s["state"] in OPEN else 100 for s in states]
     return round(sum(shares) / len(shares), 1) if shares else 0.0

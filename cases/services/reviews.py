@@ -1,4 +1,4 @@
-"""Readings: who is asked for one, who signs one, and who may see it."""
+"""Readings: assigning, signing and showing them."""
 
 from __future__ import annotations
 
@@ -26,31 +26,31 @@ def record_reading_changes(case: Case, before: Case, actor: User) -> None:
 
 
 def _record_assigned(case: Case, reader: User | None, actor: User) -> None:
-    # With the reader's key, by which their name is found when it has to be forgotten.
+    # The reader's key finds this event if their name has to be erased.
     key = audit.identity_of(reader).pk if reader else None
     record(case, AuditEvent.Kind.ASSIGNED, actor, str(reader) if reader else "nobody", key)
 
 
 def assign(case: Case, reader: User | None, actor: User) -> None:
-    """Ask a reviewer to read the case, or nobody any more."""
+    """Assign the case to a reviewer, or to nobody."""
     Case.objects.filter(pk=case.pk).update(assigned_to=reader)
     _record_assigned(case, reader, actor)
 
 
 def sign_review(case: Case, author: User, reading: str, subtype: str = "", comment: str = "") -> Review:
-    """Record a person's reading beside what the model says at this moment.
+    """Sign a reading and store the current case result with it.
 
-    Raises ``PermissionDenied`` where they may not read the case any more.
+    Raises ``PermissionDenied`` if the author may no longer read the case.
     """
     with transaction.atomic():
         author = lock(author)
-        # Two who sign together do so one after the other.
+        # Locked, so that two readings signed at once don't both count as the first.
         held = Case.objects.visible_to(author).for_change().filter(pk=case.pk).first()
         if held is None:
-            raise PermissionDenied("The case is not yours to read any more.")
+            raise PermissionDenied("You no longer have access to this case.")
         require_received(held)
         record(held, AuditEvent.Kind.REVIEWED, author)
-        # While images are open there is no verdict of the model yet that a reading could be compared with.
+        # While analyses are open, there is no result to compare the reading with.
         verdict = "" if held.open_count else held.verdict
         return Review.objects.create(
             case=held,
@@ -66,8 +66,8 @@ def sign_review(case: Case, author: User, reading: str, subtype: str = "", comme
 
 
 def is_blind(case: Case, reviews: Iterable[Review] | None = None) -> bool:
-    """Whether readings are still hidden from all but their authors. ``reviews`` are all of the case, where the
-    caller has them."""
+    """Whether readings are still visible only to their authors. ``reviews`` are all readings of the case, if they are
+    loaded already."""
     if not case.is_blinded:
         return False
     authors = (
@@ -77,6 +77,6 @@ def is_blind(case: Case, reviews: Iterable[Review] | None = None) -> bool:
 
 
 def visible_reviews(case: Case, reader: User) -> QuerySet[Review]:
-    """The readings that this person may see: in a blinded case their own, until two people have read."""
+    """The readings that ``reader`` may see: in a blinded case only their own, until two people have signed."""
     reviews = case.reviews.select_related("author", "model_version")
     return reviews.filter(author=reader) if is_blind(case) else reviews

@@ -13,6 +13,6 @@ from cases.models import AuditEvent, Case, User
 def record(
     case: Case, kind: AuditEvent.Kind, actor: User | None = None, detail: str = "", about: uuid.UUID | None = None
 ) -> AuditEvent:
-    """Write a line of the case's timeline; the case was changed now, which is what its retention counts from."""
+    """Record an event in the case's timeline. The case counts as updated now, which restarts its retention period."""
     Case.objects.filter(pk=case.pk).update(updated_at=timezone.now())
     return audit.record(kind, case, actor, detail, about)

@@ -12,6 +12,7 @@ from allauth.account.models import EmailAddress
 from allauth.mfa.totp.internal.auth import TOTP, generate_totp_secret
 from allauth.usersessions.models import UserSession
 from django.contrib.admin.models import LogEntry
+from django.contrib.auth.forms import UserChangeForm
 from django.contrib.auth.models import Group
 from django.contrib.sessions.models import Session
 from django.core import mail
@@ -29,6 +30,7 @@ from cases.accounts.adapters import AccountAdapter
 from cases.accounts.permissions import REVIEWERS
 from cases.models import AuditEvent, Case, Review, Slide, Tag, User
 from cases.services import privacy, retention
+from cases.web.forms import PreferencesForm
 from tests.factories import PASSWORD, CaseFactory, UserFactory, upload
 
 As = Callable[[User], Client]
@@ -52,27 +54,38 @@ def events(kind: str) -> list[str]:
 # A row that was read before it was changed
 
 
-def test_saving_what_was_read_earlier_brings_nothing_back(root: User) -> None:
-    earlier = User.objects.get(pk=root.pk)
-    root.set_password(NEW)
-    root.is_active = root.is_superuser = root.is_staff = False
-    root.email = "new@example.org"
-    root.save()
-    earlier.theme = "dark"
-    earlier.save()
+def test_saving_preferences_overwrites_nothing_else(root: User, as_user: As, monkeypatch: pytest.MonkeyPatch) -> None:
+    check = PreferencesForm.is_valid
+
+    def meanwhile(form: PreferencesForm) -> bool:
+        User.objects.filter(pk=root.pk).update(is_superuser=False, is_staff=False, email="new@example.org")
+        return check(form)
+
+    monkeypatch.setattr(PreferencesForm, "is_valid", meanwhile)
+    form = {"theme": "dark", "time_zone": "UTC", "default_magnification": "unknown"}
+    assert as_user(root).post(reverse("cases:preferences"), form).status_code == 302
     now = User.objects.get(pk=root.pk)
-    assert (now.theme, now.is_active, now.is_superuser, now.is_staff) == ("dark", False, False, False)
-    assert now.email == "new@example.org" and now.check_password(NEW)
+    assert (now.theme, now.is_superuser, now.is_staff, now.email) == ("dark", False, False, "new@example.org")
 
 
-def test_what_was_set_is_saved_also_after_it_was_read_anew(alice: User) -> None:
-    alice.first_name = "Alice"
-    alice.save()
-    User.objects.filter(pk=alice.pk).update(first_name="Other")
-    alice.refresh_from_db()
-    alice.first_name = "Alice"
-    alice.save()
-    assert User.objects.get(pk=alice.pk).first_name == "Alice"
+def test_the_administration_overwrites_only_what_its_form_changed(
+    alice: User, root: User, as_user: As, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, address = as_user(root), reverse("admin:cases_user_change", args=[alice.pk])
+    form = client.get(address).context["adminform"].form
+    sent = {name: value for name, value in form.initial.items() if isinstance(value, str)} | {
+        "first_name": "Alice", "date_joined_0": "2026-01-01", "date_joined_1": "12:00:00",
+    }  # fmt: skip
+    check = type(form).is_valid
+
+    def meanwhile(self: object) -> bool:
+        User.objects.filter(pk=alice.pk).update(theme="dark", is_active=False)
+        return bool(check(self))
+
+    monkeypatch.setattr(UserChangeForm, "is_valid", meanwhile)
+    assert client.post(address, {**sent, "is_active": "on"}).status_code == 302
+    now = User.objects.get(pk=alice.pk)
+    assert (now.first_name, now.theme, now.is_active) == ("Alice", "dark", False)
 
 
 def test_an_erased_account_does_not_come_back(alice: User) -> None:

@@ -241,7 +241,7 @@ def test_staff_review_in_the_admin(window: Callable[..., Page], signed_in: objec
     page.check("#result_list input.action-select")
     page.select_option("select[name=action]", "activate")
     page.locator("button[name=index]").first.click()
-    expect(page.locator(".messagelist")).to_contain_text("is used from now on")
+    expect(page.locator(".messagelist")).to_contain_text("is now active")
     assert complaints == []
 
 

@@ -275,7 +275,7 @@ def test_verify_names_a_case_that_says_other_than_its_analyses_and_mends_it(alic
     assert "1 cases derived anew" in said.getvalue()
     assert Case.objects.values().get(pk=case.pk) == right | {"updated_at": Case.objects.get().updated_at}
     assert (
-        AuditEvent.objects.filter(case=case, kind=AuditEvent.Kind.ANALYSED, detail="no verdict, counted again").count()
+        AuditEvent.objects.filter(case=case, kind=AuditEvent.Kind.ANALYSED, detail="no result, recalculated").count()
         == 1
     )
     assert audit.verify() == []

@@ -49,7 +49,7 @@ def test_preferences_are_kept_and_checked(client: Client, alice: User) -> None:
     assert alice.time_zone == "Europe/Berlin"
     answer = client.post(reverse("cases:preferences"), {**values, "time_zone": "Mars/Olympus"})
     assert answer.status_code == 400
-    assert "is no time zone" in answer.content.decode()
+    assert "is not a time zone" in answer.content.decode()
 
 
 @pytest.mark.django_db

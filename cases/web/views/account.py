@@ -27,7 +27,7 @@ def preferences(request: SignedInRequest) -> HttpResponse:
     """Name, theme, default magnification, time zone."""
     form = PreferencesForm(request.POST or None, instance=request.user)
     if request.method == "POST" and form.is_valid():
-        form.save()
+        form.save(commit=False).save(update_fields=form.changed_data)
         if {"first_name", "last_name"} & set(form.changed_data):
             audit.record(AuditEvent.Kind.ACCOUNT, actor=request.user, detail="Name changed")
         messages.success(request, "Preferences saved.")
