@@ -122,12 +122,14 @@ class Trunk:
         return Patches(np.array(rows, dtype=np.int32), joined, np.array(shares, dtype=np.float32))
 
 
-def grid_patches(samples: Sequence[Sample], indices: Sequence[int]) -> Iterator[Cut]:
-    """Every patch that the product would run."""
+def grid_patches(samples: Sequence[Sample], indices: Sequence[int], empty: bool = False) -> Iterator[Cut]:
+    """Every patch that the product would run; with ``empty`` also those without tissue, and all of the same weight."""
     for index in indices:
         pixels = read_rgb(samples[index].path)
         grid = Grid(pixels.shape[1], pixels.shape[0])
         padded, shares = grid.pad(pixels), tissue.shares(pixels, grid)
+        if empty:
+            shares = np.ones_like(shares)
         for position in np.flatnonzero(has_tissue(shares)).tolist():
             patch = np.empty((224, 224, 3), np.uint8)
             grid.cut(padded, position, patch)
@@ -135,12 +137,15 @@ def grid_patches(samples: Sequence[Sample], indices: Sequence[int]) -> Iterator[
 
 
 def random_patches(
-    samples: Sequence[Sample], indices: Sequence[int], count: int, seed: int, strength: Strength
+    samples: Sequence[Sample], indices: Sequence[int], count: int, seed: int, strength: Strength, empty: bool = False
 ) -> Iterator[Cut]:
-    """``count`` augmented patches of each image, the same for the same seed; all hold tissue where the image does."""
+    """``count`` augmented patches of each image, the same for the same seed.
+
+    All hold tissue where the image does, unless they may be ``empty``.
+    """
     for index in indices:
         pixels = read_rgb(samples[index].path)
-        stained = tissue_mask(pixels)
+        stained = None if empty else tissue_mask(pixels)
         random = np.random.default_rng((seed, index))
         for _ in range(count):
             yield index, random_patch(pixels, random, strength, stained=stained), 1.0

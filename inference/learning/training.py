@@ -52,12 +52,17 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Recipe:
-    """For each of ``scales`` an augmented pass over the images with ``patches`` random patches of each image, zoomed by
-    up to its exponential, at most ``per_group`` images of a group and label (the two largest groups hold four fifths of
-    the benign images); ``auxiliary`` is the weight of IDC patches as a share of the others', where the data has any;
-    ``features`` are those of ``layer3`` (which layer 4 hands on in its first half), ``layer4`` or ``both``."""
+    """How a head is fitted to the features of a frozen trunk.
+
+    For each of ``scales`` there is an augmented pass over the images with ``patches`` random patches of each image,
+    zoomed by up to its exponential, at most ``per_group`` images of a group and label (the two largest groups hold four
+    fifths of the benign images). Without ``tissue`` empty patches are learned from and count as much as others.
+    ``features`` are those of ``layer3`` (which layer 4 hands on in its first half), ``layer4`` or ``both``.
+    ``auxiliary`` is the weight of IDC patches as a share of the others', where the data has any.
+    """
 
     scales: tuple[float, ...] = (0.35, 0.7)
+    tissue: bool = True
     features: str = "both"
     patches: int = 4
     per_group: int = 24
@@ -84,16 +89,17 @@ def cached_views(
     samples: Sequence[Sample], trunk: Trunk, cache: Path, recipe: Recipe, say: Say
 ) -> tuple[Patches, Patches]:
     """Features of the augmented patches to learn from, and of the patches as the product reads them."""
-    folder = cache / trunk.digest[:12]
+    folder, empty = cache / trunk.digest[:12], not recipe.tissue
+    names = ("augmented-all", "grid-all") if empty else ("augmented", "grid")
     chosen = capped(samples, recipe.per_group, recipe.seed)
     views = []
     for view, scale in enumerate(recipe.scales, start=1):
         say(f"features of augmented view {view} of {len(recipe.scales)}")
         strength = replace(recipe.strength, scale=scale)
-        patches = random_patches(samples, chosen, recipe.patches, view, strength)
-        views.append(cache_view(folder / f"augmented-{view}-{scale}", patches, trunk))
+        patches = random_patches(samples, chosen, recipe.patches, view, strength, empty)
+        views.append(cache_view(folder / f"{names[0]}-{view}-{scale}", patches, trunk))
     say("features of the grid patches")
-    grid = cache_view(folder / "grid", grid_patches(samples, range(len(samples))), trunk)
+    grid = cache_view(folder / names[1], grid_patches(samples, range(len(samples)), empty), trunk)
     return joined(views).only(recipe.part), grid.only(recipe.part)
 
 
@@ -177,10 +183,11 @@ def finish(network: PatchNetwork, chosen: Chosen, recipe: Recipe) -> None:
 def recipe_of(metadata: Metadata) -> Recipe:
     """The recipe that a checkpoint was made by. Raises ValueError where it was not this one."""
     kept = metadata.training.get("recipe")
-    if isinstance(kept, dict) and "views" in kept:  # versions up to 3 zoomed all views alike and had no layer 4
+    if isinstance(kept, dict) and "views" in kept:  # up to version 3: one zoom, no layer 4, no weighing by tissue
         kept = {name: value for name, value in kept.items() if name != "views"} | {
             "scales": [kept["strength"]["scale"]] * kept["views"],
             "features": "layer3",
+            "tissue": False,
         }
     if not isinstance(kept, dict) or set(kept) != {item.name for item in fields(Recipe)}:
         raise ValueError(f"{metadata.name} {metadata.version} was not made by the recipe of frozen features.")

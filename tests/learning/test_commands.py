@@ -110,6 +110,14 @@ def test_record_of_the_bundled_model_holds(capsys):
     assert digest in card and f"{now['breakhis']['auc']:.3f}" in card
 
 
+@pytest.mark.skipif(not BUNDLED, reason="no bundled checkpoint")
+def test_the_recipe_of_the_bundled_model_can_be_run_again():
+    recipe = training.recipe_of(read_metadata(BUNDLED[-1])[0])
+    assert recipe.scales and recipe.part.stop in (None, 1024)
+    with pytest.raises(ValueError, match="recipe"):
+        training.recipe_of(Metadata("m", "1"))
+
+
 def test_evaluate_refuses_a_leaking_record(tmp_path):
     shutil.copytree(RECORD, tmp_path / "record")
     folds = json.loads((RECORD / "folds.json").read_text())

@@ -34,6 +34,8 @@ def test_glass_is_not_learned_from(half_glass: Sample) -> None:
     grid = Grid(896, 448)
     assert 0 < len(cut) < len(grid)
     assert all(share >= tissue.EMPTY for *_, share in cut)
+    every = list(features.grid_patches([half_glass], [0], empty=True))
+    assert len(every) == len(grid) and {share for *_, share in every} == {1.0}
     strength = Strength(stain=0, offset=0, channel=0, blur=0, jpeg=100, scale=0.7)
     for _, patch, _ in features.random_patches([half_glass], [0], 12, 1, strength):
         assert (patch < 230).any(), "a patch of glass alone"
