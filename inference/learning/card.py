@@ -25,9 +25,9 @@ TARGETS = (
 
 
 UNWEIGHED = """
-These figures are of the plain mean over all patches, with which this version was made and calibrated. The product weighs
-patches by their share of tissue and leaves out those without, so its probabilities differ from the record where tissue is
-uneven. On 25 UCSB fields the probability moved by 0.026 in the mean (0.020 upwards) and by 0.074 at most."""
+These figures are of the plain mean over all patches, with which this version was made and calibrated. The product
+weighs patches by their share of tissue and leaves out those without, so its probabilities differ from the record where
+tissue is uneven. On 25 UCSB fields the probability moved by 0.026 in the mean (0.020 upwards) and by 0.074 at most."""
 
 
 def write_pictures(predictions: Sequence[Prediction], folder: Path) -> None:
