@@ -83,7 +83,7 @@ def check_aggregate(pk: uuid.UUID, mend: bool = False) -> bool:
         if mend:
             refresh(case)
             case.refresh_from_db()
-            record(case, AuditEvent.Kind.ANALYSED, detail=f"{case.get_verdict_display() or 'no verdict'}, recalculated")
+            record(case, AuditEvent.Kind.ANALYSED, detail=f"{case.get_verdict_display() or 'no result'}, recalculated")
         return True
 
 
