@@ -14,10 +14,10 @@ from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from cases.limits.concurrency import ConcurrencySlot, Kind
-from cases.services import event_stream as sse
 from inference.models import Analysis, State
 
 from . import answers, errors, results, streams
+from . import event_stream as sse
 from .authentication import person, recheck_authentication
 from .common import AccountThrottle, AnonymousThrottle, FormParser, UploadThrottle
 from .serializers import FolderIn, FolderOut, OptionsIn, PendingOut, SingleIn, SingleOut

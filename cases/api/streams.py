@@ -8,9 +8,9 @@ from typing import Any
 
 from django.conf import settings
 
-from cases.services.event_stream import BEAT, STILL_HERE, encode
 from inference.models import Analysis
 
+from .event_stream import BEAT, STILL_HERE, encode
 from .waiting import LONGEST_PAUSE, pauses
 
 Event = dict[str, Any]

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from cases.web.views import account, case, data, history, pages, report, slide, statistics, tokens, trail
+from cases.web.views import account, case, data, history, pages, progress, report, slide, statistics, tokens, trail
 
 app_name = "cases"
 urlpatterns = [
@@ -16,8 +16,7 @@ urlpatterns = [
     path("cases/<uuid:pk>/edit/", case.edit, name="edit"),
     path("cases/<uuid:pk>/delete/", case.delete, name="delete"),
     path("cases/<uuid:pk>/slides/", case.add_slides, name="add_slides"),
-    path("cases/<uuid:pk>/progress/", case.progress, name="progress"),
-    path("cases/<uuid:pk>/progress/stream/", case.progress_stream, name="progress_stream"),
+    path("cases/<uuid:pk>/progress/", progress.progress, name="progress"),
     path("cases/<uuid:pk>/rerun/", case.rerun, name="rerun"),
     path("cases/<uuid:pk>/review/", case.review, name="review"),
     path("cases/<uuid:pk>/export.<str:form>", case.export_case, name="export"),

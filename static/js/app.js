@@ -21,15 +21,15 @@ if (light) {
   setInterval(() => document.hidden || readStatus(), 20000);
 }
 
-for (const menu of document.querySelectorAll("[data-menu]")) {
-  document.addEventListener("click", (event) => menu.contains(event.target) || menu.removeAttribute("open"));
-  menu.addEventListener("keydown", (event) => {
-    if (event.key === "Escape" && menu.open) {
-      menu.removeAttribute("open");
-      menu.querySelector("summary").focus();
-    }
-  });
-}
+document.addEventListener("click", ({ target }) => {
+  for (const menu of document.querySelectorAll("[data-menu][open]")) if (!menu.contains(target)) menu.open = false;
+});
+document.addEventListener("keydown", (event) => {
+  const menu = event.key === "Escape" && event.target.closest("[data-menu][open]");
+  if (!menu) return;
+  menu.open = false;
+  menu.querySelector("summary").focus();
+});
 
 const offline = document.querySelector("[data-offline]");
 const showConnection = () => {

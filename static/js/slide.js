@@ -3,27 +3,39 @@
 import { colour, greySurface, load, paintGrey, paintPatches, patchSurface } from "./maps.js";
 import { Viewer } from "./viewer.js";
 
-const data = JSON.parse(document.getElementById("viewer-data").textContent);
 const box = document.querySelector("[data-viewer]");
 const find = (name) => document.querySelector(`[data-${name}]`);
 const percent = (value) => `${(100 * value).toFixed(1)}\u00a0%`;
 const LAYERS = ["patch", "activation", "none"];
 
 const canvas = find("canvas");
-const patches = data.patches || [];
-// Patches without tissue have no value and no rank.
-const ranked = patches.map((patch, index) => index).filter((index) => patches[index][2] !== null).sort((a, b) => patches[b][2] - patches[a][2]);
-const surface = patches.length ? patchSurface(data) : null;
 let viewer = null;
 let picture = null;
-let activation = null;
+// What belongs to the analysis: empty until it is done.
+let data, patches, ranked, surface, activation;
 // How the maps were last looked at in this window, so that going from image to image changes nothing.
 const kept = JSON.parse(sessionStorage.getItem("viewer") || "{}");
-let layer = surface ? "patch" : "none";
+let layer = "none";
 let threshold = 0;
 let shown = null;
 
+readAnalysis();
 start();
+// The analysis ended while the page was open.
+document.addEventListener("parts", ({ detail: names }) => {
+  if (!names.includes("maps")) return;
+  readAnalysis();
+  if (picture) showAnalysis();
+});
+
+function readAnalysis() {
+  data = JSON.parse(document.getElementById("viewer-data").textContent);
+  patches = data.patches || [];
+  // Patches without tissue have no value and no rank.
+  ranked = patches.map((patch, index) => index).filter((index) => patches[index][2] !== null).sort((a, b) => patches[b][2] - patches[a][2]);
+  surface = patches.length ? patchSurface(data) : null;
+  activation = null;
+}
 
 async function start() {
   const loading = find("loading");
@@ -44,6 +56,10 @@ async function start() {
   loading.hidden = true;
   box.classList.add("ready");
   find("zoom").hidden = false;
+  showAnalysis();
+}
+
+function showAnalysis() {
   if (!surface) return;
   viewer.onhover = hover;
   viewer.onpick = pick;
@@ -228,46 +244,50 @@ async function open(index) {
   if (isShown()) drawPatch(second, index, true, isShown);
 }
 
-if (surface) {
-  find("opacity").addEventListener("input", (event) => {
-    viewer.opacity = event.target.value / 100;
-    setShare("opacity", event.target.value);
-    keep("opacity", event.target.value);
+// Controls and patch lists come with the result, so their events are listened to from outside.
+box.addEventListener("input", ({ target }) => {
+  const { value } = target;
+  if ("opacity" in target.dataset) {
+    viewer.opacity = value / 100;
+    setShare("opacity", value);
+    keep("opacity", value);
     viewer.draw();
-  });
-  find("threshold").addEventListener("input", (event) => {
-    threshold = event.target.value / 100;
-    setShare("threshold", event.target.value);
-    keep("threshold", event.target.value);
+  } else if ("threshold" in target.dataset) {
+    threshold = value / 100;
+    setShare("threshold", value);
+    keep("threshold", value);
     paint();
-  });
-  find("grid").addEventListener("change", (event) => {
-    keep("grid", event.target.checked);
+  } else if ("grid" in target.dataset) {
+    keep("grid", target.checked);
     showGrid();
-  });
-  document.addEventListener("click", (event) => {
-    const button = event.target.closest("[data-patch], [data-layer]");
-    if (!button) return;
-    if (button.dataset.layer) chooseLayer(button.dataset.layer);
-    else open(Number(button.dataset.patch));
-  });
-  for (const button of document.querySelectorAll("[data-patch]")) {
-    button.addEventListener("pointerenter", () => light(Number(button.dataset.patch)));
-    button.addEventListener("focus", () => light(Number(button.dataset.patch)));
-    button.addEventListener("pointerleave", () => light(null));
   }
-  const step = (by) => open(ranked[ranked.indexOf(shown) + by]);
-  find("dialog-prev").addEventListener("click", () => step(1));
-  find("dialog-next").addEventListener("click", () => step(-1));
-  find("dialog").addEventListener("keydown", (event) => {
-    const button = { ArrowLeft: "dialog-prev", ArrowRight: "dialog-next" }[event.key];
-    if (!button) return;
-    find(button).click();
-    // A button that ran out takes no keys any more; the other does.
-    if (find(button).disabled) find(button === "dialog-prev" ? "dialog-next" : "dialog-prev").focus();
-  });
-  find("dialog").addEventListener("close", () => light(null));
-}
+});
+document.addEventListener("click", (event) => {
+  const button = event.target.closest("[data-patch], [data-layer]");
+  if (!button || !picture) return;
+  if (button.dataset.layer) chooseLayer(button.dataset.layer);
+  else open(Number(button.dataset.patch));
+});
+const lists = document.querySelector("[data-live=patches]");
+const lightOf = ({ target }) => {
+  const button = target.closest("[data-patch]");
+  if (picture) light(button ? Number(button.dataset.patch) : null);
+};
+lists.addEventListener("pointerover", lightOf);
+lists.addEventListener("focusin", lightOf);
+lists.addEventListener("pointerleave", () => { if (picture) light(null); });
+
+const step = (by) => open(ranked[ranked.indexOf(shown) + by]);
+find("dialog-prev").addEventListener("click", () => step(1));
+find("dialog-next").addEventListener("click", () => step(-1));
+find("dialog").addEventListener("keydown", (event) => {
+  const button = { ArrowLeft: "dialog-prev", ArrowRight: "dialog-next" }[event.key];
+  if (!button) return;
+  find(button).click();
+  // A disabled button receives no keys; the other one does.
+  if (find(button).disabled) find(button === "dialog-prev" ? "dialog-next" : "dialog-prev").focus();
+});
+find("dialog").addEventListener("close", () => light(null));
 
 const actions = {
   in: () => viewer?.zoom(1.5),

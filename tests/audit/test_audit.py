@@ -41,7 +41,7 @@ def sealed(case: Case, alice: User) -> AuditCheckpoint:
 
 #: Parts of a page whose reading is noted already, or which show nothing of a case.
 PARTS = {
-    "cases:progress", "cases:progress_stream", "cases:edit", "cases:delete", "cases:slide_delete",
+    "cases:progress", "cases:edit", "cases:delete", "cases:slide_delete",
     "cases:thumbnail",
 }  # fmt: skip
 #: Noted by the view itself, as more than a look.

@@ -54,7 +54,6 @@ PORTAL: dict[str, Row | tuple[Row, ...]] = {
     "cases:delete": (Row(CONFIRM, target="case"), Row(CHANGE, "post", "case")),
     "cases:add_slides": Row(CHANGE, "post", "case"),
     "cases:progress": _read("case"),
-    "cases:progress_stream": _read("case"),
     "cases:rerun": Row(CHANGE, "post", "case"),
     "cases:review": Row((302, 404, 302, 302, 404, 302, 302), "post", "case", data={"reading": "benign"}),
     "cases:export": _read("case", form="json"),

@@ -11,24 +11,21 @@ from django.conf import settings
 from django.contrib import messages
 from django.core.files.uploadedfile import UploadedFile
 from django.db import transaction
-from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_GET, require_POST
 
 from cases import services
 from cases.images import synthetic
-from cases.limits.concurrency import ConcurrencySlot, Kind
 from cases.limits.quotas import CapacityExceeded, require_room
 from cases.models import AuditEvent, Case, Magnification, Slide
 from cases.reporting import text
-from cases.services import event_stream as sse
 from cases.services import export
 from cases.services.progress import case_progress
-from cases.web import streams
+from cases.web import live, parts
 from cases.web.forms import EditCaseForm, ImagesForm, NewCaseForm, ReviewForm
 from cases.web.views.access import SignedInRequest, get_case, get_own_case, hold_own_case, login_required, wants_json
-from inference.models import State, Verdict
 from inference.registry import NoModel
 
 
@@ -75,37 +72,15 @@ def new(request: SignedInRequest) -> HttpResponse:
 @login_required
 @require_GET
 def case(request: SignedInRequest, pk: uuid.UUID) -> HttpResponse:
-    """A case: aggregated diagnosis, slides, readings."""
+    """A case: its result, images and readings."""
     found = get_case(request.user, pk)
     slides = list(Slide.objects.filter(case=found).with_analysis())
-    analyses = [slide.analysis for slide in slides if slide.analysis]
-    # What services.case_model tells, without another query.
-    finished = (analysis.model_version for analysis in analyses if analysis.state == State.DONE)
-    model = max(finished, key=lambda version: version.added_at, default=None)
-    counts = services.verdict_counts(slides)
+    progress = case_progress(found, slides)
+    context = parts.case_context(found, slides, progress, request)
     reviews = list(found.reviews.select_related("author", "model_version"))
     blind = services.is_blind(found, reviews)
-    context = {
-        "case": found,
-        "slides": order_slides(slides, request.GET.get("order", "")),
-        "order": request.GET.get("order", ""),
-        "is_owner": found.owner_id == request.user.pk,
-        "model": model,
-        "benign_probability": None if found.probability is None else 1.0 - found.probability,
-        "statement": text.case_statement(found, model),
-        "cut_points": text.cut_points(model) if model else "",
-        "disclaimer": text.DISCLAIMER,
-        "progress": case_progress(found, slides),
-        "counts": {verdict: counts[verdict] for verdict in Verdict.values},
-        "dots": sorted(
-            analysis.probability
-            for analysis in analyses
-            if analysis.probability is not None and analysis.verdict != Verdict.OUT_OF_DOMAIN
-        ),
-        "in_domain": sum(counts.values()) - counts[Verdict.OUT_OF_DOMAIN],
-        "against": services.discordant_images(found, slides),
-        "duplicates": services.duplicates(slides),
-        "mixed": text.MIXED if services.is_mixed(slides) else "",
+    context |= {
+        "live_tag": live.tag(parts.of_case(found, slides, progress, request)),
         "reviews": [review for review in reviews if not blind or review.author_id == request.user.pk],
         "is_blind": blind,
         "events": timeline(found),
@@ -135,40 +110,6 @@ def timeline(found: Case) -> list[dict[str, Any]]:
             continue
         lines.append({"event": event, "count": 1})
     return lines[:30]
-
-
-def order_slides(slides: list[Slide], order: str) -> list[Slide]:
-    """Slides by name, as added, or by probability with those without a result last."""
-    if order == "added":
-        return slides
-    if order in ("high", "low"):
-        sign = -1 if order == "high" else 1
-
-        def key(slide: Slide) -> tuple[bool, float]:
-            found = slide.analysis
-            p = found.probability if found and found.verdict != Verdict.OUT_OF_DOMAIN else None
-            return (p is None, sign * (p or 0.0))
-
-        return sorted(slides, key=key)
-    return sorted(slides, key=services.natural_order)
-
-
-@login_required
-@require_GET
-def progress(request: SignedInRequest, pk: uuid.UUID) -> JsonResponse:
-    """How far the case is, for the page that is open."""
-    return JsonResponse(case_progress(get_case(request.user, pk)))
-
-
-@login_required
-@require_GET
-def progress_stream(request: SignedInRequest, pk: uuid.UUID) -> HttpResponseBase:
-    """The same as it changes; 204 where too many streams are open, and the page polls instead."""
-    found = get_case(request.user, pk)
-    turn = ConcurrencySlot(request.user, Kind.WAIT)
-    if not turn.taken:
-        return HttpResponse(status=204)
-    return sse.response(sse.Stream(turn, streams.follow(found.pk)))
 
 
 @login_required

@@ -16,18 +16,13 @@ from cases import services
 from cases.images import tiles as image_tiles
 from cases.images.serving import send as send_file
 from cases.models import Slide, User
-from cases.reporting import charts, text
-from cases.services.progress import slide_progress
+from cases.web import live, parts
+from cases.web.parts import ORDERS, order_slides
 from cases.web.views.access import SignedInRequest, get_own_slide, get_slide, login_required
-from cases.web.views.case import order_slides
 from inference.engine import activationmap, patchmap
 from inference.engine.image import ImageError
-from inference.jobs import queue
 from inference.models import PatchTable, Verdict
 from inference.registry import NoModel
-
-#: How a case's images may be ordered on its page; its neighbours follow the same order. By name without any.
-ORDERS = ("added", "high", "low")
 
 private = cache_control(private=True, no_store=True)
 
@@ -35,7 +30,7 @@ private = cache_control(private=True, no_store=True)
 @login_required
 @require_GET
 def slide(request: SignedInRequest, pk: uuid.UUID) -> HttpResponse:
-    """What the model says of a slide, and where it sees it."""
+    """A slide: its result, patches and maps."""
     found = get_slide(request.user, pk)
     order = request.GET.get("order", "")
     order = order if order in ORDERS else ""
@@ -43,29 +38,14 @@ def slide(request: SignedInRequest, pk: uuid.UUID) -> HttpResponse:
     others = found.case.slides.with_analysis() if order else found.case.slides.only("original_name", "case")
     siblings = [other.pk for other in order_slides(list(others), order)]
     at = siblings.index(found.pk)
-    analysis = found.analysis
-    model = analysis.model_version if analysis else None
-    # Out of domain the network's numbers mean nothing, so no map is drawn of them.
-    has_map = analysis is not None and analysis.verdict not in ("", Verdict.OUT_OF_DOMAIN)
-    table = PatchTable.objects.select_related("analysis").filter(analysis=analysis).first() if has_map else None
     context = {
-        "slide": found,
-        "case": found.case,
-        "analysis": analysis,
-        "model": model,
-        "statement": text.statement(analysis.verdict, analysis.probability, model) if analysis else "",
-        "cut_points": text.cut_points(model) if model else "",
-        "disclaimer": text.DISCLAIMER,
-        "progress": slide_progress(found),
-        "worker_alive": queue.worker_alive() if analysis and analysis.is_open else True,
-        "earlier": found.analyses.select_related("model_version").filter(is_current=False),
+        **parts.slide_context(found, request),
+        "live_tag": live.tag(parts.of_slide(found, request)),
         "order": order,
         "number": at + 1,
         "count": len(siblings),
         "previous": siblings[at - 1] if at else None,
         "next": siblings[at + 1] if at + 1 < len(siblings) else None,
-        "is_owner": found.case.owner_id == request.user.pk,
-        **charts.patches(table, found),
     }
     return render(request, "cases/slide.html", context)
 

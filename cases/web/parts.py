@@ -1,0 +1,141 @@
+"""The parts of the pages of a case and a slide that change while images are analysed."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from cases import services
+from cases.models import Case, Slide
+from cases.reporting import charts, text
+from cases.web.live import Part
+from cases.web.views.access import SignedInRequest
+from inference.jobs import queue
+from inference.models import Analysis, PatchTable, Verdict
+
+#: How the images of a case may be ordered, besides by name.
+ORDERS = ("added", "high", "low")
+
+
+def order_slides(slides: list[Slide], order: str) -> list[Slide]:
+    """Slides by name, as added, or by probability with those without a result last."""
+    if order == "added":
+        return slides
+    if order in ("high", "low"):
+        sign = -1 if order == "high" else 1
+
+        def key(slide: Slide) -> tuple[bool, float]:
+            found = slide.analysis
+            p = found.probability if found and found.verdict != Verdict.OUT_OF_DOMAIN else None
+            return (p is None, sign * (p or 0.0))
+
+        return sorted(slides, key=key)
+    return sorted(slides, key=services.natural_order)
+
+
+def case_context(
+    found: Case, slides: list[Slide], progress: dict[str, Any], request: SignedInRequest
+) -> dict[str, Any]:
+    """What the parts of a case's page show."""
+    order = request.GET.get("order", "")
+    analyses = [slide.analysis for slide in slides if slide.analysis]
+    model = services.case_model(found, slides)
+    counts = services.verdict_counts(slides)
+    return {
+        "case": found,
+        "slides": order_slides(slides, order),
+        "order": order,
+        "is_owner": found.owner_id == request.user.pk,
+        "model": model,
+        "benign_probability": None if found.probability is None else 1.0 - found.probability,
+        "statement": text.case_statement(found, model),
+        "cut_points": text.cut_points(model) if model else "",
+        "disclaimer": text.DISCLAIMER,
+        "progress": progress,
+        "counts": {verdict: counts[verdict] for verdict in Verdict.values},
+        "dots": sorted(
+            analysis.probability
+            for analysis in analyses
+            if analysis.probability is not None and analysis.verdict != Verdict.OUT_OF_DOMAIN
+        ),
+        "in_domain": sum(counts.values()) - counts[Verdict.OUT_OF_DOMAIN],
+        "against": services.discordant_images(found, slides),
+        "duplicates": services.duplicates(slides),
+        "mixed": text.MIXED if services.is_mixed(slides) else "",
+    }
+
+
+def of_case(found: Case, slides: list[Slide], progress: dict[str, Any], request: SignedInRequest) -> list[Part]:
+    """The changing parts of a case's page."""
+
+    @cache
+    def context() -> dict[str, Any]:
+        # Polled: the progress stays in sight when the last image is done, so that nothing moves.
+        return {**case_context(found, slides, progress, request), "keep_progress": True}
+
+    ended = [str(slide.analysis.pk) for slide in slides if slide.analysis and not slide.analysis.is_open]
+    bar = [progress[name] for name in ("open", "done", "total", "percent", "ahead", "worker_alive")]
+    return [
+        Part("progress", tuple(bar), "parts/case/progress.html", context),
+        Part(
+            "summary",
+            (*ended, found.verdict, found.probability, found.headline, progress["open"] > 0),
+            "parts/case/summary.html",
+            context,
+        ),
+        Part("actions", (found.verdict != "", bool(slides)), "parts/case/actions.html", context),
+        Part("slides", tuple(sorted(str(slide.pk) for slide in slides)), "parts/case/slides.html", context),
+        *(_card(slide, found.owner_id == request.user.pk) for slide in slides),
+    ]
+
+
+def _card(slide: Slide, is_owner: bool) -> Part:
+    return Part(
+        f"slides/{slide.pk}",
+        _progress_of(slide.analysis),
+        "parts/case/slide.html",
+        lambda: {"slide": slide, "is_owner": is_owner},
+    )
+
+
+def _progress_of(analysis: Analysis | None) -> tuple[Any, ...]:
+    if analysis is None:
+        return ()
+    return str(analysis.pk), analysis.state, analysis.patches_done, analysis.patches_total
+
+
+def slide_context(found: Slide, request: SignedInRequest) -> dict[str, Any]:
+    """What the parts of a slide's page show."""
+    analysis = found.analysis
+    model = analysis.model_version if analysis else None
+    # Probabilities of an image that is not H&E breast tissue mean nothing, so it has no map.
+    has_map = analysis is not None and analysis.verdict not in ("", Verdict.OUT_OF_DOMAIN)
+    table = PatchTable.objects.select_related("analysis").filter(analysis=analysis).first() if has_map else None
+    return {
+        "slide": found,
+        "case": found.case,
+        "analysis": analysis,
+        "model": model,
+        "statement": text.statement(analysis.verdict, analysis.probability, model) if analysis else "",
+        "cut_points": text.cut_points(model) if model else "",
+        "disclaimer": text.DISCLAIMER,
+        "worker_alive": queue.worker_alive() if analysis and analysis.is_open else True,
+        "earlier": found.analyses.select_related("model_version").filter(is_current=False),
+        "is_owner": found.case.owner_id == request.user.pk,
+        **charts.patches(table, found),
+    }
+
+
+def of_slide(found: Slide, request: SignedInRequest) -> list[Part]:
+    """The changing parts of a slide's page."""
+    analysis = found.analysis
+    context = cache(lambda: slide_context(found, request))
+    is_open = analysis is not None and analysis.is_open
+    ended = (str(analysis.pk) if analysis else "", is_open)
+    alive = queue.worker_alive() if is_open else True
+    return [
+        Part("result", (*_progress_of(analysis), alive), "parts/slide/result.html", context),
+        Part("actions", ended, "parts/slide/actions.html", context),
+        Part("maps", ended, "parts/slide/maps.html", context),
+        Part("patches", ended, "parts/slide/patches.html", context),
+    ]
