@@ -107,7 +107,7 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "histopath.headers.HeadersMiddleware",
     "allauth.account.middleware.AccountMiddleware",
-    "allauth.usersessions.middleware.UserSessionsMiddleware",
+    "cases.web.middleware.SessionActivityMiddleware",
     "cases.web.middleware.TimeZoneMiddleware",
     "cases.web.middleware.StillSignedInMiddleware",
     "cases.audit.access_log.TrailMiddleware",

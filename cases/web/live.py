@@ -1,7 +1,8 @@
 """Parts of an open page that change while its images are analysed.
 
-A page polls one address. The entity tag of the answer holds a checksum of four characters for each part, so the server
-knows from ``If-None-Match`` which parts a browser shows. It renders the others, and answers 304 if there are none.
+A page polls one address. The entity tag of the answer holds a checksum of four characters for each part, so that
+the server knows from ``If-None-Match`` which parts a browser shows. It renders only the others, and answers 304 when
+there are none.
 """
 
 from __future__ import annotations

@@ -6,8 +6,10 @@ import zoneinfo
 from collections.abc import Callable
 from typing import Any
 
+from allauth.usersessions.middleware import UserSessionsMiddleware
 from django.conf import settings
 from django.contrib.auth import logout
+from django.core.cache import cache
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
@@ -19,6 +21,9 @@ from cases.accounts.sessions import is_session_open
 from cases.images import sandbox
 from cases.limits import quotas
 from cases.models import User
+
+#: Seconds between two records of a session's activity.
+ACTIVITY_SECONDS = 60
 
 
 class TimeZoneMiddleware:
@@ -53,6 +58,17 @@ class StillSignedInMiddleware:
         if not is_unchanged(request.user) or not is_session_open(request):
             logout(request)
             raise PermissionDenied
+
+
+class SessionActivityMiddleware(UserSessionsMiddleware):  # type: ignore[misc]
+    """Records a session's activity once a minute. allauth writes a row at every request, and a page that polls or loads
+    tiles makes many."""
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        key = request.session.session_key
+        if key and request.user.is_authenticated and cache.add(f"session-activity:{key}", True, ACTIVITY_SECONDS):
+            return super().__call__(request)
+        return self.get_response(request)
 
 
 class TooLargeMiddleware:

@@ -44,7 +44,7 @@ def addresses(chromium: Browser, stack: Stack, signed_in: Any, images: Path) -> 
     page = context.new_page()
     page.goto("/cases/new/")
     page.get_by_role("button", name="Try it with synthetic images").click()
-    expect(page.locator(".slide[data-state=done]")).to_have_count(3, timeout=120_000)
+    expect(page.locator(".slide [data-state=done]")).to_have_count(3, timeout=120_000)
     found = {"CASE": page.url.removeprefix(stack.url)}
     page.locator(".slide-link").first.click()
     found["SLIDE"] = page.url.removeprefix(stack.url)

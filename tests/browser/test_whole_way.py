@@ -74,8 +74,8 @@ def test_from_sign_up_to_report(
     expect(page.locator(".bad-file .file-facts")).to_contain_text(re.compile("damaged|not a PNG"))
     page.get_by_role("link", name="Go to the case").click()
 
-    expect(page.get_by_role("heading", name="Aggregated diagnosis")).to_be_visible(timeout=90_000)
-    expect(page.locator(".slide[data-state=done]")).to_have_count(2, timeout=90_000)
+    expect(page.get_by_role("heading", name="Case result")).to_be_visible(timeout=90_000)
+    expect(page.locator(".slide [data-state=done]")).to_have_count(2, timeout=90_000)
     expect(page.locator("[data-case-bar]")).to_have_count(0)
     assert "uncalibrated" in page.content() or "calibrated" in page.content()
 
@@ -181,7 +181,7 @@ def test_an_image_that_the_server_has_no_turn_for_is_sent_again(
     page.locator("input[type=file]").first.set_input_files([images / "synthetic-1.png", images / "synthetic-2.png"])
     page.get_by_role("button", name="Analyse").click()
     expect(page.get_by_text("waits until other images have been read")).to_be_visible()
-    expect(page.get_by_role("heading", name="Aggregated diagnosis")).to_be_visible(timeout=90_000)
+    expect(page.get_by_role("heading", name="Case result")).to_be_visible(timeout=90_000)
     expect(page.locator(".slide")).to_have_count(2)
     assert len(turned_away) == 1
 
@@ -206,7 +206,7 @@ def test_it_works_without_scripts(chromium: object, stack: object, images: Path)
     expect(page.locator("h1")).to_have_text("Without scripts")
     expect(page.locator(".slide")).to_have_count(1)
     for _ in range(60):
-        if page.get_by_role("heading", name="Aggregated diagnosis").count():
+        if page.get_by_role("heading", name="Case result").count():
             break
         page.wait_for_timeout(1000)
         page.reload()
@@ -219,7 +219,7 @@ def test_staff_review_in_the_admin(window: Callable[..., Page], signed_in: objec
     page = window(state=signed_in)
     page.goto("/cases/new/")
     page.get_by_role("button", name="Try it with synthetic images").click()
-    expect(page.locator(".slide[data-state=done]")).to_have_count(3, timeout=120_000)
+    expect(page.locator(".slide [data-state=done]")).to_have_count(3, timeout=120_000)
     pk = page.url.split("/")[-2]
 
     page.goto("/admin/cases/case/")
@@ -410,7 +410,7 @@ def test_the_viewer_stays_as_it_was_set_from_image_to_image(
     page.goto("/cases/new/")
     drop(page, [images / "synthetic-1.png", images / "synthetic-2.png"])
     page.get_by_role("button", name="Analyse").click()
-    expect(page.locator(".slide[data-state=done]")).to_have_count(2, timeout=90_000)
+    expect(page.locator(".slide [data-state=done]")).to_have_count(2, timeout=90_000)
     page.locator(".slide-link").first.click()
     expect(page.locator("[data-viewer].ready")).to_be_visible()
     page.keyboard.press("m")

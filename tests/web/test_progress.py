@@ -15,8 +15,8 @@ from tests.factories import add_slide
 
 from .conftest import Finish
 
-#: Session, user, case, slides, analyses, place in the queue, worker.
-QUERIES = 8
+#: Session, user, two of permissions, case, slides, analyses, place in the queue, worker.
+QUERIES = 9
 
 
 def tag_of(page: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.http import Http404, HttpResponse
@@ -38,16 +39,10 @@ def _of_slide(request: SignedInRequest, found: Case) -> HttpResponse:
     if slide is None:
         raise Http404("There is no such image.")
     slide.case = found
-    analysis = slide.analysis
-    is_open, count = False, ""
-    if analysis:
-        is_open = analysis.is_open
-        count = f"({analysis.patches_done}/{analysis.patches_total}) " if is_open and analysis.patches_total else ""
-    status = f"Analysis: {analysis.get_state_display().lower()}." if analysis else "Not analysed."
-    body = {
-        "open": int(is_open),
-        "percent": analysis.percent if analysis else 0,
-        "title": f"{count}{slide.original_name}",
-        "status": status,
-    }
+    body: dict[str, Any] = {"open": 0, "percent": 0, "title": slide.original_name, "status": "Not analysed."}
+    if analysis := slide.analysis:
+        body |= {"open": int(analysis.is_open), "percent": analysis.percent}
+        body["status"] = f"Analysis: {analysis.get_state_display().lower()}."
+        if analysis.is_open and analysis.patches_total:
+            body["title"] = f"({analysis.patches_done}/{analysis.patches_total}) {slide.original_name}"
     return live.answer(request, parts.of_slide(slide, request), body)
