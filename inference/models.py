@@ -80,7 +80,7 @@ class Verdict(models.TextChoices):
     BENIGN = "benign", "Benign"
     MALIGNANT = "malignant", "Malignant"
     INDETERMINATE = "indeterminate", "Indeterminate"
-    OUT_OF_DOMAIN = "out_of_domain", "Out of domain"
+    OUT_OF_DOMAIN = "out_of_domain", "Not H&E breast tissue"
 
 
 def in_domain(field: str) -> models.Case:

@@ -141,7 +141,7 @@ class ImageBreakdownOut(serializers.Serializer[Any]):
     benign_images = serializers.IntegerField(min_value=0)
     malignant_images = serializers.IntegerField(min_value=0)
     indeterminate_images = serializers.IntegerField(min_value=0)
-    excluded_images = serializers.IntegerField(min_value=0, help_text="Out of domain; not in the mean.")
+    excluded_images = serializers.IntegerField(min_value=0, help_text="Not H&E breast tissue; left out of the mean.")
 
 
 class ReasonOut(serializers.Serializer[Any]):

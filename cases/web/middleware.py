@@ -60,7 +60,7 @@ class StillSignedInMiddleware:
             raise PermissionDenied
 
 
-class SessionActivityMiddleware(UserSessionsMiddleware):  # type: ignore[misc]
+class SessionActivityMiddleware(UserSessionsMiddleware):
     """Records a session's activity once a minute. allauth writes a row at every request, and a page that polls or loads
     tiles makes many."""
 

@@ -11,7 +11,7 @@ NAMES = {
     "benign": "Benign",
     "malignant": "Malignant",
     "indeterminate": "Indeterminate",
-    "out_of_domain": "Out of domain",
+    "out_of_domain": "Not H&E breast tissue",
 }
 COLUMNS = [
     "filename", "prediction", "confidence", "benign", "malignant", "num_patches", "benign_patches",

@@ -1,4 +1,4 @@
-// The history: tick all, count what is ticked, search with "/".
+// The history: select all, count the selected cases, search with "/".
 
 const form = document.querySelector("[data-bulk]");
 if (form) {
@@ -7,12 +7,12 @@ if (form) {
   const count = form.querySelector("[data-count]");
   const buttons = [...form.querySelectorAll('button[name="action"]')];
   const show = () => {
-    const ticked = boxes.filter((box) => box.checked).length;
-    count.textContent = ticked ? `${ticked} ticked` : "Tick cases to act on them";
-    all.checked = ticked > 0 && ticked === boxes.length;
-    all.indeterminate = ticked > 0 && ticked < boxes.length;
-    for (const button of buttons) button.disabled = !ticked;
-    form.querySelector("[data-bulk-bar]").classList.toggle("idle", !ticked);
+    const selected = boxes.filter((box) => box.checked).length;
+    count.textContent = selected ? `${selected} selected` : "Select cases";
+    all.checked = selected > 0 && selected === boxes.length;
+    all.indeterminate = selected > 0 && selected < boxes.length;
+    for (const button of buttons) button.disabled = !selected;
+    form.querySelector("[data-bulk-bar]").classList.toggle("idle", !selected);
   };
   all.hidden = false;
   all.addEventListener("change", () => { for (const box of boxes) box.checked = all.checked; show(); });

@@ -117,7 +117,7 @@ def test_reviewers_find_what_they_have_to_read(
 
 def test_bulk_delete_says_what_stays(client_of: Callable, reviewer: User, three: list[Case]) -> None:
     answer = client_of(reviewer).post(reverse("cases:bulk"), {"action": "delete", "case": [c.pk for c in three]})
-    assert "3 of the ticked cases are not yours and stay." in answer.content.decode()
+    assert "3 of the selected cases belong to other users and will not be deleted." in answer.content.decode()
 
 
 def test_bulk_never_leads_to_another_site(client: Client, three: list[Case]) -> None:

@@ -102,7 +102,7 @@ def test_who_asks_an_account_page_too_often_is_told_when_to_ask_again(client: Cl
     page = reverse("account_reset_password")
     answers = [client.post(page, {"email": f"{number}@example.org"}) for number in range(21)]
     assert [answers[0].status_code, answers[-1].status_code] == [302, 429]
-    assert answers[-1]["Retry-After"] == "300" and "Too many tries" in answers[-1].content.decode()
+    assert answers[-1]["Retry-After"] == "300" and "Too many attempts" in answers[-1].content.decode()
 
 
 def test_a_name_that_nobody_can_have_is_not_looked_for(client: Client, db: None) -> None:

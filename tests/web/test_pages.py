@@ -23,7 +23,7 @@ from .conftest import Finish
 @pytest.mark.django_db
 def test_help_explains_without_an_account() -> None:
     page = Client().get(reverse("cases:help")).content.decode()
-    assert "Out of domain" in page
+    assert "Not H&amp;E breast tissue" in page
     assert "not a medical device" in page
 
 
@@ -84,7 +84,7 @@ def test_a_forgotten_password_can_be_set_anew(alice: User) -> None:
 def test_a_missing_page_wears_the_design() -> None:
     answer = Client().get("/nowhere/")
     assert answer.status_code == 404
-    assert "There is nothing here" in answer.content.decode()
+    assert "Page not found" in answer.content.decode()
 
 
 @pytest.mark.parametrize("code", [400, 403, 404, 405, 413, 429, 500])
@@ -95,7 +95,7 @@ def test_error_pages_need_nothing(code: int) -> None:
 def test_an_address_that_only_takes_forms_says_so(client: Client, case: Case) -> None:
     answer = client.get(reverse("cases:review", args=[case.pk]))
     assert (answer.status_code, answer["Allow"]) == (405, "POST")
-    assert "only takes what a form sends" in answer.content.decode()
+    assert "only accepts form submissions" in answer.content.decode()
 
 
 def test_an_expired_form_is_explained(alice: User) -> None:
@@ -103,7 +103,7 @@ def test_an_expired_form_is_explained(alice: User) -> None:
     client.force_login(alice)
     answer = client.post("/cases/new/", {"title": "x"})
     assert answer.status_code == 403
-    assert "This page had expired" in answer.content.decode()
+    assert "This page has expired" in answer.content.decode()
 
 
 def test_pages_allow_no_inline_code(client: Client, case: Case, done: object) -> None:
@@ -139,7 +139,7 @@ def test_staff_assign_and_mark_many_at_once(reviewer: User, case: Case, client_o
     rita = client_of(reviewer)
     address = reverse("admin:cases_case_changelist")
     chosen = {"_selected_action": [str(case.pk)]}
-    assert "Reviewer" in rita.post(address, {**chosen, "action": "assign"}).content.decode()
+    assert "Second reader" in rita.post(address, {**chosen, "action": "assign"}).content.decode()
     rita.post(address, {**chosen, "action": "assign", "reviewer": str(reviewer.pk)})
     rita.post(address, {**chosen, "action": "mark_for_teaching"})
     case.refresh_from_db()
@@ -179,7 +179,7 @@ def test_the_admin_shows_no_probability_out_of_domain(reviewer: User, finish: Fi
         ("inference_analysis_change", slide.analyses.get().pk),
     ):
         page = rita.get(reverse(f"admin:{name}", args=[pk])).content.decode()
-        assert "Out of domain" in page and "12.5" not in page and "87.5" not in page
+        assert "Not H&amp;E breast tissue" in page and "12.5" not in page and "87.5" not in page
 
 
 def test_times_are_the_servers_until_somebody_chooses(client: Client, alice: User, settings: Any) -> None:

@@ -41,7 +41,7 @@ def test_a_number_from_before_tissue_was_measured_holds_on(client: Client, case:
     for name in ("tissue_patches", "empty_patches"):
         del data["slides"][0]["analysis"][name]
     printed = Report.objects.create(case=case, author=case.owner, sha256=export.checksum(data), form=2)
-    assert slide.pk and "still reads as it did" in Client().get(printed.get_absolute_url()).content.decode()
+    assert slide.pk and "The case has not changed since" in Client().get(printed.get_absolute_url()).content.decode()
 
 
 def test_the_map_leaves_glass_as_it_is(finish: Finish) -> None:
@@ -65,7 +65,7 @@ def test_whoever_holds_it_can_check_it(client: Client, case: Case, done: object,
     report = Report.objects.get()
     page = Client().get(report.get_absolute_url()).content.decode()
     assert report.sha256 in page
-    assert "still reads as it did" in page
+    assert "The case has not changed since" in page
     assert case.title not in page
     assert "Open the case" in client.get(report.get_absolute_url()).content.decode()
     services.sign_review(case, alice, "benign")

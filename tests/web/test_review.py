@@ -28,7 +28,7 @@ def test_it_records_what_the_model_said_at_that_moment(client: Client, case: Cas
     assert (review.verdict, review.probability) == ("benign", pytest.approx(0.2))
     assert str(review.model_version) == "test 1"
     assert review.agrees is False
-    assert "differs from the model" in client.get(case.get_absolute_url()).content.decode()
+    assert "disagrees with the model" in client.get(case.get_absolute_url()).content.decode()
 
 
 def test_it_never_overwrites(client: Client, case: Case) -> None:
@@ -110,4 +110,4 @@ def test_charts_tell_the_same_in_words(client: Client, case: Case, done: object)
 
 
 def test_it_is_empty_before_any_reading(client: Client) -> None:
-    assert "No reading yet" in client.get(reverse("cases:statistics")).content.decode()
+    assert "No readings yet" in client.get(reverse("cases:statistics")).content.decode()

@@ -83,7 +83,7 @@ def _chosen(request: SignedInRequest) -> list[uuid.UUID]:
 @login_required
 @require_http_methods(["GET", "POST"])
 def bulk(request: SignedInRequest) -> HttpResponse:
-    """Re-run, export or delete the cases that were ticked; deleting asks once more, on a page of this address, to which
+    """Re-analyse, export or delete the selected cases; deleting asks once more, on a page of this address, to which
     whoever was signed out meanwhile comes back."""
     if request.method == "GET":
         return redirect("cases:history")
@@ -91,7 +91,7 @@ def bulk(request: SignedInRequest) -> HttpResponse:
     back = page_before(request)
     chosen = _chosen(request)
     if not chosen:
-        messages.warning(request, "No case was ticked, so nothing was done.")
+        messages.warning(request, "No case is selected. Nothing was changed.")
         return redirect(back or "cases:history")
     if action in ("csv", "json"):
         cases = Case.objects.visible_to(request.user).filter(pk__in=chosen)
@@ -108,7 +108,7 @@ def bulk(request: SignedInRequest) -> HttpResponse:
     elif action == "rerun":
         analyse_again(request, list(own))
     else:
-        messages.error(request, "Choose what to do with the ticked cases.")
+        messages.error(request, "Choose what to do with the selected cases.")
     return redirect(back or "cases:history")
 
 
