@@ -51,7 +51,7 @@ def addresses(chromium: Browser, stack: Stack, signed_in: Any, images: Path) -> 
     found["MODEL"] = str(page.locator("a[href^='/models/']").first.get_attribute("href"))
     page.goto(found["CASE"])
     page.locator("#review").get_by_text("Benign").first.click()
-    page.get_by_role("button", name="Sign").click()
+    page.get_by_role("button", name="Sign reading").click()
     page.request.get(found["CASE"] + "report.pdf")
     page.goto("/admin/cases/report/")
     found["REPORT"] = (
