@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -11,16 +12,21 @@ from inference.engine import quantised
 from inference.engine.checkpoint import Metadata
 from inference.engine.quantised import Record
 from inference.learning.crossval import Prediction
-from inference.learning.evaluation import by_group, decisions, failures, markdown, rows
+from inference.learning.evaluation import Row, by_group, decisions, failures, markdown, rows
 from inference.learning.metrics import BINS, equal_group_weight
 
+LEFT_OUT = "left out"
 TARGETS = (
-    ("BreakHis, image AUC, groups equal", "breakhis", "image, groups equal", "auc", 0.92, ">="),
-    ("BreakHis, patient AUC", "breakhis", "patient", "auc", 0.95, ">="),
-    ("BreakHis, sensitivity at p = 0.5, groups equal", "breakhis", "image, groups equal", "sensitivity", 0.92, ">="),
+    ("BreakHis, image AUC, groups equal", "breakhis", "image, groups equal", "auc", 0.88, ">="),
+    ("BreakHis, patient AUC", "breakhis", "patient", "auc", 0.92, ">="),
+    ("BreakHis, sensitivity at p = 0.5, groups equal", "breakhis", "image, groups equal", "sensitivity", 0.90, ">="),
     ("BreakHis, specificity at p = 0.5, groups equal", "breakhis", "image, groups equal", "specificity", 0.70, ">="),
-    ("UCSB, image AUC", "ucsb", "image", "auc", 0.97, ">="),
-    ("BreakHis, expected calibration error, groups equal", "breakhis", "image, groups equal", "ece", 0.06, "<="),
+    ("UCSB, image AUC", "ucsb", "image", "auc", 0.98, ">="),
+    ("BreakHis by a model trained without it, image AUC", "breakhis", LEFT_OUT, "auc", 0.75, ">="),
+    ("UCSB by a model trained without it, image AUC", "ucsb", LEFT_OUT, "auc", 0.75, ">="),
+    ("BreakHis, expected calibration error, groups equal", "breakhis", "image, groups equal", "ece", 0.10, "<="),
+    ("Tiles, expected calibration error, groups equal", "breakhis-tile", "image, groups equal", "ece", 0.10, "<="),
+    ("UCSB, expected calibration error, groups equal", "ucsb", "image, groups equal", "ece", 0.10, "<="),
 )
 
 
@@ -103,19 +109,25 @@ def card(
     metadata: Metadata,
     sha256: str,
     gate: str,
-    int8: Record | None,
+    forms: Sequence[Record],
     curve: Sequence[dict[str, float]],
     replicates: int = 1000,
     more: str = "",
+    left_out: Sequence[Row] = (),
 ) -> str:
-    """The card's text in Markdown; ``gate`` is the measured table of the domain gate, ``int8`` how runtimes compare,
-    ``curve`` the points of ``learning.json``, ``more`` further tables of figures.
+    """The card's text in Markdown; ``gate`` is the measured table of the domain gate, ``forms`` how INT8 and bf16
+    compare, ``curve`` the points of ``learning.json``, ``more`` further tables of figures, ``left_out`` the rows of
+    ``evaluation.left_out_rows``.
     """
     table = rows(predictions, replicates)
     found = {(row.dataset, row.level): row for row in table}
+    found |= {(row.dataset, LEFT_OUT): row for row in left_out if row.level != "patient"}
     targets = []
     for title, dataset, level, name, limit, sign in TARGETS:
-        row = found[dataset, level]
+        row = found.get((dataset, level))
+        if row is None:
+            targets.append(f"| {title} | {sign} {limit} | not measured | |")
+            continue
         value, (low, high) = row.values[name], row.bounds[name]
         met = value >= limit if sign == ">=" else value <= limit
         targets.append(
@@ -145,17 +157,38 @@ def card(
         share=metadata.metrics["decided_share"], error=metadata.metrics["decided_error"],
         targets="\n".join(targets), table=markdown(table), confusion="\n".join(confusion),
         decided="\n".join(decided), worst="\n".join(worst), by_group="\n".join(groups), gate=gate,
-        runtimes=runtimes(int8), learning=learning_markdown(curve), more=more,
+        runtimes=runtimes(forms), learning=learning_markdown(curve), more=more,
         weighing="" if training["recipe"].get("tissue") else UNWEIGHED,
+        pretraining=pretraining(training.get("trunk", {})),
+        features=FEATURES[training["recipe"].get("features", "layer3")],
     )  # fmt: skip
 
 
-def runtimes(record: Record | None) -> str:
-    if record is None:
-        return "This version has no INT8 form; all machines use fp32."
-    use = "is used where the processor has VNNI instructions" if record.passed else "is **not** used"
-    lines = [f"- {one.what}: {quantised.describe(one)}" for one in record.comparisons]
-    return "\n".join([f"The INT8 form ({record.made_with}) {use}.", "", *lines])
+def pretraining(trunk: dict[str, Any]) -> str:
+    """What a trunk was trained on, from the provenance in the checkpoint."""
+    if "curve" not in trunk:
+        return "nothing: this version has no pre-training"
+    last, recipe = trunk["curve"][-1], trunk["recipe"]
+    sets = ", ".join(f"{count:,} {name}" for name, count in trunk["patches"].items())
+    return (
+        f"H&E patches of other organs and IDC patches ({sets}; one group in ten held out) for "
+        f"{last['minutes']:.0f} minutes: {last['images']:,} crops of {recipe['size']} pixels"
+    )
+
+
+FEATURES = {"layer3": "the first half", "layer4": "the second half", "both": "both halves"}
+
+
+def runtimes(records: Sequence[Record]) -> str:
+    if not records:
+        return "This version has no INT8 form and no bf16 record; all machines use fp32."
+    parts = []
+    for record in records:
+        instructions = "VNNI" if record.form == "int8" else "AMX"
+        use = f"is used where the processor has {instructions} instructions" if record.passed else "is **not** used"
+        lines = [f"- {one.what}: {quantised.describe(one)}" for one in record.comparisons]
+        parts.append("\n".join([f"The {record.form} form ({record.made_with}) {use}.", "", *lines]))
+    return "\n\n".join(parts)
 
 
 TEMPLATE = (Path(__file__).parent / "card_template.md").read_text(encoding="utf-8")

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+if TYPE_CHECKING:
+    from inference.learning.evaluation import Row
 
 RECORD = Path(__file__).resolve().parents[3] / "docs" / "model"
 
@@ -63,8 +66,8 @@ class Command(BaseCommand):
         return bundled[-1]
 
     def from_record(self, options: dict[str, Any]) -> None:
+        from inference.engine import quantised
         from inference.engine.checkpoint import read_metadata
-        from inference.engine.quantised import read_record
         from inference.learning import card, evaluation, gate, training
 
         record = options["record"]
@@ -76,10 +79,9 @@ class Command(BaseCommand):
         metadata, digest = read_metadata(checkpoint)
         measured = gate.gate_markdown(json.loads((record / "gate.json").read_text(encoding="utf-8")))
         curve = json.loads((record / "learning.json").read_text(encoding="utf-8"))
-        more = self.further_tables(record, predictions, options["replicates"])
-        text = card.card(
-            predictions, metadata, digest, measured, read_record(checkpoint), curve, options["replicates"], more
-        )
+        more, left_out = self.further_tables(record, predictions, options["replicates"])
+        forms = [found for form in quantised.FORMS if (found := quantised.read_record(checkpoint, form))]
+        text = card.card(predictions, metadata, digest, measured, forms, curve, options["replicates"], more, left_out)
         if options["card"]:
             (record / "card.md").write_text(text, encoding="utf-8")
             card.write_pictures(predictions, record)
@@ -88,10 +90,14 @@ class Command(BaseCommand):
         else:
             self.stdout.write(text)
 
-    def further_tables(self, record: Path, predictions: Any, replicates: int) -> str:
-        """Subtypes, laboratories left out, and the comparison with the version before, as far as there are records."""
+    def further_tables(self, record: Path, predictions: Any, replicates: int) -> tuple[str, list[Row]]:
+        """Subtypes, laboratories left out, and the comparison with the version before, as far as there are records.
+
+        Returns their text and the rows of the laboratories left out.
+        """
         from inference.learning import comparison, evaluation, training
 
+        rows: list[Row] = []
         parts = [
             "### Subtypes of BreakHis, groups equal",
             evaluation.subtypes_markdown(evaluation.subtypes(predictions)),
@@ -108,7 +114,7 @@ class Command(BaseCommand):
                     "### Beside the version before, on the same images",
                     comparison.markdown(found, "version before", "this version"),
                 ]
-        return "\n\n".join(parts)
+        return "\n\n".join(parts), rows
 
     def measure_gate(self, options: dict[str, Any]) -> None:
         import numpy as np
