@@ -44,7 +44,7 @@ def history(request: SignedInRequest) -> HttpResponse:
         "filter": filters,
         "totals": totals,
         "active_model": model,
-        "cut_points": text.cut_points(model) if model else "",
+        "thresholds": text.thresholds(model) if model else "",
         "disclaimer": text.DISCLAIMER,
         "steps": first_steps(request.user) if request.user.show_hints else None,
     }

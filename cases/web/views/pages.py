@@ -26,7 +26,7 @@ def help_page(request: HttpRequest) -> HttpResponse:
     model = ModelVersion.objects.filter(is_active=True).first()
     context = {
         "model": model,
-        "cut_points": text.cut_points(model) if model else "",
+        "thresholds": text.thresholds(model) if model else "",
         "disclaimer": text.DISCLAIMER,
         "limits": services.limits(),
     }
@@ -41,7 +41,7 @@ def model_card(request: SignedInRequest, pk: uuid.UUID) -> HttpResponse:
     context = {
         "model": model,
         "card": reported.lines(model),
-        "cut_points": text.cut_points(model),
+        "thresholds": text.thresholds(model),
         "disclaimer": text.DISCLAIMER,
     }
     return render(request, "cases/model.html", context)
