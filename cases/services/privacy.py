@@ -111,7 +111,7 @@ def export_size(user: User) -> int:
 
 
 def erase(user: User) -> None:
-    """Delete a person for good: account, cases, files, tokens, sessions, and their name in the audit trail.
+    """Delete a person permanently: account, cases, files, tokens, sessions, and their name in the audit trail.
 
     Readings that they signed on other people's cases stay, under the name of :data:`NOBODY`.
     """

@@ -45,7 +45,7 @@ class TimeZoneMiddleware:
 
 class StillSignedInMiddleware:
     """Checks again that the user is signed in once a form has arrived: during a slow upload, the account may have been
-    deactivated, its password changed or the session ended. Must come after the CSRF middleware, which reads the form."""
+    deactivated, its password changed or the session ended. Comes after the CSRF middleware, which reads the form."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response

@@ -89,7 +89,7 @@ def test_whose_session_ended_while_they_wrote_comes_back_to_the_form(case: Case)
     came_from = f"http://testserver{case.get_absolute_url()}?order=high"
     answer = client.post(review, {"reading": "benign"}, headers={"Referer": came_from})
     assert answer.headers["Location"] == f"/accounts/login/?next={case.get_absolute_url()}%3Forder%3Dhigh"
-    assert "nothing was recorded" in client.get(answer.headers["Location"]).content.decode()
+    assert "nothing was saved" in client.get(answer.headers["Location"]).content.decode()
     elsewhere = client.post(review, {"reading": "benign"}, headers={"Referer": "https://example.org/cases/"})
     assert elsewhere.headers["Location"] == "/accounts/login/?next=/"
     script = client.post(

@@ -43,7 +43,7 @@ def test_it_shows_a_verdict_with_all_that_belongs_to_it(client: Client, done: Sl
 
 def test_an_undecided_probability_is_explained(client: Client, done: Slide) -> None:
     Analysis.objects.update(verdict="indeterminate", probability=0.5)
-    assert "The model does not decide" in client.get(done.get_absolute_url()).content.decode()
+    assert "lies between the thresholds" in client.get(done.get_absolute_url()).content.decode()
 
 
 def test_out_of_domain_shows_no_probability(client: Client, finish: Finish) -> None:

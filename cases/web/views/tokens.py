@@ -17,7 +17,9 @@ from cases.web.views.access import SignedInRequest, login_required
 
 
 class TokenForm(forms.Form):
-    name = forms.CharField(max_length=80, label="Name", help_text="What the token is for, such as the name of a program.")
+    name = forms.CharField(
+        max_length=80, label="Name", help_text="What the token is for, such as the name of a program."
+    )
     days = forms.TypedChoiceField(choices=kept.LIFETIMES, coerce=int, initial=kept.DEFAULT_DAYS, label="Valid for")
 
 
