@@ -74,14 +74,14 @@ def failed(page: Page, stack: Stack, images: Path) -> str:
     (file,) = set(stack.var.rglob("slides/*/*.png")) - before
     file.unlink()
     page.locator("summary", has_text="More").click()
-    page.get_by_role("button", name="Analyse again").click()
+    page.get_by_role("button", name="Re-analyse").click()
     for _ in range(60):
         if page.get_by_role("button", name="Try again").count():
             break
         page.wait_for_timeout(1000)
         page.reload()
     page.locator(".crumbs a").nth(1).click()
-    expect(page.get_by_role("heading", name="No diagnosis")).to_be_visible()
+    expect(page.get_by_role("heading", name="No result")).to_be_visible()
     return page.url
 
 

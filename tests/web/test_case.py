@@ -47,7 +47,7 @@ def test_a_mean_hides_no_malignant_image(client: Client, case: Case, finish: Fin
     page = client.get(case.get_absolute_url()).content.decode()
     assert "Review: 1 of 3 images is malignant" in page
     assert ">Benign</span>" not in page.split('id="slides-title"')[0]
-    assert "On average the case is benign" in page
+    assert "On average, the case is benign" in page
     assert f'href="{small.get_absolute_url()}?order=high">small-lesion.png</a> (90.0\N{NO-BREAK SPACE}%)' in page
     history = client.get(reverse("cases:history")).content.decode()
     assert "Review: 1 of 3 images is malignant" in history and ">Benign</span>" not in history

@@ -120,5 +120,5 @@ def test_a_single_image_leads_to_its_result(client: Client, media: object, model
 def test_single_means_one(client: Client, media: object, model: ModelVersion) -> None:
     answer = client.post(NEW + "?mode=single", fields(images=[upload("a.png"), upload("b.png")]))
     assert answer.status_code == 400
-    assert "One image at a time here" in answer.content.decode()
+    assert "Choose one image" in answer.content.decode()
     assert not Case.objects.exists()

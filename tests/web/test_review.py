@@ -105,7 +105,7 @@ def test_charts_tell_the_same_in_words(client: Client, case: Case, done: object)
     page = client.get(reverse("cases:statistics")).content.decode()
     assert 'aria-label="Malignant: Benign 1"' in page
     assert "mean probability 20%: 100% of 1 case read as malignant" in page
-    assert ": 0% of 1." in page
+    assert ": 0% agreement, 1 case." in page
     assert " style=" not in page
 
 
