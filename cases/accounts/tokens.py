@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from cases.models import User
 
 #: Validity of a new token in days; 0 means that it does not expire.
-LIFETIMES = [(30, "30 days"), (90, "90 days"), (365, "1 year"), (0, "Until revoked")]
+LIFETIMES = [(30, "30 days"), (90, "90 days"), (365, "1 year"), (0, "Never")]
 DEFAULT_DAYS = 90
 MAX_DAYS = 3650
 #: Minimum time between two updates of a token's last use.

@@ -63,7 +63,7 @@ class AuditEvent(models.Model):
     """An audit event. Written once, never changed."""
 
     class Kind(models.TextChoices):
-        CREATED = "created", "Case opened"
+        CREATED = "created", "Case created"
         ADDED = "added", "Images added"
         REMOVED = "removed", "Image deleted"
         EDITED = "edited", "Details changed"

@@ -84,7 +84,7 @@ class Case(models.Model):
     notes = models.TextField("clinical notes", max_length=5000, blank=True)
     magnification = models.CharField(max_length=7, choices=Magnification.choices, default=Magnification.UNKNOWN)
     overlap = models.FloatField(
-        default=0.0, help_text="Minimum overlap of neighbouring patches, as a fraction of the patch."
+        "patch overlap", default=0.0, help_text="Minimum overlap of neighbouring patches, as a fraction of the patch."
     )
     is_synthetic = models.BooleanField(default=False, editable=False)
     tags = models.ManyToManyField(Tag, blank=True, related_name="cases")

@@ -39,6 +39,7 @@ class Review(models.Model):
 
     class Meta:
         ordering = ["-created_at"]
+        verbose_name = "reading"
 
     def __str__(self) -> str:
         return f"{self.get_reading_display()} by {self.author}"

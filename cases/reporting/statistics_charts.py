@@ -81,7 +81,7 @@ def calibration(found: Statistics) -> dict[str, Any]:
             across(mean),
             up(share or 0.0),
             _radius(n, most),
-            f"mean probability {mean:.0%}: {share or 0.0:.0%} of {n} case{'' if n == 1 else 's'} read as malignant",
+            f"Mean probability {mean:.0%}: {share or 0.0:.0%} of {n} case{'' if n == 1 else 's'} read as malignant",
         )
         for mean, share, n in bins
     ]

@@ -39,7 +39,13 @@ class ImagesField(forms.FileField):
 
 
 class CaseForm(forms.ModelForm):
-    overlap = forms.TypedChoiceField(choices=OVERLAPS, coerce=float, required=False, empty_value=0.0)  # type: ignore[arg-type]
+    overlap = forms.TypedChoiceField(
+        label="Patch overlap",
+        choices=OVERLAPS,  # type: ignore[arg-type]
+        coerce=float,
+        required=False,
+        empty_value=0.0,
+    )
     tags = forms.CharField(max_length=200, required=False, help_text="Separate tags with commas.")
 
     class Meta:
@@ -74,7 +80,7 @@ class EditCaseForm(CaseForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["overlap"].help_text += " A change takes effect the next time the case is analysed."
+        self.fields["overlap"].help_text = "A change takes effect the next time the case is analysed."
         assigned: forms.ModelChoiceField[User] = self.fields["assigned_to"]  # type: ignore[assignment]
         assigned.queryset = reviewers()
         assigned.label = "Second reader"

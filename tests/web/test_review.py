@@ -104,7 +104,7 @@ def test_charts_tell_the_same_in_words(client: Client, case: Case, done: object)
     sign(client, case)
     page = client.get(reverse("cases:statistics")).content.decode()
     assert 'aria-label="Malignant: Benign 1"' in page
-    assert "mean probability 20%: 100% of 1 case read as malignant" in page
+    assert "Mean probability 20%: 100% of 1 case read as malignant" in page
     assert ": 0% agreement, 1 case." in page
     assert " style=" not in page
 

@@ -20,7 +20,7 @@ class TokenForm(forms.Form):
     name = forms.CharField(
         max_length=80, label="Name", help_text="What the token is for, such as the name of a program."
     )
-    days = forms.TypedChoiceField(choices=kept.LIFETIMES, coerce=int, initial=kept.DEFAULT_DAYS, label="Valid for")
+    days = forms.TypedChoiceField(choices=kept.LIFETIMES, coerce=int, initial=kept.DEFAULT_DAYS, label="Expires after")
 
 
 @login_required
