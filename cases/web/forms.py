@@ -41,10 +41,10 @@ class ImagesField(forms.FileField):
 class CaseForm(forms.ModelForm):
     overlap = forms.TypedChoiceField(
         label="Patch overlap",
-        choices=OVERLAPS,  # type: ignore[arg-type]
+        choices=OVERLAPS,
         coerce=float,
         required=False,
-        empty_value=0.0,
+        empty_value=0.0,  # type: ignore[arg-type]  # the stubs expect text
     )
     tags = forms.CharField(max_length=200, required=False, help_text="Separate tags with commas.")
 

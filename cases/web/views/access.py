@@ -76,7 +76,7 @@ def get_own_case(user: User | AnonymousUser, pk: uuid.UUID) -> Case:
     return get_object_or_404(Case.objects.editable_by(user), pk=pk)
 
 
-def hold_own_case(user: User | AnonymousUser, pk: uuid.UUID) -> Case:
+def lock_own_case(user: User | AnonymousUser, pk: uuid.UUID) -> Case:
     """The same, locked against other changes until the transaction ends."""
     return get_object_or_404(Case.objects.editable_by(user).for_change(), pk=pk)
 

@@ -25,7 +25,7 @@ from cases.services import export
 from cases.services.progress import case_progress
 from cases.web import live, parts
 from cases.web.forms import EditCaseForm, ImagesForm, NewCaseForm, ReviewForm
-from cases.web.views.access import SignedInRequest, get_case, get_own_case, hold_own_case, login_required, wants_json
+from cases.web.views.access import SignedInRequest, get_case, get_own_case, lock_own_case, login_required, wants_json
 from inference.registry import NoModel
 
 
@@ -117,7 +117,7 @@ def timeline(found: Case) -> list[dict[str, Any]]:
 def edit(request: SignedInRequest, pk: uuid.UUID) -> HttpResponse:
     """Change the details of a case."""
     with transaction.atomic():
-        found = hold_own_case(request.user, pk)
+        found = lock_own_case(request.user, pk)
         form = EditCaseForm(request.POST or None, instance=found)
         if request.method == "POST" and form.is_valid():
             services.save_case(form)

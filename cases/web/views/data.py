@@ -55,7 +55,9 @@ class EraseForm(forms.Form):
             raise forms.ValidationError("Wrong password.")
         others = User.objects.filter(is_superuser=True, is_active=True).exclude(pk=self.user.pk)
         if self.user.is_superuser and not others.exists():
-            raise forms.ValidationError("You are the only administrator. Make another account an administrator first.")
+            raise forms.ValidationError(
+                "You are the only administrator. Give another account administrator rights first."
+            )
         return password
 
 

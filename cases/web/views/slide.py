@@ -152,7 +152,7 @@ def _from_tiles(user: User, slide: Slide, member: str) -> bytes:
     try:
         content = image_tiles.read(slide, member, user)
     except (ImageError, FileNotFoundError) as error:
-        raise Http404("The image can’t be read from the store.") from error
+        raise Http404("The stored image can’t be read.") from error
     if content is None:
         raise Http404("This tile does not exist.")
     return content
@@ -170,7 +170,7 @@ def patch(request: SignedInRequest, pk: uuid.UUID, index: int) -> HttpResponse:
     try:
         content = image_tiles.patch(found, table.grid, index, request.user)
     except (ImageError, FileNotFoundError) as error:
-        raise Http404("The image can’t be read from the store.") from error
+        raise Http404("The stored image can’t be read.") from error
     return HttpResponse(content, content_type="image/png")
 
 
