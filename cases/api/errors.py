@@ -209,7 +209,7 @@ def _problem_of(exc: Exception) -> Problem | None:
         case DataError():
             return Problem("malformed", "The request contains an unsupported character or value.")
         case _ if is_outdated(exc):
-            log.warning("A row was changed or deleted meanwhile.", exc_info=exc)
+            log.warning("A row was changed or deleted in the meantime.", exc_info=exc)
             return Problem("changed", "The object was changed or deleted in the meantime; nothing was saved.")
         case DatabaseError():
             log.exception("The database failed.", exc_info=exc)

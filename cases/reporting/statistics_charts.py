@@ -38,7 +38,7 @@ def _radius(n: int, most: int) -> float:
 
 
 def draw(found: Statistics) -> dict[str, Any]:
-    """Context of ``parts/charts``: trend, calibration, readings by verdict."""
+    """Context of ``parts/charts``: trend, calibration, readings by result."""
     return {
         "box": {"width": WIDTH, "height": HEIGHT, "left": across(0), "right": across(1), "top": up(1), "foot": up(0)},
         "ticks": [{"share": share, "x": across(share), "y": up(share)} for share in TICKS],

@@ -1,4 +1,4 @@
-"""The portal's icons."""
+"""Icons of the pages."""
 # ruff: noqa: E501 - paths can't be broken
 
 from __future__ import annotations
