@@ -1,4 +1,4 @@
-"""What this application changes in allauth: sign-up, sign-in, mail and the secrets of second factors."""
+"""allauth adapters: rules for sign-up and sign-in, mail, and encryption of two-factor secrets."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Maximum length of an e-mail address; user names are shorter.
+#: Maximum length of an e-mail address; usernames are shorter.
 LONGEST_EMAIL = 254
 #: Session key: the hash of the password with which a sign-in began.
 PROVED = "sign_in_proved"
@@ -59,7 +59,7 @@ class AccountAdapter(DefaultAccountAdapter):
             # The message of the exception may quote the address.
             log.error("A mail (%s) could not be sent (%s).", template_prefix, type(error).__name__)
             if self.request and self.is_awaited:
-                text = "The mail could not be sent at the moment. Try again later."
+                text = "The e-mail could not be sent. Try again later."
                 messages.error(self.request, text, fail_silently=True)
 
     def send_notification_mail(self, *args: Any, **kwargs: Any) -> None:
@@ -114,17 +114,17 @@ class AccountAdapter(DefaultAccountAdapter):
     def clean_email(self, email: str) -> str:
         if len(email) > LONGEST_EMAIL:
             # The database would truncate it to a different address.
-            raise ValidationError(f"An e-mail address has at most {LONGEST_EMAIL} characters.")
+            raise ValidationError(f"An e-mail address can have at most {LONGEST_EMAIL} characters.")
         return str(super().clean_email(email))
 
     def clean_username(self, username: str, shallow: bool = False) -> str:
         plain = unicodedata.normalize("NFKC", username)
         if plain != username:
             # It could look like another user's name.
-            raise ValidationError(f"Use plain characters in the user name: {plain}")
+            raise ValidationError(f"Use only plain characters in the username: {plain}")
         if "@" in username:
             # It could be another user's e-mail address, which also signs in.
-            raise ValidationError("A user name must not contain @.")
+            raise ValidationError("A username must not contain @.")
         return str(super().clean_username(username, shallow))
 
     def set_password(self, user: Any, password: str) -> None:

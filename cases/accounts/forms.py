@@ -85,12 +85,12 @@ class _Code:
 
 
 class CodeForm(_Code, mfa_forms.BaseAuthenticateForm):
-    pass
+    """The code of an API sign-in."""
 
 
 class AuthenticateForm(_Code, mfa_forms.AuthenticateForm):
-    pass
+    """The code of a sign-in on the pages."""
 
 
 class ReauthenticateForm(_Code, mfa_forms.ReauthenticateForm):
-    pass
+    """The code that confirms a sensitive action."""

@@ -13,7 +13,7 @@ WITH_PORT = re.compile(r"\[(?P<v6>[^\]]+)\](:\d+)?|(?P<v4>[\d.]+):\d+")
 
 
 def client_ip(request: HttpRequest) -> str | None:
-    """The address that called the outermost of our proxies (``NUM_PROXIES``), or None if it can't be read.
+    """The address from which the outermost of our proxies (``NUM_PROXIES``) was called; None if it can't be parsed.
 
     A proxy that calls on its own behalf, for example for a health check, appears with its own address.
     """

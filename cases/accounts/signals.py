@@ -1,6 +1,6 @@
-"""Signals of a sign-in that other packages react to."""
+"""Signals sent during sign-in."""
 
 from django.dispatch import Signal
 
-#: Sent with ``user`` when a right password was given and a one-time code is still to come.
+#: Sent with ``user`` when the password was accepted and a one-time code is still required.
 password_accepted = Signal()

@@ -1,4 +1,4 @@
-"""Tokens with which programs sign in: several a person, named, shown once, kept as a hash."""
+"""API tokens: several per user, each with a name and an expiry; shown once and stored as a hash."""
 
 from __future__ import annotations
 
@@ -18,18 +18,19 @@ from cases.models import ApiToken
 if TYPE_CHECKING:
     from cases.models import User
 
-#: Days that a new token may live; 0 means that it does not expire.
-LIFETIMES = [(30, "30 days"), (90, "90 days"), (365, "1 year"), (0, "Until revoked")]
+#: Validity of a new token in days; 0 means that it does not expire.
+LIFETIMES = [(30, "30 days"), (90, "90 days"), (365, "1 year"), (0, "Never")]
 DEFAULT_DAYS = 90
 MAX_DAYS = 3650
-#: A token's last use is written down at most this often.
+#: Minimum time between two updates of a token's last use.
 NOTE_USE_EVERY = timedelta(minutes=1)
 
 
 def create(user: User, name: str, days: int = DEFAULT_DAYS) -> tuple[ApiToken, str]:
-    """A new token and its plain text, which can't be shown again. ``days`` 0 means no expiry.
+    """Create a token. Returns it with its plain text, which is not stored. ``days`` 0 means no expiry.
 
-    Raises ``PermissionDenied`` as :func:`cases.accounts.hold` does: a new password ends all tokens, this one too.
+    Raises ``PermissionDenied`` as :func:`cases.accounts.permissions.lock` does: a new password revokes all tokens, and
+    this one must not escape.
     """
     digest, plain = get_digest_token()
     with transaction.atomic():
@@ -44,17 +45,17 @@ def create(user: User, name: str, days: int = DEFAULT_DAYS) -> tuple[ApiToken, s
 
 
 def of(user: User) -> QuerySet[ApiToken]:
-    """A person's tokens, newest first, expired ones included."""
+    """The user's tokens, newest first, including expired ones."""
     return ApiToken.objects.filter(user=user)
 
 
 def revoke(user: User, pk: uuid.UUID) -> bool:
-    """Delete a token of this person; False where there is none."""
+    """Delete a token of the user. Returns False if they have no such token."""
     return bool(of(user).filter(pk=pk).delete()[0])
 
 
 def note_use(token: ApiToken) -> None:
-    """Remember that the token was used just now."""
+    """Record that the token was used just now."""
     now = timezone.now()
     if token.last_used_at is None or now - token.last_used_at >= NOTE_USE_EVERY:
         ApiToken.objects.filter(pk=token.pk).update(last_used_at=now)

@@ -1,4 +1,4 @@
-"""Review and operation by staff."""
+"""The administration: review and operation by staff."""
 
 from django.contrib import admin
 

@@ -1,4 +1,4 @@
-"""Cases for review by staff: everything to be seen, results never to be changed."""
+"""Cases in the administration: staff see everything, assign readers and mark teaching cases, but change no results."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class SlideInline(ReadOnlyInline):
     def state(self, slide: Slide) -> str:
         return slide.analysis.get_state_display() if slide.analysis else "–"
 
-    @admin.display
+    @admin.display(description="result")
     def verdict(self, slide: Slide) -> SafeString | str:
         found = slide.analysis
         return verdict_mark(found.verdict, found.get_verdict_display()) if found else "–"
@@ -97,11 +97,11 @@ class StateFilter(admin.SimpleListFilter):
 
 
 class ReviewedFilter(admin.SimpleListFilter):
-    title = "review"
+    title = "reading"
     parameter_name = "reviewed"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [("no", "Not reviewed"), ("yes", "Reviewed"), ("mine", "Reviewed by me")]
+        return [("no", "No reading"), ("yes", "Has a reading"), ("mine", "Read by me")]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Case]) -> QuerySet[Case]:
         reviewed = Review.objects.all()
@@ -142,7 +142,7 @@ class CaseAdmin(Erasing):
             "Result",
             {"fields": [("said", "p_malignant", "sure"), ("state", "slide_count"), ("created_at", "updated_at")]},
         ),
-        ("Review", {"fields": [("assigned_to", "is_blinded", "is_teaching")]}),
+        ("Readings", {"fields": [("assigned_to", "is_blinded", "is_teaching")]}),
     ]
 
     class Media:
@@ -158,12 +158,12 @@ class CaseAdmin(Erasing):
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Case | None:
         found = super().get_object(request, object_id, from_field)
         if found and request.method == "POST" and is_form_of(request, "change"):
-            # Read anew within the transaction of the form's view, which keeps it from others until it is saved.
+            # Locked until the form's transaction ends, so that nobody else changes the case before it is saved.
             found = Case.objects.for_change().filter(pk=found.pk).first()
         return found
 
     def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest) -> bool:
-        # What stands in no column is not to be guessed by filters written into the address.
+        # Notes are not listed, so a filter in the URL must not reveal them word by word.
         return not lookup.startswith("notes") and super().lookup_allowed(lookup, value, request)
 
     def save_model(self, request: HttpRequest, obj: Case, form: Any, change: bool) -> None:
@@ -187,7 +187,7 @@ class CaseAdmin(Erasing):
             '<img class="hp-thumb" src="{}" alt="" loading="lazy">', reverse("cases:thumbnail", args=[case.cover])
         )
 
-    @admin.display(description="verdict", ordering="verdict")
+    @admin.display(description="result", ordering="verdict")
     def said(self, case: Case) -> SafeString | str:
         if case.headline:
             return verdict_mark("uncertain", case.headline)
@@ -205,11 +205,11 @@ class CaseAdmin(Erasing):
     def readings(self, case: Any) -> int:
         return int(case.reading_count)
 
-    @admin.display(description="in the portal")
+    @admin.display(description="page")
     def portal(self, case: Case) -> SafeString:
-        return format_html('<a href="{}">Open the case’s page</a>', case.get_absolute_url())
+        return format_html('<a href="{}">Open the page of this case</a>', case.get_absolute_url())
 
-    @admin.action(description="Analyse again with the active model", permissions=["change"])
+    @admin.action(description="Re-analyse with the active model", permissions=["change"])
     def rerun(self, request: HttpRequest, queryset: QuerySet[Case]) -> None:
         analyse_again(request, list(queryset))
 
@@ -227,18 +227,18 @@ class CaseAdmin(Erasing):
             return TemplateResponse(request, "admin/assign_reviewer.html", context)
         reviewer = next((person for person in reviewers() if str(person.pk) == chosen), None)
         if chosen and reviewer is None:
-            self.message_user(request, "Nothing was changed: that person is no reviewer any more.", messages.ERROR)
+            self.message_user(request, "This person is no longer a reviewer; nothing was changed.", messages.ERROR)
             return None
         for case in queryset:
             services.assign(case, reviewer, request.user)  # type: ignore[arg-type]
-        self.message_user(request, f"Assigned to {reviewer or 'nobody'}.", messages.SUCCESS)
+        self.message_user(request, f"Assigned to {reviewer}." if reviewer else "Assignment removed.", messages.SUCCESS)
         return None
 
     @admin.action(description="Mark for teaching", permissions=["change"])
     def mark_for_teaching(self, request: HttpRequest, queryset: QuerySet[Case]) -> None:
         self._teach(request, queryset, True)
 
-    @admin.action(description="Take the teaching mark off", permissions=["change"])
+    @admin.action(description="Unmark for teaching", permissions=["change"])
     def unmark_for_teaching(self, request: HttpRequest, queryset: QuerySet[Case]) -> None:
         self._teach(request, queryset, False)
 

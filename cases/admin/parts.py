@@ -1,4 +1,4 @@
-"""Shared parts of the administration's pages."""
+"""Base classes and helpers of the administration."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from inference.models import Analysis, Verdict
 
 
 def verdict_mark(verdict: str, label: str) -> SafeString | str:
-    """A verdict as an icon with its label."""
+    """A result as an icon with its label."""
     return format_html('<span class="hp-verdict hp-{}">{} {}</span>', verdict, icon(verdict), label) if verdict else "–"
 
 
 def chance(judged: Analysis | Case | None, name: str) -> str:
-    """``probability`` or ``confidence`` in per cent; a dash without a verdict or if the image is out of domain."""
+    """``probability`` or ``confidence`` as a percentage; a dash without a result or if not H&E breast tissue."""
     if judged is None or judged.verdict == Verdict.OUT_OF_DOMAIN:
         return "–"
     return percent(getattr(judged, name))
 
 
 class Erasing(PlainAdmin):
-    """Deletes what belongs to a row without asking for further permissions. The confirmation page gives only counts:
-    among the related rows may be readings that are still hidden."""
+    """Deletes related rows without requiring further permissions. The confirmation page shows only their number,
+    because they may include readings that are still blind."""
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
         _, counts, _, _ = super().get_deleted_objects(objs, request)

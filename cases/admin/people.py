@@ -33,7 +33,7 @@ class TagAdmin(PlainAdmin):
     search_fields = ["name"]
 
 
-# Registered anew, so that the rules of PlainAdmin hold for them.
+# Registered again below, with the rules of PlainAdmin.
 admin.site.unregister([UserSession, Group, EmailAddress, Authenticator])
 
 
@@ -54,7 +54,7 @@ class PlainAuthenticatorAdmin(PlainAdmin, AuthenticatorAdmin):
 
 @admin.register(UserSession)
 class SessionAdmin(PlainAdmin):
-    """Where somebody is signed in. Deleting a row ends the session."""
+    """Sessions of users. Deleting a row ends the session."""
 
     list_display = ["user", "created_at", "last_seen_at", "ip", "user_agent"]
     search_fields = ["user__username", "ip"]
@@ -87,14 +87,14 @@ class PersonAdmin(Erasing, UserAdmin):
     list_display = ["username", "email", "full_name", "roles", "is_active", "last_login"]
     fieldsets = (
         *(UserAdmin.fieldsets or ()),
-        ("Portal", {"fields": ["theme", "default_magnification", "time_zone"]}),
+        ("Preferences", {"fields": ["theme", "default_magnification", "time_zone"]}),
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[User]:
         return super().get_queryset(request).prefetch_related("groups")
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        # People delete their own account in the portal, which keeps the last administrator.
+        # Users delete their own account on their account page, which protects the last administrator.
         return super().has_delete_permission(request, obj) and obj != request.user
 
     def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:  # noqa: A002
@@ -116,7 +116,7 @@ class PersonAdmin(Erasing, UserAdmin):
                 EmailAddress.objects.update_or_create(user=obj, email=obj.email.lower(), defaults={"primary": True})
 
     def delete_model(self, request: HttpRequest, obj: User) -> None:
-        # As if they did it themselves: with cases, files and their name in the audit trail.
+        # Also deletes cases and files, and erases the name in the audit trail.
         privacy.erase(obj)
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[User]) -> None:

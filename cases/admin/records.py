@@ -1,4 +1,4 @@
-"""Slides, readings and reports: to be looked at."""
+"""Slides, readings and reports in the administration, read-only."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class SlideAdmin(Erasing):
             slide.get_absolute_url(), reverse("cases:thumbnail", args=[slide.pk]), slide.original_name,
         )  # fmt: skip
 
-    @admin.display(description="verdict")
+    @admin.display(description="result")
     def said(self, slide: Slide) -> SafeString | str:
         found = slide.analysis
         return verdict_mark(found.verdict, found.get_verdict_display()) if found else "–"

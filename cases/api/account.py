@@ -143,7 +143,7 @@ def _authenticate(request: HttpRequest, login: str, password: str) -> User:
     except ValidationError as error:
         raise _too_many() from error
     if not isinstance(user, User) or not user.is_active:
-        raise _refused("sign_in_failed", "Wrong user name or password.")
+        raise _refused("sign_in_failed", "Wrong username or password.")
     if settings.ACCOUNT_EMAIL_VERIFICATION == "mandatory" and not has_verified_email(user):
         audit.record(AuditEvent.Kind.REFUSED, actor=user, detail="E-mail address not verified")
         raise _refused("sign_in_failed", "The e-mail address is not verified yet.")

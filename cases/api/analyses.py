@@ -132,9 +132,9 @@ class AnalysisPatches(APIView):
     @extend_schema(
         operation_id="analyses_patches",
         summary="Patch table of an analysis",
-        description="Where each patch lies, its raw malignant probability (none for a patch without tissue) and its "
-        "share of tissue, as JSON or, with `?format=csv` or `Accept: text/csv`, as CSV (index, x, y, malignant, "
-        "tissue).",
+        description="Position, uncalibrated probability of malignancy (null for a patch without tissue) and fraction "
+        "of tissue of each patch, as JSON or, with `?format=csv` or `Accept: text/csv`, as CSV (index, x, y, "
+        "malignant, tissue).",
         parameters=[OpenApiParameter("format", str, enum=["json", "csv"])],
         responses={(200, "application/json"): PatchesOut, (200, "text/csv"): OpenApiTypes.STR},
     )
@@ -156,8 +156,8 @@ class AnalysisMap(APIView):
     @extend_schema(
         operation_id="analyses_map",
         summary="Patch map of an analysis",
-        description="The raw malignant probability at each place as a PNG in the cividis colours, at most 1024 pixels "
-        "a side, to lay over the slide. Transparent where there is no tissue, opaque elsewhere.",
+        description="The uncalibrated probability of malignancy across the slide as a PNG in the cividis colour map, "
+        "at most 1024 pixels a side, to overlay on the slide. Transparent where there is no tissue, opaque elsewhere.",
         responses={(200, "image/png"): OpenApiResponse(OpenApiTypes.BINARY, "The map.")},
     )
     def get(self, request: Request, pk: uuid.UUID) -> HttpResponse:

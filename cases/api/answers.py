@@ -54,7 +54,7 @@ def pending(request: Request, submitted: Submitted, is_folder: bool) -> Response
 
 def waited(request: Request, submitted: Submitted, is_folder: bool) -> Response:
     """The result once it is available. 202 if the caller does not want to wait that long, or if too many calls are
-    waiting. Raises ``AuthenticationFailed`` if the token was revoked meanwhile."""
+    waiting. Raises ``AuthenticationFailed`` if the token was revoked in the meantime."""
     ids = [analysis.pk for analysis in submitted.analyses]
     with ConcurrencySlot(person(request), Kind.WAIT) as slot:
         seconds = seconds_to_wait(request.headers.get("Prefer", "")) if slot.taken else 0.0
@@ -75,7 +75,7 @@ def _reloaded(submitted: Submitted) -> Submitted:
 
 
 def single_result(request: Request, pk: uuid.UUID, cached: bool = False) -> dict[str, Any]:
-    """Raises :class:`errors.Problem` if the analysis failed, 404 if it was deleted meanwhile."""
+    """Raises :class:`errors.Problem` if the analysis failed, 404 if it was deleted in the meantime."""
     try:
         analysis = load(pk)
     except Analysis.DoesNotExist as error:

@@ -148,8 +148,7 @@ class CaseReport(APIView):
     @extend_schema(
         operation_id="cases_report",
         summary="Report of a case",
-        description="PDF with the case result, maps, readings and the limits of the model. Its number verifies a "
-        "printed copy.",
+        description="PDF with the case result, maps, readings and model. Its checksum verifies a printed copy.",
         parameters=[OpenApiParameter("paper", str, enum=sorted(reports.PAPERS), default="a4")],
         responses={(200, "application/pdf"): OpenApiResponse(OpenApiTypes.BINARY, "The report.")},
     )

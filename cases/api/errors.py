@@ -42,7 +42,7 @@ CODES: dict[str, tuple[int, str]] = {
     "not_authenticated": (401, "The request has no token and no session"),
     "token_invalid": (401, "The token is unknown or was revoked"),
     "token_expired": (401, "The token has expired; create a new one"),
-    "sign_in_failed": (401, "Wrong user name, password or one-time code"),
+    "sign_in_failed": (401, "Wrong username, password or one-time code"),
     "code_required": (401, "The account uses two-factor authentication; send the one-time code as well"),
     "permission_denied": (403, "This account does not have the permission"),
     "csrf_failed": (403, "A request with a session needs a CSRF token"),
@@ -209,7 +209,7 @@ def _problem_of(exc: Exception) -> Problem | None:
         case DataError():
             return Problem("malformed", "The request contains an unsupported character or value.")
         case _ if is_outdated(exc):
-            log.warning("A row was changed or deleted meanwhile.", exc_info=exc)
+            log.warning("A row was changed or deleted in the meantime.", exc_info=exc)
             return Problem("changed", "The object was changed or deleted in the meantime; nothing was saved.")
         case DatabaseError():
             log.exception("The database failed.", exc_info=exc)

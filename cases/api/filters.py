@@ -15,7 +15,7 @@ from inference.models import Analysis, ModelVersion, State, Verdict
 
 
 class StrictFilterSet(django_filters.FilterSet):
-    """Refuses an empty value, also within a list, for every filter but text: django-filter would ignore it."""
+    """Refuses an empty value, also within a list, except for text filters. django-filter would ignore it."""
 
     def is_valid(self) -> bool:
         valid = bool(super().is_valid())
@@ -23,7 +23,7 @@ class StrictFilterSet(django_filters.FilterSet):
             given = self.data.get(name)
             values = given.split(",") if given and isinstance(one, django_filters.BaseCSVFilter) else [given]
             if "" in values and not isinstance(one, django_filters.CharFilter):
-                self.form.add_error(name, ValidationError("This may not be empty.", "required"))
+                self.form.add_error(name, ValidationError("This value must not be empty.", "required"))
                 valid = False
         return valid
 
@@ -43,8 +43,8 @@ class DateTimeFilter(django_filters.IsoDateTimeFilter):
 
 
 class CaseFilter(StrictFilterSet, CaseSearch):
-    patient = django_filters.CharFilter(label="The exact patient pseudonym.")
-    tag = django_filters.CharFilter(method="has_tag", label="One whole tag.")
+    patient = django_filters.CharFilter(label="Exact patient pseudonym.")
+    tag = django_filters.CharFilter(method="has_tag", label="Exact tag.")
     model_version = django_filters.ModelChoiceFilter(
         queryset=ModelVersion.objects.all(), method="by_model", label="Model version of a current analysis."
     )

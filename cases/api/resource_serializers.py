@@ -1,4 +1,4 @@
-"""Resources as they go in and out: cases, slides, analyses, reviews, model versions, tokens."""
+"""Serializers of the resources: cases, slides, analyses, readings, model versions, tokens."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .serializers import CutPointsOut, FileErrorOut, ProbabilitiesOut, ReasonOut
 
 
 class Linked(serializers.Serializer[Any]):
-    """Something that knows the addresses around it."""
+    """A serializer that can link to other resources."""
 
     def link(self, name: str, *args: Any) -> str:
         return str(self.context["request"].build_absolute_uri(reverse(name, args=args)))
@@ -35,17 +35,17 @@ def overlap_field(**kwargs: Any) -> Number:
     return Number(
         min_value=0.0,
         max_value=MAX_OVERLAP,
-        help_text="Least share of a patch that neighbours have in common.",
+        help_text="Minimum overlap of neighbouring patches, as a fraction of the patch.",
         **kwargs,
     )
 
 
 class TagName(NonBlankText):
-    """Without what stands between tags where a person writes several."""
+    """A tag; it contains no comma, because forms separate tags with commas."""
 
-    # Read in one pass: it is asked of what is too long, too.
+    # Matches in linear time, because it is also applied to text that is too long.
     pattern = f"^[{BLANK}]*[^,{BLANK}][^,]*$"
-    message = "A tag is not blank and has no comma: write it as two tags."
+    message = "A tag can't be blank or contain a comma."
 
     def to_internal_value(self, data: Any) -> str:
         return str(super().to_internal_value(data)).lower()
@@ -53,7 +53,7 @@ class TagName(NonBlankText):
 
 class TagsField(serializers.ListField):
     def to_internal_value(self, data: Any) -> list[str]:
-        # Before each of them is looked at.
+        # The length is checked before the tags are.
         if isinstance(data, list) and self.max_length and len(data) > self.max_length:
             self.fail("max_length", max_length=self.max_length)
         return list(super().to_internal_value(data))
@@ -66,7 +66,7 @@ class CaseOut(Linked, ModelSerializer[Case]):
     title = NonBlankText(max_length=120)
     owner = serializers.CharField(source="owner.username", read_only=True)
     overlap = overlap_field(required=False)
-    tags = TagsField(child=TagName(max_length=30), required=False, max_length=20, help_text="Your words for it.")
+    tags = TagsField(child=TagName(max_length=30), required=False, max_length=20)
     state = serializers.ChoiceField(CaseState.choices, read_only=True)
     verdict = serializers.SerializerMethodField()
     probabilities = serializers.SerializerMethodField()
@@ -117,7 +117,7 @@ class CaseOut(Linked, ModelSerializer[Case]):
 
 
 class AnalysisOut(Linked, ModelSerializer[Analysis]):
-    """One run of one model version over one slide."""
+    """One run of one model version on one slide."""
 
     case = serializers.UUIDField(source="slide.case_id", read_only=True)
     model_version = serializers.UUIDField(source="model_version_id", read_only=True)
@@ -140,7 +140,7 @@ class AnalysisOut(Linked, ModelSerializer[Analysis]):
             "type": "object",
             "required": ["current", "total", "percentage"],
             "properties": {
-                "current": {"type": "integer", "description": "Patches done."},
+                "current": {"type": "integer", "description": "Number of patches done."},
                 "total": {"type": "integer"},
                 "percentage": {"type": "number"},
             },
@@ -169,7 +169,7 @@ class AnalysisOut(Linked, ModelSerializer[Analysis]):
 
 class SlideOut(Linked, ModelSerializer[Slide]):
     filename = serializers.CharField(source="original_name", read_only=True)
-    analysis = serializers.SerializerMethodField(help_text="The current one.")
+    analysis = serializers.SerializerMethodField(help_text="Id of the current analysis.")
     state = serializers.SerializerMethodField()
     verdict = serializers.SerializerMethodField()
     image_url = serializers.SerializerMethodField()
@@ -212,30 +212,32 @@ class SlidesIn(serializers.Serializer[Any]):
 
 class SlidesAddedOut(serializers.Serializer[Any]):
     slides = SlideOut(many=True)
-    errors = FileErrorOut(many=True, help_text="Files that were not taken, and why.")  # type: ignore[assignment]
+    errors = FileErrorOut(many=True, help_text="Files that were not accepted, with reasons.")  # type: ignore[assignment]
 
 
 class RunIn(serializers.Serializer[Any]):
-    model_version = serializers.UUIDField(required=False, help_text="Default: the active one.")
+    model_version = serializers.UUIDField(required=False, help_text="Default: the active model version.")
     overlap = overlap_field(required=False)
 
     def values(self) -> dict[str, Any]:
-        """What was asked for. Raises :class:`Problem` where there is no such model version."""
+        """Keyword arguments for ``services.request_again``. Raises :class:`Problem` for an unknown model version."""
         values = dict(self.validated_data)
         if "model_version" in values:
             values["model_version"] = ModelVersion.objects.filter(pk=values["model_version"]).first()
             if values["model_version"] is None:
-                raise Problem("not_found", "There is no model version with this id.")
+                raise Problem("not_found", "This model version does not exist.")
         return values
 
 
 class PatchOut(serializers.Serializer[Any]):
     index = serializers.IntegerField()
-    x = serializers.IntegerField(help_text="Left edge in pixels of the slide.")
-    y = serializers.IntegerField(help_text="Top edge in pixels of the slide.")
-    malignant = Probability(allow_null=True, help_text="Raw probability; null for a patch without tissue.")
+    x = serializers.IntegerField(help_text="Left edge in the slide, in pixels.")
+    y = serializers.IntegerField(help_text="Top edge in the slide, in pixels.")
+    malignant = Probability(
+        allow_null=True, help_text="Uncalibrated probability of malignancy; null for a patch without tissue."
+    )
     tissue = Probability(
-        allow_null=True, help_text="Share of the patch that is tissue; null in analyses made before it was measured."
+        allow_null=True, help_text="Fraction of the patch that is tissue; null in analyses by earlier versions."
     )
 
 
@@ -253,7 +255,7 @@ class PatchesOut(serializers.Serializer[Any]):
 class ReviewOut(ModelSerializer[Review]):
     author = serializers.CharField(source="author.username", read_only=True)
     reading = serializers.ChoiceField(Reading.choices)
-    verdict = serializers.SerializerMethodField(help_text="What the model said when the reading was signed.")
+    verdict = serializers.SerializerMethodField(help_text="Case result when the reading was signed.")
     probability = Probability(read_only=True, allow_null=True)
     agrees = serializers.BooleanField(read_only=True, allow_null=True)
     blind = serializers.BooleanField(
@@ -287,7 +289,7 @@ class ModelVersionOut(ModelSerializer[ModelVersion]):
 
 
 class ModelVersionDetailOut(ModelVersionOut):
-    metadata = serializers.DictField(read_only=True, help_text="The checkpoint's own record of training and metrics.")
+    metadata = serializers.DictField(read_only=True, help_text="Training and metrics as recorded in the checkpoint.")
 
     class Meta(ModelVersionOut.Meta):
         fields = (*ModelVersionOut.Meta.fields, "metadata")  # type: ignore[assignment]
@@ -296,7 +298,7 @@ class ModelVersionDetailOut(ModelVersionOut):
 
 class TokenOut(ModelSerializer[ApiToken]):
     name = NonBlankText(max_length=80)
-    hint = serializers.CharField(read_only=True, help_text="How the token begins.")
+    hint = serializers.CharField(read_only=True, help_text="First characters of the token.")
     created_at = serializers.DateTimeField(source="created", read_only=True)
     expires_at = serializers.DateTimeField(source="expiry", read_only=True, allow_null=True)
     days = Count(
@@ -305,7 +307,7 @@ class TokenOut(ModelSerializer[ApiToken]):
         min_value=0,
         max_value=tokens.MAX_DAYS,
         default=tokens.DEFAULT_DAYS,
-        help_text="Days that it lives; 0 for ever.",
+        help_text="Validity in days; 0 means no expiry.",
     )
 
     class Meta:
@@ -315,29 +317,32 @@ class TokenOut(ModelSerializer[ApiToken]):
 
 
 class NewTokenOut(TokenOut):
-    token = serializers.CharField(read_only=True, help_text="Shown this once; keep it safe.")
+    token = serializers.CharField(read_only=True, help_text="The token itself, which is shown only once.")
 
     class Meta(TokenOut.Meta):
         fields = (*TokenOut.Meta.fields, "token")  # type: ignore[assignment]
 
 
 class SignInIn(serializers.Serializer[Any]):
-    username = NonBlankText(max_length=LONGEST_EMAIL, help_text="User name or e-mail address.")
+    username = NonBlankText(max_length=LONGEST_EMAIL, help_text="Username or e-mail address.")
     password = NonBlankText(max_length=1000, trim_whitespace=False)
     code = Text(
-        max_length=20, required=False, allow_blank=True, help_text="One-time code, for accounts with two factors."
+        max_length=20,
+        required=False,
+        allow_blank=True,
+        help_text="One-time code, for accounts with two-factor authentication.",
     )
-    name = NonBlankText(max_length=80, required=False, default="sign-in", help_text="Of the token.")
+    name = NonBlankText(max_length=80, required=False, default="sign-in", help_text="Name of the token.")
     days = Count(
-        required=False, min_value=1, max_value=tokens.MAX_DAYS, default=1, help_text="Days that the token lives."
+        required=False, min_value=1, max_value=tokens.MAX_DAYS, default=1, help_text="Validity of the token in days."
     )
 
 
 class LimitsOut(serializers.Serializer[Any]):
-    max_bytes = serializers.IntegerField(help_text="Of one file.")
-    max_files = serializers.IntegerField(help_text="Of one call.")
-    max_request_bytes = serializers.IntegerField(help_text="Of one call.")
-    max_pixels = serializers.IntegerField(help_text="Of one image.")
+    max_bytes = serializers.IntegerField(help_text="Size of one file.")
+    max_files = serializers.IntegerField(help_text="Files per call.")
+    max_request_bytes = serializers.IntegerField(help_text="Size of one call.")
+    max_pixels = serializers.IntegerField(help_text="Pixels of one image.")
 
 
 class MeOut(ModelSerializer[User]):
@@ -349,7 +354,7 @@ class MeOut(ModelSerializer[User]):
         fields = ("id", "username", "name", "email", "is_reviewer", "default_magnification", "time_zone", "limits")
         read_only_fields = fields
 
-    is_reviewer = serializers.BooleanField(read_only=True, help_text="Reads every case, not only their own.")
+    is_reviewer = serializers.BooleanField(read_only=True, help_text="Whether this user may read every case.")
 
     @extend_schema_field(LimitsOut)
     def get_limits(self, user: User) -> dict[str, int]:

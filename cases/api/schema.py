@@ -1,4 +1,4 @@
-"""What the OpenAPI document says beyond the views themselves."""
+"""Parts of the OpenAPI document that are not derived from views and serializers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .errors import CODES, CONTENT_TYPE
 
 
 class Schema(AutoSchema):
-    """drf-spectacular's, with ids that read well in generated clients."""
+    """drf-spectacular's schema; views choose their operation ids, which name the methods of generated clients."""
 
 
 class TokenScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
@@ -23,7 +23,7 @@ class TokenScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-ca
             "type": "apiKey",
             "in": "header",
             "name": "Authorization",
-            "description": "`Token ` followed by an API token of your account page, or of `POST /api/v1/sign-in`.",
+            "description": "`Token ` followed by an API token from your account page or from `POST /api/v1/sign-in`.",
         }
 
 
@@ -35,11 +35,11 @@ PROBLEM = {
         "type": {"type": "string", "format": "uri", "description": "`urn:histopath:problem:` and the code."},
         "title": {"type": "string"},
         "status": {"type": "integer"},
-        "code": {"type": "string", "enum": sorted(CODES), "description": "Stable; programs decide by it."},
-        "detail": {"type": "string", "description": "A sentence for a person."},
+        "code": {"type": "string", "enum": sorted(CODES), "description": "Stable; for programs."},
+        "detail": {"type": "string", "description": "The error in a sentence, for people."},
         "fields": {
             "type": "array",
-            "description": "Values that were refused.",
+            "description": "Missing or invalid values.",
             "items": {
                 "type": "object",
                 "required": ["field", "code", "detail"],
@@ -47,7 +47,7 @@ PROBLEM = {
             },
         },
         "errors": {"type": "array", "items": {"$ref": "#/components/schemas/FileError"}},
-        "limit": {"type": "integer", "description": "The limit that was passed."},
+        "limit": {"type": "integer", "description": "The limit that was exceeded."},
         "unit": {"type": "string", "enum": ["files", "bytes"]},
     },
 }
@@ -66,53 +66,56 @@ HEALTH = {
     "required": ["status", "model_loaded", "timestamp", "checks", "problems", "warnings"],
     "properties": {
         "status": {"type": "string", "enum": ["healthy", "unhealthy"]},
-        "model_loaded": {"type": "boolean", "description": "Whether an image could be analysed now."},
-        "timestamp": {"type": "string", "description": "UTC, without a zone."},
+        "model_loaded": {"type": "boolean", "description": "Whether a model is active and usable."},
+        "timestamp": {"type": "string", "description": "UTC, without a time zone suffix."},
         "checks": {
             "type": "object",
             "required": ["database", "worker", "model"],
             "properties": {name: {"type": "boolean"} for name in ("database", "worker", "model")},
         },
         "problems": CODED_REASONS,
-        "warnings": {**CODED_REASONS, "description": "What makes work slower; the status does not change."},
+        "warnings": {
+            **CODED_REASONS,
+            "description": "Conditions that slow down analyses; they do not change the status.",
+        },
     },
 }
 LIVE = {"type": "object", "required": ["status"], "properties": {"status": {"type": "string", "enum": ["alive"]}}}
 
 
 def add_health(result: dict[str, Any], generator: Any, request: Any, public: bool) -> dict[str, Any]:
-    """Postprocessing hook: the health addresses, which are no views of REST framework."""
+    """Postprocessing hook: add the health endpoints, which are not REST framework views."""
     result["components"]["schemas"]["Health"] = HEALTH
     health = {"schema": {"$ref": "#/components/schemas/Health"}}
     result["paths"]["/health"] = {
         "get": {
             "operationId": "health",
-            "summary": "Can an image be analysed now?",
+            "summary": "Whether images can be analysed now",
             "tags": ["About"],
             "security": [],
             "responses": {
-                "200": {"description": "Yes.", "content": {"application/json": health}},
-                "503": {"description": "No; `problems` says why.", "content": {"application/json": health}},
+                "200": {"description": "Healthy.", "content": {"application/json": health}},
+                "503": {"description": "Unhealthy; see `problems`.", "content": {"application/json": health}},
             },
         }
     }
     result["paths"]["/health/live"] = {
         "get": {
             "operationId": "health_live",
-            "summary": "Does this process answer?",
+            "summary": "Whether this process responds",
             "tags": ["About"],
             "security": [],
-            "responses": {"200": {"description": "Yes.", "content": {"application/json": {"schema": LIVE}}}},
+            "responses": {"200": {"description": "Alive.", "content": {"application/json": {"schema": LIVE}}}},
         }
     }
     return result
 
 
 def add_problems(result: dict[str, Any], generator: Any, request: Any, public: bool) -> dict[str, Any]:
-    """Postprocessing hook: every operation may answer with a problem, and a list in a query is not empty."""
+    """Postprocessing hook: add the error response to every operation, and a minimum length to list parameters."""
     result["components"].setdefault("schemas", {})["Problem"] = PROBLEM
     answer = {
-        "description": "What went wrong; `code` says it for programs.",
+        "description": "An error.",
         "content": {CONTENT_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
     }
     for path in result["paths"].values():

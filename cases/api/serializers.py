@@ -1,4 +1,4 @@
-"""What goes in and out, checked and documented."""
+"""Requests and responses of the prediction calls."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from .common import Probability
 
 
 class OptionsIn(serializers.Serializer[Any]):
-    """Fields beside the files."""
+    """Fields sent together with the files."""
 
     overlap = serializers.FloatField(
         required=False,
         min_value=0.0,
         max_value=MAX_OVERLAP,
-        help_text="Least share of a patch that neighbours have in common, 0 to 0.75. More overlap gives a finer "
-        "map and takes longer. Default: the server's setting, usually 0.",
+        help_text="Minimum overlap of neighbouring patches, as a fraction of the patch, 0 to 0.75. More overlap gives "
+        "a finer map and takes longer. Default: the server's setting, usually 0.",
     )
     magnification = serializers.ChoiceField(
         choices=Magnification.choices,
         required=False,
-        help_text="Objective the image was taken with. Kept with the slide; it does not change the numbers.",
+        help_text="Objective magnification. Stored with the slide; it does not affect the result.",
     )
 
     def options(self) -> tuple[float, str]:
@@ -57,8 +57,8 @@ class ProbabilitiesOut(serializers.Serializer[Any]):
 
 
 class CutPointsOut(serializers.Serializer[Any]):
-    low = Probability(help_text="Below it: benign.")
-    high = Probability(help_text="Above it: malignant. Between the two: indeterminate.")
+    low = Probability(help_text="Below this threshold: benign.")
+    high = Probability(help_text="Above this threshold: malignant. Between the two: indeterminate.")
 
 
 class PatchBreakdownOut(serializers.Serializer[Any]):
@@ -69,18 +69,18 @@ class PatchBreakdownOut(serializers.Serializer[Any]):
 class ModelOut(serializers.Serializer[Any]):
     name = serializers.CharField()
     version = serializers.CharField()
-    sha256 = serializers.CharField(help_text="Of the checkpoint file.")
-    runtime = serializers.CharField(help_text="What executed it; equal runtimes give equal bits.")
+    sha256 = serializers.CharField(help_text="SHA-256 of the checkpoint file.")
+    runtime = serializers.CharField(help_text="Runtime of the network; the same runtime gives bit-identical results.")
     calibrated = serializers.BooleanField()
 
 
 class FileErrorOut(serializers.Serializer[Any]):
-    """A file that has no result."""
+    """A file without a result."""
 
     filename = serializers.CharField(allow_blank=True)
     code = serializers.CharField(
-        help_text="empty, not_an_image, damaged, too_many_pixels, too_small, too_large, case_full, or why its analysis "
-        "failed; busy where it may be sent again."
+        help_text="empty, not_an_image, damaged, too_many_pixels, too_small, too_large, case_full, or the reason why "
+        "its analysis failed; busy if it can be sent again."
     )
     reason = serializers.CharField()
 
@@ -89,46 +89,48 @@ class FileErrorOut(serializers.Serializer[Any]):
 
 
 class SingleOut(serializers.Serializer[Any]):
-    """The result of one image. The first six fields are upstream's."""
+    """The result of one image. The first six fields are those of the upstream demo."""
 
     prediction = serializers.ChoiceField(Verdict.choices, help_text="The same as `verdict`.")
-    confidence = Probability(help_text="The larger of the two probabilities; 0 where the verdict is out_of_domain.")
-    probabilities = ProbabilitiesOut(help_text="Calibrated; they sum to 1. 0.5 each where out_of_domain.")
+    confidence = Probability(help_text="The larger of the two probabilities; 0 if out_of_domain.")
+    probabilities = ProbabilitiesOut(help_text="Calibrated; they sum to 1. 0.5 each if out_of_domain.")
     num_patches = serializers.IntegerField(
-        min_value=1, help_text="Patches that cover the image: `tissue_patches` and `empty_patches` together."
+        min_value=1, help_text="Number of patches that cover the image: `tissue_patches` plus `empty_patches`."
     )
     patch_breakdown = PatchBreakdownOut(
-        help_text="Patches with tissue by their raw probability at 0.5. Both 0 where out_of_domain."
+        help_text="Number of patches with tissue below and above an uncalibrated probability of 0.5. Both 0 if "
+        "out_of_domain."
     )
-    processing_time_seconds = serializers.FloatField(help_text="From the first patch to the last.", min_value=0)
+    processing_time_seconds = serializers.FloatField(help_text="Time from the first patch to the last.", min_value=0)
     tissue_patches = serializers.IntegerField(
-        min_value=0, help_text="Patches with tissue. Only these are analysed and counted."
+        min_value=0, help_text="Number of patches with tissue. Only these are analysed."
     )
-    empty_patches = serializers.IntegerField(min_value=0, help_text="Patches without tissue; they are left out.")
-    id = serializers.UUIDField(help_text="Of the analysis: `/api/v1/analyses/{id}`.")
-    case = serializers.UUIDField(help_text="Of the case that keeps the slide.")
+    empty_patches = serializers.IntegerField(min_value=0, help_text="Number of patches without tissue; not analysed.")
+    id = serializers.UUIDField(help_text="Id of the analysis: `/api/v1/analyses/{id}`.")
+    case = serializers.UUIDField(help_text="Id of the case that contains the slide.")
     slide = serializers.UUIDField()
     filename = serializers.CharField()
     verdict = serializers.ChoiceField(Verdict.choices)
     raw_probability = Probability(
         allow_null=True,
-        help_text="Mean malignant probability of the patches, weighted by their share of tissue, before calibration; "
-        "null where out_of_domain.",
+        help_text="Uncalibrated mean probability of malignancy of the patches, weighted by their share of tissue; null "
+        "if out_of_domain.",
     )
     cut_points = CutPointsOut()
     warnings = serializers.ListField(child=serializers.CharField())
     overlap = serializers.FloatField()
     magnification = serializers.ChoiceField(Magnification.choices)
     model = ModelOut()
-    cached = serializers.BooleanField(help_text="Answered from the record: these bytes were analysed before.")
+    cached = serializers.BooleanField(help_text="Whether this is an earlier result for the same file.")
     patch_map_url = serializers.URLField(
-        allow_null=True, help_text="PNG of the patch probabilities; needs the same token. null where out_of_domain."
+        allow_null=True, help_text="PNG of the patch probabilities; requires the same token. null if out_of_domain."
     )
-    report_url = serializers.URLField(help_text="PDF of the case; needs the same token.")
+    report_url = serializers.URLField(help_text="PDF report of the case; requires the same token.")
 
 
 class AggregateOut(serializers.Serializer[Any]):
-    """Mean of the calibrated probabilities of the images in domain, judged by the same cut points."""
+    """The case result: mean of the calibrated probabilities of the images of H&E breast tissue, with the same
+    thresholds."""
 
     prediction = serializers.ChoiceField(Verdict.choices)
     confidence = Probability()
@@ -145,30 +147,33 @@ class ImageBreakdownOut(serializers.Serializer[Any]):
 
 
 class ReasonOut(serializers.Serializer[Any]):
-    """Why the images of a case should be reviewed."""
+    """A reason why the images of a case should be reviewed."""
 
     code = serializers.CharField(
-        help_text="malignant_image, mostly_indeterminate, rejected_images or failed_images. More may follow."
+        help_text="malignant_image, mostly_indeterminate, rejected_images or failed_images. Later versions may add "
+        "others."
     )
     message = serializers.CharField()
 
 
 class FolderOut(serializers.Serializer[Any]):
-    """The result of several images together."""
+    """The result of a case of several images."""
 
     aggregated_diagnosis = AggregateOut()
-    num_images = serializers.IntegerField(min_value=1, help_text="Images with a result.")
+    num_images = serializers.IntegerField(min_value=1, help_text="Number of images with a result.")
     image_breakdown = ImageBreakdownOut()
     review_recommended = serializers.BooleanField(
-        help_text="Whether the result must not be used without a look at the images; `reasons` says why."
+        help_text="Whether the result must not be used without reviewing the images; see `reasons`."
     )
-    reasons = ReasonOut(many=True, help_text="The most important first.")
+    reasons = ReasonOut(many=True, help_text="Most important first.")
     individual_predictions = SingleOut(many=True)
     processing_time_seconds = serializers.FloatField(
-        help_text="From the first image started to the last image done.", min_value=0
+        help_text="Time from the start of the first analysis to the end of the last.", min_value=0
     )
-    errors = FileErrorOut(many=True, help_text="Files without a result, and why. The others are not affected.")  # type: ignore[assignment]
-    id = serializers.UUIDField(help_text="Of the case: `/api/v1/cases/{id}`.")
+    errors = FileErrorOut(
+        many=True, help_text="Files without a result, with reasons. The other files are not affected."
+    )  # type: ignore[assignment]
+    id = serializers.UUIDField(help_text="Id of the case: `/api/v1/cases/{id}`.")
     case = serializers.UUIDField()
     verdict = serializers.ChoiceField(Verdict.choices)
     warnings = serializers.ListField(child=serializers.CharField())
@@ -178,14 +183,14 @@ class FolderOut(serializers.Serializer[Any]):
 
 
 class PendingOut(serializers.Serializer[Any]):
-    """An analysis that goes on. Ask `result_url` until it answers 200."""
+    """An analysis that is not finished. Poll `result_url` until it returns 200."""
 
-    id = serializers.UUIDField(help_text="Of the analysis, or of the case where several images were sent.")
+    id = serializers.UUIDField(help_text="Id of the analysis, or of the case if several images were sent.")
     case = serializers.UUIDField()
     state = serializers.ChoiceField(["queued", "running"])
-    current = serializers.IntegerField(min_value=0, help_text="Patches done.")
-    total = serializers.IntegerField(min_value=0, help_text="Patches in all.")
+    current = serializers.IntegerField(min_value=0, help_text="Number of patches done.")
+    total = serializers.IntegerField(min_value=0, help_text="Total number of patches.")
     percentage = serializers.FloatField(min_value=0, max_value=100)
-    ahead = serializers.IntegerField(min_value=0, help_text="Analyses waiting before this one.")
+    ahead = serializers.IntegerField(min_value=0, help_text="Number of analyses ahead in the queue.")
     result_url = serializers.URLField()
-    errors = FileErrorOut(many=True, help_text="Files that were not taken.")  # type: ignore[assignment]
+    errors = FileErrorOut(many=True, help_text="Files that were not accepted.")  # type: ignore[assignment]

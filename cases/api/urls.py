@@ -1,4 +1,4 @@
-"""Addresses of the API. Upstream's own have no prefix; resources carry a version."""
+"""URLs of the API. Those of the upstream demo have no prefix; resources have a version."""
 
 from django.urls import include, path
 

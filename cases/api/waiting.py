@@ -25,7 +25,7 @@ def pauses() -> list[float]:
 
 
 def wait(ids: Sequence[uuid.UUID], seconds: float) -> bool:
-    """Wait until none of the analyses is open; False if the time ran out first. No transaction is open meanwhile."""
+    """Wait until none of the analyses is open; False if the time ran out first. Holds no transaction."""
     until = time.monotonic() + seconds
     steps = iter(pauses())
     while Analysis.objects.filter(pk__in=ids, state__in=OPEN).exists():

@@ -1,4 +1,4 @@
-"""Files of the store that are to go: written down with what they belonged to, so that each does, whatever fails."""
+"""Deletion of stored files. Pending deletions are recorded in the database, so that a failed one is retried."""
 
 from __future__ import annotations
 
@@ -17,39 +17,40 @@ from cases.models import PendingFileDeletion
 
 log = logging.getLogger(__name__)
 
-#: How long a removal is left to whoever asked for it, and seconds between two attempts after that.
+#: Time after which a worker takes over a pending deletion, and seconds between its attempts.
 PATIENCE = timedelta(minutes=5)
 EVERY = 60
-#: Rows at a time: databases allow no query of any length.
+#: Rows per query: databases limit the number of parameters.
 BATCH = 1000
-#: Failures after which the store is left alone until the next attempt.
+#: Failures after which the remaining files are left for the next attempt.
 GIVE_UP = 5
 
 
 def remove(names: Iterable[str]) -> None:
-    """Delete files once this transaction is over; where that fails, a worker tries again until it does not."""
+    """Delete files when the current transaction commits. A worker retries what fails."""
     wanted = list(names)
     PendingFileDeletion.objects.bulk_create([PendingFileDeletion(name=name) for name in wanted], ignore_conflicts=True)
     transaction.on_commit(partial(delete, wanted), robust=True)
 
 
 def delete(names: list[str]) -> int:
-    """Delete files, whether they were written down or not, until too many fail. Returns how many are gone."""
+    """Delete files, and their pending records if they have any. Stops after :data:`GIVE_UP` failures. Returns the
+    number of files deleted."""
     gone, failed = [], []
     try:
         for name in names:
             try:
-                # One that is gone already is no error.
+                # A missing file is not an error.
                 default_storage.delete(name)
                 gone.append(name)
             except OSError as error:
                 failed.append(name)
                 log.warning("A file could not be deleted yet: %s", error)
                 if len(failed) == GIVE_UP:
-                    # The others would fail as well, and each may take long.
+                    # The others would probably fail too, and each attempt may take long.
                     break
     finally:
-        # Those that failed go to the end of the row.
+        # Failed ones are retried last.
         PendingFileDeletion.objects.filter(name__in=failed).update(asked_at=timezone.now())
         for first in range(0, len(gone), BATCH):
             PendingFileDeletion.objects.filter(name__in=gone[first : first + BATCH]).delete()
@@ -57,21 +58,21 @@ def delete(names: list[str]) -> int:
 
 
 def again() -> int:
-    """Delete what could not be deleted before. Returns how many files."""
+    """Retry pending deletions, at most :data:`BATCH`. Returns the number of files deleted."""
     return delete(list(left().values_list("name", flat=True)[:BATCH]))
 
 
 def names() -> Iterable[str]:
-    """What is to go."""
+    """Names of all files whose deletion is pending."""
     return PendingFileDeletion.objects.values_list("name", flat=True)
 
 
 def left() -> models.QuerySet[PendingFileDeletion]:
-    """What could not be deleted by whoever asked for it, the oldest first."""
+    """Deletions that have failed or were interrupted, oldest first."""
     return PendingFileDeletion.objects.filter(asked_at__lt=timezone.now() - PATIENCE).order_by("asked_at", "pk")
 
 
 def housekeeping(sender: Any, **kwargs: Any) -> None:
-    """Have a worker try again where something is left; called by every running cluster every few seconds."""
+    """Queue a retry if a deletion is overdue. Every running cluster sends this signal every few seconds."""
     if left().exists():
         queue_once("cases.images.deletion.again", EVERY)

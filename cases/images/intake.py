@@ -29,17 +29,18 @@ from inference.engine.image import ImageError
 
 log = logging.getLogger(__name__)
 
-#: Seconds that somebody is remembered for an image that took the decoder to its limits, and that the next one waits.
+#: After an image that exceeded the decoder's limits: seconds for which its owner is restricted to one decoder, and
+#: seconds that their next image waits for it.
 HEAVY_FOR, HEAVY_PATIENCE = 600, 5.0
 _heavy = threading.Lock()
 
 
 class SizeLimitUploadHandler(FileUploadHandler):
-    """Stands before Django's own upload handlers and lets no more through than may be kept.
+    """Drops what exceeds the limits, before Django's own upload handlers store it.
 
-    Of a file that is too long, one chunk beyond the limit is passed on, so that the form can still name it,
-    and the rest is dropped. Files of nobody who is signed in are dropped whole: a form is read with its files to
-    find its CSRF token, before any view asks who sends it.
+    Of a file that is too large, one chunk beyond the limit is passed on, so that the form can name the file in its
+    error. Files of anonymous users are dropped entirely: Django reads a form with its files to find the CSRF token,
+    before any view checks who sent it.
     """
 
     def handle_raw_input(self, input_data: Any, META: dict, content_length: int, *args: Any, **kwargs: Any) -> None:  # noqa: N803
@@ -52,7 +53,7 @@ class SizeLimitUploadHandler(FileUploadHandler):
     def receive_data_chunk(self, raw_data: bytes, start: int) -> bytes | None:
         if not self.is_wanted or start > settings.UPLOAD_MAX_BYTES:
             return None
-        # Others send at the same time.
+        # Checked for each chunk, because other uploads arrive at the same time.
         require_space(len(raw_data))
         return raw_data
 
@@ -61,8 +62,8 @@ class SizeLimitUploadHandler(FileUploadHandler):
 
 
 class AnonymousTempUploadHandler(TemporaryFileUploadHandler):
-    """Django's handler for long files, but none of their name is in that of the file on disk: it may be too long for
-    one, and an error that quotes it would bring it into the log."""
+    """Like Django's handler, but the file on disk does not carry the uploaded name, which may be too long and would
+    appear in logged errors."""
 
     def new_file(self, field_name: str, file_name: str, *args: Any, **kwargs: Any) -> None:
         super().new_file(field_name, "upload", *args, **kwargs)
@@ -149,7 +150,7 @@ def store(case: Case, upload: Upload) -> Slide:
 
 @contextlib.contextmanager
 def _lane(case: Case) -> Iterator[None]:
-    """Whose image took the decoder to its limits has one decoder, shared with others of that kind, for a while."""
+    """Let owners of images that recently exceeded the decoder's limits share one decoder."""
     key = f"heavy-images-{case.owner_id}"
     is_heavy = bool(cache.get(key))
     if is_heavy and not _heavy.acquire(timeout=HEAVY_PATIENCE):
@@ -178,13 +179,13 @@ def _on_disk(upload: UploadedFile, folder: str) -> BufferedReader:
 
 
 def files_of(slide: Slide) -> list[str]:
-    """Names in the store of all that belongs to a slide; the tiles of large ones are made on first use only."""
+    """Names of all files of a slide in the store, including its tiles, which may not exist yet."""
     return [name for name in (slide.file.name, slide.thumbnail.name) if name] + (
         [tiles.name(slide)] if slide.file.name else []
     )
 
 
 def delete_files(slide: Slide) -> None:
-    """Remove a slide's files from the store; missing ones are no error."""
+    """Delete a slide's files from the store; missing ones are not an error."""
     for name in files_of(slide):
         slide.file.storage.delete(name)

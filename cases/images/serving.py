@@ -1,4 +1,4 @@
-"""How a file gets into the store, and how it leaves the house: after its view has checked who asks."""
+"""Storing files, and sending them once a view has checked access."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from django.http.response import HttpResponseBase
 
 
 class LocalFile(File):
-    """A finished file on disk, which a store on the same disk moves into its place instead of copying it."""
+    """A file on disk that a storage on the same disk moves instead of copying."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path.open("rb"), str(path))
@@ -22,9 +22,9 @@ class LocalFile(File):
 
 
 def send(storage: Storage, name: str | None, content_type: str) -> HttpResponseBase:
-    """The file ``name``, by nginx where ACCEL_PREFIX says so (see docs/operations.md), else by this process.
+    """The file ``name`` as a response, sent by nginx if ACCEL_PREFIX is set (see docs/operations.md).
 
-    Raises ``Http404`` where it is missing.
+    Raises ``Http404`` if it is missing.
     """
     if settings.ACCEL_PREFIX:
         if not name or not storage.exists(name):

@@ -1,6 +1,6 @@
-"""Images in the colours of H&E that show no tissue, for trying the application without any data.
+"""Synthetic images in the colours of H&E, for trying the application without data. They show no tissue.
 
-Two stain concentrations are painted and turned into colour by the law of Beer and Lambert, with the
+Two stain concentrations are painted and converted to colour by the Beer–Lambert law, with the
 reference optical densities of Macenko et al. (*A method for normalizing histology slides for quantitative
 analysis*, ISBI 2009).
 """
@@ -23,7 +23,7 @@ SIZE = (700, 460)
 Plane = NDArray[np.float64]
 
 
-#: Seed, loose cells, rings, variety of the images that are offered.
+#: Arguments of :func:`draw` for each image.
 FIELDS = [(11, 90, 5, 0.15), (23, 420, 2, 0.4), (37, 900, 0, 0.9)]
 
 
@@ -105,5 +105,5 @@ def _files() -> tuple[tuple[str, bytes], ...]:
 
 
 def uploads() -> list[SimpleUploadedFile]:
-    """Three images, the same ones each time, as if somebody had uploaded them."""
+    """Three images as uploaded files; the same ones each time."""
     return [SimpleUploadedFile(name, content, "image/png") for name, content in _files()]

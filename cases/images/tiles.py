@@ -1,4 +1,4 @@
-"""Pictures for the viewer: Deep Zoom tiles of very large slides, and single patches."""
+"""Images for the viewer: Deep Zoom tiles of very large slides, and single patches."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from cases.limits.quotas import CapacityExceeded, require_slot
 from cases.models import Slide, User
 from inference.engine.grid import PATCH, Grid
 
-#: Slides beyond so many pixels are shown in tiles: a browser would need 4 bytes for each.
+#: Slides with more pixels are shown in tiles; a browser needs 4 bytes per pixel of a whole image.
 LARGE = 24_000_000
-#: Pixels a side of a tile, and how many more it has towards each neighbour.
+#: Side of a tile in pixels, and the pixels that it shares with each neighbour.
 TILE = 512
 OVERLAP = 1
-#: Most pixels a side of the one picture that stands for the whole where there are no tiles (without scripts).
+#: Maximum side in pixels of the overview image, which is shown without scripts.
 OVERVIEW = 4096
-#: Seconds to wait for another slide's tiles to be made before this one's viewer is asked to come again.
+#: Seconds to wait while tiles of another slide are being created, before the response is 429.
 PATIENCE = 10
 BUSY = "Other large images are being prepared. Try again in a moment."
 
-#: Of the decoders one at most makes tiles; the rest are for uploads.
+#: At most one decoder creates tiles; the others are for uploads.
 _making = threading.Lock()
 
 
@@ -37,21 +37,21 @@ def is_large(slide: Slide) -> bool:
 
 
 def name(slide: Slide) -> str:
-    """Where the tiles are kept: beside the slide's own file, under the same random name."""
+    """Name of the zip of tiles in the store: the random name of the slide's file, in another folder."""
     return str(slide.file.name).replace("slides/", "previews/", 1).removesuffix(".png") + ".zip"
 
 
 def levels(slide: Slide) -> tuple[int, int]:
-    """Lowest and highest level of Deep Zoom: one tile, and the slide itself."""
+    """Lowest and highest Deep Zoom level: a single tile, and full resolution."""
     highest = (max(slide.width, slide.height) - 1).bit_length()
     return min(highest, TILE.bit_length() - 1), highest
 
 
 def ensure(slide: Slide, user: User) -> str:
-    """The name of the zip of tiles (see :func:`cases.images.sandbox_worker.pyramid`), made on first use.
+    """Name of the zip of tiles (see :func:`cases.images.sandbox_worker.pyramid`), which is created on first use.
 
-    Raises :class:`inference.engine.image.ImageError`, ``FileNotFoundError``, ``OSError`` where the disk is full, or
-    :class:`CapacityExceeded` where the tiles of other slides are being made.
+    Raises :class:`inference.engine.image.ImageError`, ``FileNotFoundError``, ``OSError`` if the disk is full, or
+    :class:`CapacityExceeded` while tiles of other slides are being created.
     """
     storage, wanted = slide.file.storage, name(slide)
     if storage.exists(wanted):
@@ -87,11 +87,11 @@ def _make(slide: Slide, wanted: str, user: User) -> str:
 
 
 def read(slide: Slide, member: str, user: User) -> bytes | None:
-    """One JPEG of the zip of tiles; None where it has no such member. Raises as :func:`ensure` does."""
+    """One JPEG of the zip of tiles; None if there is none of this name. Raises as :func:`ensure` does."""
     try:
         return _read(slide, member, user)
     except zipfile.BadZipFile:
-        # Its making was cut short where it could not be moved into place whole: a full disk, a killed process.
+        # The file is incomplete, because of a full disk or a killed process.
         slide.file.storage.delete(name(slide))
         return _read(slide, member, user)
 
@@ -104,7 +104,7 @@ def _read(slide: Slide, member: str, user: User) -> bytes | None:
 
 
 def patch(slide: Slide, grid: Grid, index: int, user: User) -> bytes:
-    """Patch ``index`` as PNG, 224x224 unless the slide is smaller. Raises as :func:`ensure` does."""
+    """Patch ``index`` as PNG of 224x224 pixels, less if the slide is smaller. Raises as :func:`ensure` does."""
     x, y = (int(value) for value in grid.positions[index])
     box = [x, y, min(x + PATCH, slide.width), min(y + PATCH, slide.height)]
     with (

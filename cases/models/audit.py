@@ -30,7 +30,7 @@ class Pseudonym(models.Model):
     address = models.GenericIPAddressField(null=True, unique=True, editable=False)
 
     class Meta:
-        verbose_name_plural = "identities"
+        verbose_name_plural = "pseudonyms"
 
     def __str__(self) -> str:
         return str(self.user or self.address)
@@ -63,21 +63,21 @@ class AuditEvent(models.Model):
     """An audit event. Written once, never changed."""
 
     class Kind(models.TextChoices):
-        CREATED = "created", "Case opened"
+        CREATED = "created", "Case created"
         ADDED = "added", "Images added"
-        REMOVED = "removed", "Image removed"
+        REMOVED = "removed", "Image deleted"
         EDITED = "edited", "Details changed"
         REQUESTED = "requested", "Analysis requested"
         ANALYSED = "analysed", "Analysis finished"
         REVIEWED = "reviewed", "Reading signed"
         ASSIGNED = "assigned", "Reviewer assigned"
         VIEWED = "viewed", "Viewed"
-        REPORTED = "reported", "Report made"
+        REPORTED = "reported", "Report created"
         EXPORTED = "exported", "Data exported"
         DELETED = "deleted", "Case deleted"
         SIGNED_IN = "signed_in", "Signed in"
         REFUSED = "refused", "Sign-in refused"
-        ASKED = "asked", "Password right, one-time code asked"
+        ASKED = "asked", "Password accepted, one-time code requested"
         SIGNED_OUT = "signed_out", "Signed out"
         ACCOUNT = "account", "Account changed"
         ADMIN = "admin", "Changed in the administration"

@@ -84,7 +84,7 @@ class Case(models.Model):
     notes = models.TextField("clinical notes", max_length=5000, blank=True)
     magnification = models.CharField(max_length=7, choices=Magnification.choices, default=Magnification.UNKNOWN)
     overlap = models.FloatField(
-        default=0.0, help_text="Minimum overlap of neighbouring patches, as a fraction of the patch."
+        "patch overlap", default=0.0, help_text="Minimum overlap of neighbouring patches, as a fraction of the patch."
     )
     is_synthetic = models.BooleanField(default=False, editable=False)
     tags = models.ManyToManyField(Tag, blank=True, related_name="cases")
@@ -100,7 +100,7 @@ class Case(models.Model):
     created_at = models.DateTimeField("created", default=timezone.now, editable=False)
     updated_at = models.DateTimeField("updated", auto_now=True)
 
-    verdict = models.CharField(max_length=15, choices=Verdict.choices, blank=True, editable=False)
+    verdict = models.CharField("result", max_length=15, choices=Verdict.choices, blank=True, editable=False)
     probability = models.FloatField(null=True, blank=True, editable=False)
     slide_count = models.PositiveIntegerField(default=0, editable=False)
     open_count = models.PositiveIntegerField(default=0, editable=False)
@@ -165,7 +165,7 @@ class Case(models.Model):
 
     @property
     def reasons(self) -> list[Reason]:
-        """Why its images should be reviewed whatever their mean says; see :mod:`inference.engine.review`."""
+        """Reasons to review the images, whatever their mean is; see :mod:`inference.engine.review`."""
         return review_reasons(
             self.verdict,
             images=self.slide_count - self.open_count - self.failed_count,
@@ -181,7 +181,7 @@ class Case(models.Model):
 
     @property
     def headline(self) -> str:
-        """What the case is headed by in place of its verdict, or nothing where the verdict stands."""
+        """Heading shown instead of the result if a review is recommended, otherwise empty."""
         return headline(self.verdict, self.reasons)
 
     @property
@@ -229,7 +229,7 @@ class Slide(models.Model):
     sha256 = models.CharField("SHA-256 of the upload", max_length=64, editable=False)
     stored_sha256 = models.CharField("SHA-256 of the stored file", max_length=64, blank=True, editable=False)
     format = models.CharField(max_length=10, editable=False)
-    size = models.PositiveBigIntegerField("bytes uploaded", editable=False)
+    size = models.PositiveBigIntegerField("size in bytes", editable=False)
     width = models.PositiveIntegerField(editable=False)
     height = models.PositiveIntegerField(editable=False)
     magnification = models.CharField(max_length=7, choices=Magnification.choices, default=Magnification.UNKNOWN)

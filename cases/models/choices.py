@@ -14,7 +14,7 @@ class Magnification(models.TextChoices):
 
 
 class CaseState(models.TextChoices):
-    """What a case's analyses have come to; :meth:`cases.models.CaseQuerySet.in_state` says when each applies."""
+    """State of a case's analyses; :meth:`cases.models.CaseQuerySet.in_state` defines each value."""
 
     RUNNING = "running", "In progress"
     DONE = "done", "Finished"

@@ -31,7 +31,7 @@ class Review(models.Model):
         help_text="Other people's readings of the case were hidden when this one was signed.",
     )
     #: The case result when the reading was signed.
-    verdict = models.CharField(max_length=15, choices=Verdict.choices, blank=True, editable=False)
+    verdict = models.CharField("case result", max_length=15, choices=Verdict.choices, blank=True, editable=False)
     probability = models.FloatField(null=True, blank=True, editable=False)
     model_version = models.ForeignKey(
         ModelVersion, on_delete=models.PROTECT, null=True, blank=True, related_name="+", editable=False
@@ -39,6 +39,7 @@ class Review(models.Model):
 
     class Meta:
         ordering = ["-created_at"]
+        verbose_name = "reading"
 
     def __str__(self) -> str:
         return f"{self.get_reading_display()} by {self.author}"
@@ -64,7 +65,7 @@ class Report(models.Model):
     sha256 = models.CharField("SHA-256 of the content", max_length=64)
     #: See :data:`cases.reporting.pdf.FORM`.
     form = models.PositiveSmallIntegerField(default=1, editable=False)
-    created_at = models.DateTimeField("made", default=timezone.now)
+    created_at = models.DateTimeField("created", default=timezone.now)
 
     class Meta:
         ordering = ["-created_at"]

@@ -37,5 +37,5 @@ class ApiToken(AbstractAuthToken):
 
     @property
     def hint(self) -> str:
-        """The first characters, to tell tokens apart."""
+        """The first characters, which distinguish tokens in a list."""
         return f"{self.token_key[:8]}…"

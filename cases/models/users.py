@@ -29,7 +29,7 @@ class User(AbstractUser):
         validators=[validate_time_zone],
         help_text="Leave blank to use the server’s time zone.",
     )
-    show_hints = models.BooleanField("show the first steps above the cases", default=True)
+    show_hints = models.BooleanField("show first steps on the history page", default=True)
 
     #: Whether saving a new password deleted API tokens.
     tokens_ended = False
@@ -44,7 +44,7 @@ class User(AbstractUser):
         has_new_password = self._password is not None
         super().save(*args, **kwargs)
         if has_new_password:
-            # Whoever set the password: somebody who knew the old one may have created a token with it.
+            # In every case, because somebody who knew the old password may have created a token.
             self.tokens_ended = bool(ApiToken.objects.filter(user=self).delete()[0])
 
     def set_unusable_password(self) -> None:
@@ -54,7 +54,7 @@ class User(AbstractUser):
 
     @property
     def signature(self) -> str:
-        """Full name and user name."""
+        """Full name and username."""
         name = self.get_full_name()
         return f"{name} ({self.username})" if name else self.username
 

@@ -1,4 +1,4 @@
-"""How people's readings and the model's verdicts agree."""
+"""Agreement between readings and model results."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from django.db.models import Q
 from cases.models import Case, Reading, Review, User
 from inference.models import ModelVersion, Verdict
 
-#: Edges of the calibration table's bins of probability.
+#: Bin edges of the calibration table.
 BINS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
-#: Below so many cases a share tells nothing; the number of cases is shown instead.
+#: With fewer cases than this, a percentage means little, and the number of cases is shown instead.
 FEW = 20
 DECIDED = (Verdict.BENIGN, Verdict.MALIGNANT)
 
 
 def cohen_kappa(pairs: Sequence[tuple[str, str]]) -> float | None:
-    """Agreement beyond chance of two readers, -1 to 1; None where chance alone explains everything.
+    """Agreement of two readers beyond chance, -1 to 1; None if there are no pairs or the expected agreement is 1.
 
     Cohen, *A coefficient of agreement for nominal scales*, Educ. Psychol. Meas. 20 (1960):
     (observed - expected) / (1 - expected), expected from both readers' own frequencies.
@@ -37,7 +37,7 @@ def cohen_kappa(pairs: Sequence[tuple[str, str]]) -> float | None:
 
 @dataclass
 class Agreement:
-    """Readings beside verdicts where both decide; ``few`` where the number is too small to judge by."""
+    """Pairs of a reading and a model result, both definite; ``few`` if there are too few to interpret."""
 
     pairs: list[tuple[str, str]] = field(default_factory=list)
 
@@ -60,7 +60,8 @@ class Agreement:
 
 @dataclass
 class Bin:
-    """Reviewed cases with a probability between two edges: their mean, and how many were read malignant."""
+    """Cases with a reading and a probability between two edges: their mean probability, and how many people read as
+    malignant."""
 
     low: float
     high: float
@@ -82,7 +83,7 @@ class Bin:
 
 @dataclass
 class Statistics:
-    """All figures of the page."""
+    """All figures of the Statistics page."""
 
     readings: int
     confusion: list[tuple[str, str, list[int]]]
@@ -93,9 +94,8 @@ class Statistics:
 
 
 def latest_reviews(user: User) -> list[Review]:
-    """Each reader's last reading of each case that this person may see, or the last that they signed blind: what they
-    sign after they saw the other's is no reading of their own any more. Others' readings of cases that are still blind
-    are left out."""
+    """Each reader's latest reading of each case that ``user`` may see, preferring readings signed blind, because later
+    ones may be influenced by other people's. Other people's readings of cases that are still blind are left out."""
     names = ("case_id", "author_id", "reading", "verdict", "probability", "created_at", "model_version_id")
     reviews = (
         Review.objects.filter(case__in=Case.objects.visible_to(user))
@@ -105,12 +105,12 @@ def latest_reviews(user: User) -> list[Review]:
     )
     last = {(row[0], row[1]): row for row in reviews}
     found = (Review(**dict(zip(names, row, strict=True))) for row in last.values())
-    # Signed while images were open it says nothing of a verdict, nor does what was signed when blinding was over.
+    # A reading signed while analyses were open has no result to compare with.
     return [review for review in found if review.verdict]
 
 
 def compute(reviews: Iterable[Review]) -> Statistics:
-    """Confusion table (readings by verdicts), agreement overall, by month and by model, calibration."""
+    """Confusion table (readings by model results), agreement overall, by month and by model version, calibration."""
     reviews = sorted(reviews, key=lambda review: review.created_at)
     cells = Counter((review.reading, review.verdict) for review in reviews)
     overall = Agreement()

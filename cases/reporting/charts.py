@@ -1,4 +1,4 @@
-"""What the slide page draws from a patch table."""
+"""Template context for the slide page, computed from a patch table."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ LISTED = 6
 
 
 def patches(table: PatchTable | None, slide: Slide) -> dict[str, Any]:
-    """Context of the viewer, the histogram and the two lists; nothing without a table. Patches without tissue are in
-    neither the histogram nor the lists."""
+    """Context of the viewer, the histogram and the two patch lists; of the viewer only if there is no table. Patches
+    without tissue are in neither the histogram nor the lists."""
     data: dict[str, Any] = {
         "width": slide.width,
         "height": slide.height,
@@ -33,7 +33,7 @@ def patches(table: PatchTable | None, slide: Slide) -> dict[str, Any]:
         return {"viewer": data}
     rows = table.rows()
     data |= {
-        # Of this analysis, whichever is current when they are asked for.
+        # Named, so that the page gets the maps of this analysis even if another has become current.
         "analysis": str(table.analysis_id),
         "activation": f"{reverse('cases:activation', args=[slide.pk])}?analysis={table.analysis_id}",
         # null where a patch has no tissue.
@@ -57,7 +57,7 @@ def patches(table: PatchTable | None, slide: Slide) -> dict[str, Any]:
 
 
 def histogram(table: PatchTable) -> dict[str, Any]:
-    """Bars of the patch probabilities, as shares of the chart's width and height for SVG."""
+    """Bars of the patch probabilities; positions and sizes are fractions of the chart's width and height."""
     malignant = table.malignant
     counts, edges = np.histogram(malignant[~np.isnan(malignant)], bins=BINS, range=(0.0, 1.0))
     top = int(counts.max(initial=1)) or 1

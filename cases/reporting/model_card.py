@@ -1,4 +1,4 @@
-"""What a model version says of itself, in lines for a page or a report."""
+"""The model card of a model version, as labelled lines for a page or a report."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from inference.engine import quantised
 from inference.models import ModelVersion
 
 Line = tuple[str, str]
-#: Names that are no words.
+#: Labels of metadata names that can't be derived from the names.
 SPELT = {
     "auc": "AUC", "ece": "expected calibration error", "f1": "F1", "brier": "Brier score",
-    "decided_share": "share of images decided", "decided_error": "wrong among the decided",
-    "benign_wrong": "wrong among benign verdicts", "malignant_wrong": "wrong among malignant verdicts",
+    "decided_share": "share of images with a definite result", "decided_error": "error rate, definite results",
+    "benign_wrong": "error rate, benign results", "malignant_wrong": "error rate, malignant results",
     "breakhis": "BreakHis", "breakhis-tile": "BreakHis tiles", "ucsb": "UCSB",
-    "head_strength": "inverse regularisation of the head", "minutes": "minutes of training",
-    "auxiliary_patches": "IDC patches beside",
+    "head_strength": "inverse regularisation of the head", "minutes": "training time, minutes",
+    "auxiliary_patches": "additional IDC patches",
 }  # fmt: skip
 
 
@@ -30,13 +30,13 @@ def lines(model: ModelVersion) -> dict[str, list[Line]]:
 
 
 def runtimes(model: ModelVersion) -> list[Line]:
-    """How the model's INT8 and bf16 forms compared with fp32, where it has them."""
+    """Comparison of the model's INT8 and bf16 versions with fp32, if it has them."""
     found: list[Line] = []
-    for form, label, needs in (("int8", "INT8 form", "VNNI"), ("bf16", "bf16 form", "AMX")):
+    for form, label, needs in (("int8", "INT8 version", "VNNI"), ("bf16", "bf16 version", "AMX")):
         record = quantised.read_record(Path(model.path), form)  # type: ignore[arg-type]
         if record is None or record.checkpoint_sha256 != model.sha256:
             continue
-        use = f"used where the processor has {needs}" if record.passed else "not used: it disagrees"
+        use = f"used on processors with {needs}" if record.passed else "not used: its results differ too much"
         found.append((label, use))
         found += [(one.what.capitalize(), quantised.describe(one)) for one in record.comparisons]
     return found

@@ -1,7 +1,7 @@
-"""A case on paper: PDF with identification, images, maps, verdicts, readings, model and disclaimer.
+"""The PDF report of a case: identification, images, maps, results, readings, model and disclaimer.
 
-What is printed is exactly what :func:`cases.services.export.case_data` says; the report carries the SHA-256 of
-that, and an address where the number can be compared.
+The report prints the data of :func:`cases.services.export.case_data`, its SHA-256, and the address of a page that
+shows the same checksum.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ from inference.engine import patchmap
 from inference.models import ModelVersion, PatchTable, Verdict
 
 PAPERS = {"a4": "A4", "letter": "letter"}
-#: Share of the map's colour in the picture with the map.
+#: Opacity of the patch map over the image, 0 to 1.
 OPACITY = 0.45
-#: Seconds that a report waits for its turn.
+#: Seconds that a report waits for a concurrency slot.
 PATIENCE = 5.0
 
 
-#: What a number covers: 1 without the names that people give themselves, and without whether they read blind; 2
-#: without the counts of patches with and without tissue, and without the reasons for a review.
+#: Version of the data that a checksum covers. Version 1 has neither full names nor blinding; version 2 has neither the
+#: counts of patches with and without tissue nor the reasons for a review.
 FORM = 3
 
 
 def content_checksum(case: Case, reader: User, form: int = FORM) -> str:
-    """SHA-256 of the case as this person may read it now; without its readings while they are blind.
+    """SHA-256 of the case as ``reader`` may see it now, without readings while they are blind.
 
-    Whoever holds the number could otherwise try out which hidden reading gives it: there are only a few.
+    There are so few possible readings that a hidden one could be guessed from the checksum.
     """
     found = export.with_everything(Case.objects.filter(pk=case.pk)).get()
     return _checksum(found, reader, form)
@@ -60,7 +60,7 @@ def _checksum(case: Case, reader: User, form: int) -> str:
             for name in ("tissue_patches", "empty_patches"):
                 (slide["analysis"] or {}).pop(name, None)
     if form == 1:
-        # Numbers that were printed before these were there hold on.
+        # Reports printed by earlier versions stay verifiable.
         del data["owner_name"]
         for review in data["reviews"]:
             del review["author_name"], review["blind"]
@@ -68,12 +68,12 @@ def _checksum(case: Case, reader: User, form: int) -> str:
 
 
 def make(case: Case, author: User, verify_address: str, paper: str = "a4") -> tuple[Report, bytes]:
-    """A report and its PDF. The same content by the same author is the same report.
+    """A report and its PDF. The same content printed by the same author is the same report.
 
-    ``verify_address`` is the site's own address, without a slash at its end; ``paper`` a key of
-    :data:`PAPERS`. Raises :class:`cases.limits.quotas.CapacityExceeded` where too many are being drawn.
+    ``verify_address`` is the address of this site without a trailing slash; ``paper`` is a key of :data:`PAPERS`.
+    Raises :class:`cases.limits.quotas.CapacityExceeded` if too many reports are being created.
     """
-    with require_slot(author, Kind.REPORT, "Other reports are being drawn. Try again in a moment.", PATIENCE):
+    with require_slot(author, Kind.REPORT, "The server is creating other reports. Try again in a moment.", PATIENCE):
         return _make(case, author, verify_address, paper)
 
 
@@ -82,7 +82,7 @@ def _make(case: Case, author: User, verify_address: str, paper: str) -> tuple[Re
     from weasyprint.urls import URLFetcher
 
     with transaction.atomic():
-        # Of two at once the second finds what the first made.
+        # Locked, so that the second of two simultaneous requests finds the report of the first.
         require_received(get_object_or_404(Case.objects.for_change(), pk=case.pk))
         found = export.with_everything(Case.objects.filter(pk=case.pk)).get()
         checksum = _checksum(found, author, FORM)
@@ -92,7 +92,7 @@ def _make(case: Case, author: User, verify_address: str, paper: str) -> tuple[Re
             services.record(case, AuditEvent.Kind.REPORTED, author, checksum[:12])
         model = services.case_model(found, found.slides.all())
     html = render_to_string("cases/report.html", _context(found, author, report, model, verify_address))
-    # Pictures are inlined; nothing else is ever fetched, neither from the net nor from the disk.
+    # Images are inlined, and nothing may be fetched from the network or the disk.
     fetcher = URLFetcher(allowed_protocols={"data"})
     style = CSS(string=_style() + f"@page {{ size: {PAPERS[paper]} }}", url_fetcher=fetcher)
     pdf = HTML(string=html, url_fetcher=fetcher).write_pdf(
@@ -109,7 +109,7 @@ def _style() -> str:
 
 
 def _context(case: Case, author: User, report: Report, model: ModelVersion | None, address: str) -> dict[str, Any]:
-    """Of what was read together with the number, and nothing that came since."""
+    """Template context. ``case`` was loaded together with the checksum, so both describe the same state."""
     slides = sorted(case.slides.all(), key=services.natural_order)
     reviews = list(case.reviews.all())
     blind = services.is_blind(case, reviews)
@@ -123,7 +123,7 @@ def _context(case: Case, author: User, report: Report, model: ModelVersion | Non
         "card": model_card.lines(model) if model else {},
         "benign_probability": None if case.probability is None else 1 - case.probability,
         "statement": text.case_statement(case, model),
-        "cut_points": text.cut_points(model) if model else "",
+        "thresholds": text.thresholds(model) if model else "",
         "disclaimer": text.DISCLAIMER,
         "mixed": text.MIXED if services.is_mixed(slides) else "",
         "slides": list(_pictures(slides)),
@@ -134,7 +134,7 @@ def _context(case: Case, author: User, report: Report, model: ModelVersion | Non
 
 
 def _pictures(slides: list[Slide]) -> Iterator[dict[str, Any]]:
-    """Each slide with its thumbnail and the same under its patch map, as data addresses."""
+    """Each slide with its thumbnail, and with the thumbnail under the patch map, as ``data:`` URLs."""
     tables = {
         table.analysis_id: table
         for table in PatchTable.objects.select_related("analysis").filter(

@@ -1,4 +1,4 @@
-"""The statistics as drawings: shares of 1 placed in a box of fixed size, for SVG without a script or a style."""
+"""Charts of the Statistics page: coordinates for inline SVG in a box of fixed size."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 from cases.reporting.agreement import Statistics
 from inference.models import Verdict
 
-#: The box, and the room in it for the labels of both axes.
+#: Size of the box and its margins, which hold the axis labels, in SVG units.
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 360, 220, 52, 12, 12, 38
 TICKS = (0.0, 0.25, 0.5, 0.75, 1.0)
-#: A part of a bar narrower than this has no room for its number.
+#: Fraction of a bar's width below which a part has no room for its number.
 ROOM = 0.07
 
 
@@ -38,7 +38,7 @@ def _radius(n: int, most: int) -> float:
 
 
 def draw(found: Statistics) -> dict[str, Any]:
-    """Context of ``parts/charts``: trend, calibration, readings by verdict."""
+    """Context of ``parts/charts``: trend, calibration, readings by result."""
     return {
         "box": {"width": WIDTH, "height": HEIGHT, "left": across(0), "right": across(1), "top": up(1), "foot": up(0)},
         "ticks": [{"share": share, "x": across(share), "y": up(share)} for share in TICKS],
@@ -49,7 +49,7 @@ def draw(found: Statistics) -> dict[str, Any]:
 
 
 def trend(found: Statistics) -> dict[str, Any]:
-    """Share of agreement by month, left to right in time."""
+    """Agreement by month, oldest on the left."""
     months = [(name, group.share or 0.0, group.n) for name, group in found.trend]
     most = max((n for _, _, n in months), default=1)
     step = 1 / max(len(months) - 1, 1)
@@ -58,7 +58,7 @@ def trend(found: Statistics) -> dict[str, Any]:
             across(0.5 if len(months) == 1 else 0.03 + 0.94 * i * step),
             up(share),
             _radius(n, most),
-            f"{name}: {share:.0%} of {n}",
+            f"{name}: {share:.0%} agreement, {n} case{'' if n == 1 else 's'}",
         )
         for i, (name, share, n) in enumerate(months)
     ]
@@ -72,7 +72,8 @@ def trend(found: Statistics) -> dict[str, Any]:
 
 
 def calibration(found: Statistics) -> dict[str, Any]:
-    """How often cases of a probability were read malignant: on the diagonal where the model is calibrated."""
+    """Share of cases that people read as malignant, by model probability; on the diagonal if the model is well
+    calibrated."""
     bins = [(group.mean, group.share, group.n) for group in found.bins if group.mean is not None]
     most = max((n for _, _, n in bins), default=1)
     points = [
@@ -80,7 +81,7 @@ def calibration(found: Statistics) -> dict[str, Any]:
             across(mean),
             up(share or 0.0),
             _radius(n, most),
-            f"mean probability {mean:.0%}, read malignant {share or 0.0:.0%} of {n}",
+            f"Mean probability {mean:.0%}: {share or 0.0:.0%} of {n} case{'' if n == 1 else 's'} read as malignant",
         )
         for mean, share, n in bins
     ]
@@ -88,7 +89,7 @@ def calibration(found: Statistics) -> dict[str, Any]:
 
 
 def rows(found: Statistics) -> list[dict[str, Any]]:
-    """A bar a reading, divided by what the model said; parts without a case are left out."""
+    """One bar per reading, divided by model result; readings and results without cases are left out."""
     drawn = []
     for _, label, cells in found.confusion:
         total = sum(cells)

@@ -1,4 +1,4 @@
-"""What a verdict means, in plain sentences; the same on pages and in reports."""
+"""Sentences about results, shared by pages, reports and the API."""
 
 from __future__ import annotations
 
@@ -13,80 +13,76 @@ DISCLAIMER = (
 )
 
 
-#: The mean of such a case is of figures that are not alike.
+#: Shown for a case that averages probabilities which are not comparable.
 MIXED = (
-    "The images were not analysed alike, but by different model versions or with different overlaps. "
-    "Analyse all again for one answer."
+    "The images were analysed with different model versions or patch overlaps. "
+    "Re-analyse all of them for a consistent case result."
 )
-#: Why an image was not queued again with the others of its case.
-NO_ROOM = "Not queued again, as so many wait already: it is as it was. Analyse again once those are done."
+#: Why an image was not queued with the others of its case.
+NO_ROOM = "Not queued: the queue quota is used up. The earlier result is kept; request the analysis again later."
 
 
 def partly(taken: int, asked: int) -> str:
-    """What to say where only some images could be queued again."""
+    """Message if the quota allowed only some of the images."""
     return (
-        f"{taken} of {asked} images are queued, as many as one person may have at a time. "
-        "Analyse again once they are done, and the others are taken."
+        f"{taken} of {asked} images were queued; your queue quota is used up. "
+        "When they are done, re-analyse again to queue the others."
     )
 
 
-def cut_points(model: ModelVersion) -> str:
-    """How a probability becomes a verdict, in one sentence."""
+def thresholds(model: ModelVersion) -> str:
+    """The model's thresholds: which probability gives which result."""
+    low, high = _percent(model.cut_low), _percent(model.cut_high)
     if model.cut_low == model.cut_high:
-        cut = _percent(model.cut_low)
-        return f"Below {cut} reads benign, above {cut} malignant."
-    return (
-        f"Below {_percent(model.cut_low)} reads benign, above {_percent(model.cut_high)} malignant, "
-        "between them indeterminate."
-    )
+        return f"Benign < {low}; malignant > {high}."
+    return f"Benign < {low}; indeterminate {low} to {high}; malignant > {high}."
 
 
 def statement(verdict: str, probability: float | None, model: ModelVersion | None, subject: str = "slide") -> str:
-    """The verdict in words. ``probability`` is of malignancy, 0 to 1; ``subject`` is slide or case."""
+    """A result in words. ``probability`` is of malignancy, 0 to 1; ``subject`` is "slide" or "case"."""
     if not verdict or probability is None or model is None:
         return ""
     if verdict == Verdict.OUT_OF_DOMAIN:
         return (
-            "This does not look like H&E-stained breast tissue, so the model gives no probability. "
-            "That is the right answer for any other picture."
+            "This image does not look like H&E-stained breast tissue, so no probability is given. "
+            "This is the expected result for any other kind of image."
             if subject == "slide"
-            else "None of the images looks like H&E-stained breast tissue, so there is no aggregated diagnosis."
+            else "None of the images looks like H&E-stained breast tissue, so no probability is given."
         )
     if verdict == Verdict.INDETERMINATE:
-        start = (
-            f"The model does not decide: the probability of malignancy, {_percent(probability)}, lies between its "
-            "cut points."
+        return (
+            f"Indeterminate: the probability of malignancy, {_percent(probability)}, lies between the thresholds. "
+            "A person’s reading, another field or another magnification is needed."
         )
-        return f"{start} A human reading, another field or another magnification is needed."
-    chance = (
-        f"Of images that score like this, {_about(probability)} are malignant in the calibration data."
-        if model.calibrated
-        else "The figure is the network’s own score; it is not calibrated and must not be read as a chance."
-    )
-    if subject == "case" and model.calibrated:
-        chance = f"The mean probability of malignancy over its images is {_mean(probability)}."
-    return " ".join(filter(None, (f"The model reads this {subject} as {verdict}. {chance}", caution(verdict, model))))
+    if not model.calibrated:
+        chance = "The score is the network’s uncalibrated output, not a probability."
+    elif subject == "case":
+        chance = f"The mean probability of malignancy of its images is {_mean(probability)}."
+    else:
+        chance = f"In the calibration data, {_about(probability)} of images with this score were malignant."
+    return " ".join(filter(None, (f"{verdict.capitalize()}. {chance}", caution(verdict, model))))
 
 
 def case_statement(case: Case, model: ModelVersion | None) -> str:
-    """The result of a case in words; where a reason for review heads it, only what the average says."""
+    """The case result in words. If a reason for review replaces its heading, only the average is stated."""
     if case.headline and case.probability is not None:
         mean = _mean(case.probability)
-        return f"On average the case is {case.verdict}: the mean probability of malignancy over its images is {mean}."
+        return f"On average, the case is {case.verdict}: the mean probability of malignancy of its images is {mean}."
     return statement(case.verdict, case.probability, model, "case")
 
 
 def caution(verdict: str, model: ModelVersion) -> str:
-    """How often such a verdict was wrong on patients the model had not seen; empty where the model does not say."""
+    """How often such a result was wrong on held-out patients; empty if the model's metadata does not say."""
     wrong = _wrong_shares(model.sha256).get(verdict)
     if wrong is None:
         return ""
-    return f"Of its {verdict} verdicts on images of patients it had not seen, {_percent(wrong, 0)} were wrong."
+    return f"On new patients, {_percent(wrong, 0)} of {verdict} results were wrong."
 
 
 @lru_cache(maxsize=64)
 def _wrong_shares(sha256: str) -> dict[str, float]:
-    """Out-of-fold shares of wrong verdicts, from the checkpoint's metadata, which a checksum fixes for good."""
+    """Share of wrong results on held-out patients, 0 to 1, by result. Cached, because metadata never changes for a
+    checksum."""
     metadata = ModelVersion.objects.filter(sha256=sha256).values_list("metadata", flat=True).first() or {}
     metrics = metadata.get("metrics") or {}
     found = {verdict: metrics.get(f"{verdict}_wrong") for verdict in (Verdict.BENIGN, Verdict.MALIGNANT)}
@@ -94,14 +90,14 @@ def _wrong_shares(sha256: str) -> dict[str, float]:
 
 
 def _about(share: float) -> str:
-    """In whole per cent, and never a certainty."""
+    """In whole per cent, never 0 or 100."""
     if share > 0.99:
         return f"more than {_percent(0.99)}"
-    return f"fewer than {_percent(0.01)}" if share < 0.01 else f"about {_percent(share, 0)}"
+    return f"less than {_percent(0.01)}" if share < 0.01 else f"about {_percent(share, 0)}"
 
 
 def _mean(share: float) -> str:
-    """As the figures beside it: to a tenth of a per cent, and never a certainty."""
+    """To a tenth of a per cent, like the figures on the page; never 0 or 100."""
     if share > 0.999:
         return f"more than {_percent(0.999)}"
     return f"less than {_percent(0.001)}" if share < 0.001 else _percent(share)

@@ -42,8 +42,8 @@ def refresh(case: Case) -> None:
     The case result is the mean of the calibrated probabilities of the slides that are H&E breast tissue, judged by the
     thresholds of :func:`case_model`.
     """
-    # Of two workers that end analyses of one case, the second waits here and then sees what the first wrote; without
-    # the lock, both would count the other's analysis as still open.
+    # If two workers end analyses of a case at once, the second waits here for the result of the first. Without the
+    # lock, each would count the other's analysis as open.
     lock_case(case.pk)
     Case.objects.filter(pk=case.pk).update(**derived(case))
 

@@ -57,7 +57,7 @@ def request_again(
     if not taken:
         return []
     detail, about = (taken[0].original_name, taken[0].pk) if len(taken) == 1 else (f"{len(taken)} images", None)
-    # In one transaction: whoever removes an image must find its name in the audit trail to erase it.
+    # In one transaction, because deleting an image erases its name from the events recorded so far.
     with transaction.atomic():
         analyses = analyse(case, taken, overlap, model_version)
         record(case, AuditEvent.Kind.REQUESTED, actor, detail, about)

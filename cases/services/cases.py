@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 #: Seconds that an upload waits for a concurrency slot.
 SLOT_WAIT = 2.0
-BUSY = "Other images are being processed. Send yours again in a moment."
+BUSY = "The server is processing other images. Try again in a moment."
 
 
 def create_case(owner: User, tags: Iterable[str] = (), detail: str = "", **values: Any) -> Case:
@@ -122,7 +122,7 @@ def _add_slide(case: Case, file: UploadedFile | intake.Upload, is_full: bool) ->
     name = file.name if isinstance(file, intake.Upload) else intake.clean_name(file.name)
     try:
         if is_full:
-            raise ImageError("case_full", f"is one too many: a case has at most {settings.CASE_MAX_IMAGES} images")
+            raise ImageError("case_full", f"exceeds the maximum of {settings.CASE_MAX_IMAGES} images per case")
         upload = file if isinstance(file, intake.Upload) else intake.Upload.of(file)
         slide = intake.store(case, upload)
         _save_and_queue(case, slide)
@@ -132,7 +132,7 @@ def _add_slide(case: Case, file: UploadedFile | intake.Upload, is_full: bool) ->
     except sandbox.DecoderFailed as error:
         return intake.Rejected(name, "error", str(error))
     except sandbox.DecoderBusy:
-        return intake.Rejected(name, "busy", "was not read, because the server is busy; send it again in a moment")
+        return intake.Rejected(name, "busy", "was not processed, because the server is busy; try again in a moment")
     except OSError as error:
         log.exception("The file store failed.")
         reason = f"could not be stored by the server ({error.strerror or 'storage error'}); try again later"

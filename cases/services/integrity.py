@@ -36,7 +36,7 @@ def problems() -> Iterator[str]:
             yield f"Slide {slide.pk}: its thumbnail is missing."
     for pk in Case.objects.values_list("pk", flat=True):
         if services.check_aggregate(pk):
-            yield f"Case {pk}: its aggregate is not what its analyses say; --mend derives it anew."
+            yield f"Case {pk}: its stored result differs from its analyses; --mend recalculates it."
     for model in ModelVersion.objects.all():
         if not model.is_active and not Path(model.path).exists():
             # A release may have replaced it.
@@ -48,6 +48,6 @@ def problems() -> Iterator[str]:
         except CheckpointError as error:
             yield f"Model {model}: {error}"
     if waiting := deletion.left().count():
-        yield f"{waiting} files are still to be deleted: the store failed, and is asked again every five minutes."
+        yield f"{waiting} files could not be deleted yet, because the file store failed. This is retried every minute."
     for name in retention.orphans(older_than=retention.ABANDONED)[0]:
         yield f"{name} belongs to no slide."

@@ -1,15 +1,15 @@
 """The order in which rows are locked.
 
-Every transaction that locks several rows locks them in this order, so that no two wait for each other:
+Every transaction that locks several rows locks them in this order, so that there are no deadlocks:
 
 1. the account,
 2. its cases, and the cases assigned to it,
 3. tags, slides and analyses of a case,
 4. the account's place in the queue (:class:`inference.models.UserQueueState`), and then everybody's.
 
-A new case needs its owner's account, and a new or ended analysis needs its case. Whoever holds an account therefore
-knows that it gets no further case, and whoever holds a case that no analysis is added to it or ends. Workers change
-single rows outside of any transaction while they claim analyses and report progress, so nobody waits for them.
+Creating a case locks its owner's account, and adding or ending an analysis locks its case. While an account is locked,
+it therefore gets no further case, and while a case is locked, none of its analyses is added or ends. Workers that claim
+analyses or report progress change single rows without a transaction, so nothing waits for them.
 
 SQLite locks the whole database for each writing transaction; there, these locks do nothing.
 """

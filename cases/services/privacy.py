@@ -111,12 +111,12 @@ def export_size(user: User) -> int:
 
 
 def erase(user: User) -> None:
-    """Delete a person for good: account, cases, files, tokens, sessions, and their name in the audit trail.
+    """Delete a person permanently: account, cases, files, tokens, sessions, and their name in the audit trail.
 
     Readings that they signed on other people's cases stay, under the name of :data:`NOBODY`.
     """
     if not connection.in_atomic_block:
-        # In a transaction each, so that nobody waits for long.
+        # One transaction per case, so that locks are short.
         for case in Case.objects.filter(owner=user):
             services.remove_case(case, user)
     with transaction.atomic():
@@ -126,15 +126,15 @@ def erase(user: User) -> None:
             return
         for case in Case.objects.filter(owner=user):
             services.remove_case(case, user)
-        # These transactions need the account, which is deleted below, when they end.
+        # Locks these cases: transactions that changed them need the account, which is deleted below, until they end.
         list(Case.objects.for_change().filter(assigned_to=user).order_by("pk").values_list("pk"))
         nobody, _ = User.objects.get_or_create(
             username=NOBODY, defaults={"is_active": False, "password": "!", "email": ""}
         )
         if nobody.is_active:
-            # Somebody got the name in spite of ACCOUNT_USERNAME_BLACKLIST; the readings must not become theirs.
+            # A person has this name in spite of ACCOUNT_USERNAME_BLACKLIST; the readings must not become theirs.
             User.objects.filter(pk=nobody.pk).update(is_active=False)
-        # If both readers of a blinded case are erased they become one, and the case would wait for a second again.
+        # Two erased readers become one account, so the case would otherwise be blind again.
         opened = Case.objects.filter(is_blinded=True, reviews__author=user)
         for case in opened.exclude(pk__in=Case.objects.still_blind().values("pk")).distinct():
             Case.objects.filter(pk=case.pk).update(is_blinded=False)

@@ -64,7 +64,7 @@ def _skipping_failures() -> Iterator[None]:
     except FileNotFoundError:
         pass  # deleted by somebody else in the meantime
     except OSError as error:
-        log.warning("A file was left where it is: %s", error)
+        log.warning("A file could not be read or deleted, and was skipped: %s", error)
 
 
 def _walk(storage: Storage, folder: str) -> Iterator[str]:
@@ -120,8 +120,8 @@ def _delete_orphans(all_files: bool) -> int:
     left, belonging = orphans(older_than=ABANDONED)
     if left and (not belonging or len(left) > max(ORPHANS_MAX, belonging * ORPHANS_SHARE_MAX)) and not all_files:
         log.error(
-            "%d files of the store belong to no slide, %d do: none was deleted. If this is the right database and "
-            "it is complete, delete them with `manage.py purge --all-files`.", len(left), belonging,
+            "%d files of the store belong to no slide, %d do; none was deleted. If this database is the right one and "
+            "complete, delete them with `manage.py purge --all-files`.", len(left), belonging,
         )  # fmt: skip
         return 0
     return deletion.delete(left)

@@ -45,24 +45,24 @@ class CaseSearch(django_filters.FilterSet):
         max_length=100,
         label="Words in the title, patient pseudonym, tags, file names or your own notes; all must match.",
     )
-    verdict = django_filters.ChoiceFilter(label="Verdict", choices=Verdict.choices, empty_label="Any verdict")
+    verdict = django_filters.ChoiceFilter(label="Result", choices=Verdict.choices, empty_label="Any result")
     state = django_filters.ChoiceFilter(
         label="State", choices=CaseState.choices, empty_label="Any state", method="in_state"
     )
     reading = django_filters.ChoiceFilter(
         label="My reading",
-        choices=[("none", "Not read yet"), ("signed", "Signed"), ("disagrees", "Disagrees with the model")],
+        choices=[("none", "No reading yet"), ("signed", "Signed"), ("disagrees", "Disagrees with the model")],
         empty_label="Any",
-        help_text="By your own latest reading.",
+        help_text="Based on your latest reading.",
         method="by_reading",
     )
     magnification = django_filters.ChoiceFilter(
         label="Magnification", choices=Magnification.choices, empty_label="Any magnification"
     )
     whose = django_filters.ChoiceFilter(
-        label="Whose",
+        label="Owner",
         choices=[("mine", "Mine"), ("assigned", "Assigned to me")],
-        empty_label="Everybody’s",
+        empty_label="Anyone",
         help_text="Your own cases, or those assigned to you; for reviewers.",
         method="by_person",
     )

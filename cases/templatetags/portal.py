@@ -1,4 +1,4 @@
-"""Small helpers of the portal's templates."""
+"""Template tags and filters."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ register = template.Library()
 
 @register.simple_tag
 def icon(name: str, label: str = "") -> SafeString:
-    """An icon by name; decorative unless it has a label."""
+    """An icon by name, hidden from screen readers unless it has a label."""
     inner = mark_safe(ICONS[name])  # noqa: S308 - constants of this module
     attributes = format_html('role="img" aria-label="{}"', label) if label else mark_safe('aria-hidden="true"')
     return format_html(
@@ -27,7 +27,7 @@ def icon(name: str, label: str = "") -> SafeString:
 
 @register.filter
 def percent(value: float | None, digits: int = 1) -> str:
-    """A share of 1 as per cent, never rounded up to a certainty: 0.9999 reads ``99.9 %``."""
+    """A fraction as a percentage, never rounded to 0 or 100: 0.9999 gives ``> 99.9 %``."""
     if value is None:
         return "–"
     low, high = 0.1**digits, 100 - 0.1**digits
@@ -41,19 +41,19 @@ def percent(value: float | None, digits: int = 1) -> str:
 
 @register.filter
 def at(value: float | None) -> str:
-    """A share of 1 as a length for SVG attributes."""
+    """A fraction as a length for SVG attributes."""
     return f"{100 * (value or 0):.2f}%"
 
 
 @register.filter
 def width_between(low: float, high: float) -> str:
-    """The distance of two shares of 1 as a length for SVG attributes."""
+    """The distance between two fractions as a length for SVG attributes."""
     return f"{100 * (high - low):.2f}%"
 
 
 @register.filter
 def anchor(share: float, inward: str) -> str:
-    """SVG text anchor of a label on a scale: ``inward`` unless it would stick out at either end."""
+    """SVG text anchor of a label on a scale: ``inward`` unless the label would extend beyond either end."""
     if share < 0.15:
         return "start"
     return "end" if share > 0.85 else inward
@@ -61,7 +61,7 @@ def anchor(share: float, inward: str) -> str:
 
 @register.filter
 def megabytes(size: int) -> str:
-    """Bytes as MB, for limits."""
+    """A number of bytes in MB."""
     return f"{size / 2**20:.0f} MB"
 
 
@@ -72,24 +72,24 @@ def megapixels(pixels: int) -> str:
 
 @register.filter
 def widget_kind(field: BoundField) -> str:
-    """``checkbox``, ``radio`` or ``text``: how a field is laid out."""
+    """Layout of a form field: ``checkbox``, ``radio`` or ``text``."""
     kind = type(field.field.widget).__name__
     return {"CheckboxInput": "checkbox", "RadioSelect": "radio", "CheckboxSelectMultiple": "radio"}.get(kind, "text")
 
 
-#: Characters at the end of a file name that stay in sight: numbers and suffix tell images apart.
+#: Characters at the end of a file name that are always shown, because number and suffix tell images apart.
 TAIL = 11
 
 
 @register.filter
 def head(name: str) -> str:
-    """The part of a file name that may be cut off where there is no room."""
+    """The start of a file name, which may be truncated in narrow places."""
     return name[:-TAIL] if len(name) > 2 * TAIL else name
 
 
 @register.filter
 def tail(name: str) -> str:
-    """The part of a file name that is always shown."""
+    """The end of a file name, which is always shown."""
     return name[-TAIL:] if len(name) > 2 * TAIL else ""
 
 
@@ -102,7 +102,7 @@ SYSTEMS = [
 
 @register.filter
 def browser(agent: str) -> str:
-    """A user agent string in words, good enough to know one's own devices."""
+    """Browser and system named in a user agent string, so that users recognise their devices."""
     name = next((name for mark, name in BROWSERS if mark in agent), "Unknown browser")
     system = next((name for mark, name in SYSTEMS if mark in agent), "")
     return f"{name} on {system}" if system else name

@@ -1,4 +1,4 @@
-"""Figures on the first page of the administration."""
+"""Figures for the administration's index page."""
 
 from __future__ import annotations
 

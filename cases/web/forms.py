@@ -1,4 +1,4 @@
-"""What people may type in, and how it is checked."""
+"""Forms of the pages."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cases.accounts.permissions import reviewers
 from cases.models import Case, Reading, User
 from inference.engine.grid import MAX_OVERLAP
 
-OVERLAPS = [(0.0, "None (fastest)"), (0.25, "25 %"), (0.5, "50 % (finer map, four times slower)")]
+OVERLAPS = [(0.0, "None (fastest)"), (0.25, "25 %"), (0.5, "50 % (finer map, about four times slower)")]
 
 
 class ImagesInput(forms.ClearableFileInput):
@@ -22,8 +22,7 @@ class ImagesInput(forms.ClearableFileInput):
 
 
 class ImagesField(forms.FileField):
-    """Many files at once. What is inside each is checked when it is stored, so one bad file does not
-    spoil the form."""
+    """Several files. Their contents are checked when they are stored, so one bad file does not invalidate the form."""
 
     widget = ImagesInput
 
@@ -33,15 +32,21 @@ class ImagesField(forms.FileField):
             raise forms.ValidationError("Choose at least one image.", code="required")
         if len(files) > settings.UPLOAD_MAX_FILES:
             raise forms.ValidationError(
-                f"At most {settings.UPLOAD_MAX_FILES} images at once; add the rest to the case afterwards.",
+                f"Upload at most {settings.UPLOAD_MAX_FILES} images at a time; add the others to the case afterwards.",
                 code="too_many",
             )
         return files
 
 
 class CaseForm(forms.ModelForm):
-    overlap = forms.TypedChoiceField(choices=OVERLAPS, coerce=float, required=False, empty_value=0.0)  # type: ignore[arg-type]
-    tags = forms.CharField(max_length=200, required=False, help_text="Words to find it by, with commas between.")
+    overlap = forms.TypedChoiceField(
+        label="Patch overlap",
+        choices=OVERLAPS,
+        coerce=float,
+        required=False,
+        empty_value=0.0,  # type: ignore[arg-type]  # the stubs expect text
+    )
+    tags = forms.CharField(max_length=200, required=False, help_text="Separate tags with commas.")
 
     class Meta:
         model = Case
@@ -63,19 +68,19 @@ class CaseForm(forms.ModelForm):
         names = dict.fromkeys(word.strip().lower() for word in self.cleaned_data["tags"].split(","))
         names.pop("", None)
         if any(len(name) > 30 for name in names):
-            raise forms.ValidationError("A tag has at most 30 characters.", code="too_long")
+            raise forms.ValidationError("A tag can have at most 30 characters.", code="too_long")
         return list(names)
 
 
 class EditCaseForm(CaseForm):
-    """A case that exists, with who else shall read it."""
+    """Details of an existing case, with the second reader."""
 
     class Meta(CaseForm.Meta):
         fields = [*CaseForm.Meta.fields, "assigned_to", "is_blinded"]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["overlap"].help_text += " A new one is used the next time that the case is analysed."
+        self.fields["overlap"].help_text = "A change takes effect the next time the case is analysed."
         assigned: forms.ModelChoiceField[User] = self.fields["assigned_to"]  # type: ignore[assignment]
         assigned.queryset = reviewers()
         assigned.label = "Second reader"
@@ -83,7 +88,7 @@ class EditCaseForm(CaseForm):
 
 
 class NewCaseForm(CaseForm):
-    """A new case with its first images. Without a title the first file's name serves."""
+    """A new case with its first images. The title defaults to the name of the first file."""
 
     images = ImagesField(required=False)
 
@@ -95,7 +100,7 @@ class NewCaseForm(CaseForm):
     def clean_images(self) -> list[UploadedFile]:
         files: list[UploadedFile] = self.cleaned_data["images"]
         if self.single and len(files) > 1:
-            raise forms.ValidationError("One image at a time here; choose Many images for a case of several.")
+            raise forms.ValidationError("Choose one image, or switch to “Multiple images”.")
         return files
 
     def clean(self) -> dict[str, Any]:
@@ -112,7 +117,7 @@ class ImagesForm(forms.Form):
 
 
 class ReviewForm(forms.Form):
-    """A reading. The page suggests the subtypes of BreakHis (Spanhol et al. 2016); any other may be typed."""
+    """A reading. The page suggests the subtypes of BreakHis (Spanhol et al. 2016) and accepts any other."""
 
     reading = forms.ChoiceField(choices=Reading.choices, widget=forms.RadioSelect)
     subtype = forms.CharField(

@@ -1,10 +1,10 @@
-"""The portal's icons."""
+"""Icons of the pages."""
 # ruff: noqa: E501 - paths can't be broken
 
 from __future__ import annotations
 
-#: Inner markup of each icon on a 24x24 field, drawn with the text's colour. The four verdicts have
-#: four outlines: disc, triangle, halved disc, dashed ring.
+#: Inner markup of each icon on a 24x24 field, drawn in the text colour. The four results differ in outline, so that
+#: they can be told apart without colour: disc, triangle, half-filled disc, dashed ring.
 ICONS = {
     "benign": '<circle cx="12" cy="12" r="8.5"/><circle cx="12" cy="12" r="3.6" fill="currentColor"/>',
     "malignant": '<path d="M12 3.2 21.6 20H2.4z"/><path d="M12 11.4 15.2 17H8.8z" fill="currentColor"/>',

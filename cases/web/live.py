@@ -22,7 +22,7 @@ WIDTH = 4
 
 @dataclass(frozen=True)
 class Part:
-    """A part of a page, ``data-live`` of its element. It is rendered anew when ``version`` changes."""
+    """A part of a page, the element with ``data-live="name"``. It is rendered again when ``version`` changes."""
 
     name: str
     version: tuple[Any, ...]

@@ -1,4 +1,4 @@
-"""Times are shown in the reader's own zone."""
+"""Middleware of the pages: time zone, session checks, size limit, character encoding, error pages."""
 
 from __future__ import annotations
 
@@ -27,6 +27,8 @@ ACTIVITY_SECONDS = 60
 
 
 class TimeZoneMiddleware:
+    """Shows times in the user's time zone."""
+
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
 
@@ -42,9 +44,8 @@ class TimeZoneMiddleware:
 
 
 class StillSignedInMiddleware:
-    """Looks again who somebody is once their form has arrived: it may have been sent slowly, and the account been
-    deactivated, got another password, or this session been ended meanwhile. Stands behind the one that reads the
-    form for its CSRF token."""
+    """Checks again that the user is signed in once a form has arrived: during a slow upload, the account may have been
+    deactivated, its password changed or the session ended. Comes after the CSRF middleware, which reads the form."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
@@ -72,7 +73,7 @@ class SessionActivityMiddleware(UserSessionsMiddleware):
 
 
 class TooLargeMiddleware:
-    """Answers a form that is larger than the server takes before reading it."""
+    """Refuses a form that exceeds the size limit before reading it."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
@@ -85,11 +86,11 @@ class TooLargeMiddleware:
 
 
 class CharsetMiddleware:
-    """Reads text as UTF-8 alone. Django takes whichever of Python's codecs a request names; with some of them a
-    megabyte takes minutes, and others are none of text.
+    """Decodes requests as UTF-8 only. Django would use any Python codec that a request names; some take minutes for a
+    megabyte, and some are not text encodings.
 
-    JSON is UTF-8 and multipart has no such parameter (RFC 8259, RFC 7578), whatever a client says; a plain form that
-    is something else would be misread.
+    JSON is always UTF-8 and multipart has no charset parameter (RFC 8259, RFC 7578), so what the client states is
+    ignored there. A URL-encoded form in another encoding is refused with 415, because it would be misread.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
@@ -102,13 +103,13 @@ class CharsetMiddleware:
             is_form = request.content_type == "application/x-www-form-urlencoded"
             has_body = request.method not in ("GET", "HEAD", "OPTIONS")
             if is_form and has_body and named.strip().lower() not in ("utf-8", "utf8", "us-ascii", "ascii"):
-                said = "The request names an encoding that is not read here. Send it as UTF-8."
+                said = "This character encoding is not supported. Send the form as UTF-8."
                 return HttpResponse(said, status=415, content_type="text/plain; charset=utf-8")
         return self.get_response(request)
 
 
 class MethodMiddleware:
-    """A page for whoever opens an address that only takes forms; Django answers with nothing at all."""
+    """An error page for a 405, which Django answers with an empty body."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
@@ -122,7 +123,7 @@ class MethodMiddleware:
 
 
 class BusyMiddleware:
-    """Answers 429 where too much waits already; the API's views answer in their own format."""
+    """Answers 429 if a limit is reached. The API's views answer in their own format."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
@@ -132,5 +133,5 @@ class BusyMiddleware:
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
         if isinstance(error, sandbox.DecoderBusy):
-            error = quotas.CapacityExceeded("Other images are being read. Try again in a moment.")
+            error = quotas.CapacityExceeded("The server is processing other images. Try again in a moment.")
         return quotas.answer(request, error) if isinstance(error, quotas.CapacityExceeded) else None

@@ -13,12 +13,12 @@ from cases.web.views.access import SignedInRequest
 from inference.jobs import queue
 from inference.models import Analysis, PatchTable, Verdict
 
-#: How the images of a case may be ordered, besides by name.
+#: Sort orders of a case's images, besides by name.
 ORDERS = ("added", "high", "low")
 
 
 def order_slides(slides: list[Slide], order: str) -> list[Slide]:
-    """Slides by name, as added, or by probability with those without a result last."""
+    """Slides by name, by time added, or by probability; those without a probability come last."""
     if order == "added":
         return slides
     if order in ("high", "low"):
@@ -36,7 +36,7 @@ def order_slides(slides: list[Slide], order: str) -> list[Slide]:
 def case_context(
     found: Case, slides: list[Slide], progress: dict[str, Any], request: SignedInRequest
 ) -> dict[str, Any]:
-    """What the parts of a case's page show."""
+    """Template context of the parts of a case's page."""
     order = request.GET.get("order", "")
     analyses = [slide.analysis for slide in slides if slide.analysis]
     model = services.case_model(found, slides)
@@ -49,7 +49,7 @@ def case_context(
         "model": model,
         "benign_probability": None if found.probability is None else 1.0 - found.probability,
         "statement": text.case_statement(found, model),
-        "cut_points": text.cut_points(model) if model else "",
+        "thresholds": text.thresholds(model) if model else "",
         "disclaimer": text.DISCLAIMER,
         "progress": progress,
         "counts": {verdict: counts[verdict] for verdict in Verdict.values},
@@ -70,7 +70,7 @@ def of_case(found: Case, slides: list[Slide], progress: dict[str, Any], request:
 
     @cache
     def context() -> dict[str, Any]:
-        # Polled: the progress stays in sight when the last image is done, so that nothing moves.
+        # The progress bar stays when the last image is done, so that the page does not jump.
         return {**case_context(found, slides, progress, request), "keep_progress": True}
 
     ended = [str(slide.analysis.pk) for slide in slides if slide.analysis and not slide.analysis.is_open]
@@ -105,10 +105,10 @@ def _progress_of(analysis: Analysis | None) -> tuple[Any, ...]:
 
 
 def slide_context(found: Slide, request: SignedInRequest) -> dict[str, Any]:
-    """What the parts of a slide's page show."""
+    """Template context of the parts of a slide's page."""
     analysis = found.analysis
     model = analysis.model_version if analysis else None
-    # Probabilities of an image that is not H&E breast tissue mean nothing, so it has no map.
+    # Probabilities of an image that is not H&E breast tissue are meaningless, so it has no map.
     has_map = analysis is not None and analysis.verdict not in ("", Verdict.OUT_OF_DOMAIN)
     table = PatchTable.objects.select_related("analysis").filter(analysis=analysis).first() if has_map else None
     return {
@@ -117,7 +117,7 @@ def slide_context(found: Slide, request: SignedInRequest) -> dict[str, Any]:
         "analysis": analysis,
         "model": model,
         "statement": text.statement(analysis.verdict, analysis.probability, model) if analysis else "",
-        "cut_points": text.cut_points(model) if model else "",
+        "thresholds": text.thresholds(model) if model else "",
         "disclaimer": text.DISCLAIMER,
         "worker_alive": queue.worker_alive() if analysis and analysis.is_open else True,
         "earlier": found.analyses.select_related("model_version").filter(is_current=False),

@@ -1,4 +1,4 @@
-"""Addresses of the portal."""
+"""URLs of the pages."""
 
 from django.urls import path
 

@@ -40,14 +40,14 @@ addEventListener("online", showConnection);
 addEventListener("offline", showConnection);
 showConnection();
 
-// What this window remembers is one person's; another one who signs in finds none of it.
+// Data kept in this tab belongs to one user and is deleted when another one signs in.
 const { user } = document.body.dataset;
 if (user && sessionStorage.getItem("user") !== user) {
   sessionStorage.clear();
   sessionStorage.setItem("user", user);
 }
 
-// What was being written lives as long as the window, until it has arrived: a session may end meanwhile.
+// Drafts are kept in this tab until the form was submitted, because the session may end before that.
 for (const form of document.querySelectorAll("[data-draft]")) {
   const name = `draft ${form.getAttribute("action")}`;
   const fields = () => [...new FormData(form)].filter(([field]) => field !== "csrfmiddlewaretoken");
@@ -62,7 +62,7 @@ for (const form of document.querySelectorAll("[data-draft]")) {
 for (const form of document.querySelectorAll("[data-sign-out]")) form.addEventListener("submit", () => sessionStorage.clear());
 if (location.hash === "#review") document.querySelector("#review details")?.setAttribute("open", "");
 
-// The way back to the cases keeps the search and the filters that were there.
+// Links back to the history keep its search and filters.
 if (document.querySelector("[data-filters]")) sessionStorage.setItem("filters", location.search);
 for (const link of document.querySelectorAll("a[data-back-to-history]")) link.search = sessionStorage.getItem("filters") || "";
 

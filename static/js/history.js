@@ -24,7 +24,7 @@ if (form) {
 const filters = document.querySelector("[data-filters]");
 if (filters) {
   for (const select of filters.querySelectorAll(".filters-bar select")) select.addEventListener("change", () => filters.requestSubmit());
-  // Empty fields stay out of the address.
+  // Keeps empty fields out of the URL.
   filters.addEventListener("submit", () => { for (const field of filters.elements) if (field.name && !field.value) field.disabled = true; });
   addEventListener("pageshow", () => { for (const field of filters.elements) field.disabled = false; });
   document.addEventListener("keydown", (event) => {

@@ -14,7 +14,7 @@ function say(text) {
   if (region.textContent !== text) region.textContent = text;
 }
 
-// Focus and open menus stay where they were, as far as the new part has the same controls.
+// Keeps the focus and open menus if the new part has the same controls.
 function replace(name, html) {
   const part = document.querySelector(`[data-live="${name}"]`);
   if (!part) return;

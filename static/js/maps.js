@@ -1,7 +1,7 @@
-// Values 0 to 1 over the slide, and their colours.
+// Map values (0 to 1) over the slide, and their colours.
 
-// Mean of the patches over each place, kept as the rectangles between all patch edges: exact and small.
-// NaN where no patch has tissue.
+// Mean of the patches that cover each point, stored for the rectangles between all patch edges. NaN where no patch has
+// tissue.
 export function patchSurface(data) {
   const xs = edges(data.patches.map((patch) => patch[0]), data.patch, data.width);
   const ys = edges(data.patches.map((patch) => patch[1]), data.patch, data.height);
@@ -47,7 +47,7 @@ function below(sorted, value) {
   return low;
 }
 
-// A grey picture of values (0 benign, 255 malignant) as numbers; NaN where it is transparent.
+// A greyscale image (0 benign, 255 malignant) as values 0 to 1; NaN where it is transparent.
 export async function greySurface(address) {
   const image = await load(address);
   const canvas = document.createElement("canvas");
@@ -70,7 +70,7 @@ export function load(address) {
   });
 }
 
-// The colour of a value between the colour table's steps, [r, g, b].
+// The colour of a value as [r, g, b], interpolated in the colour table.
 export function colour(table, value) {
   const place = Math.min(Math.max(value, 0), 1) * (table.length - 1);
   const i = Math.min(Math.floor(place), table.length - 2);
@@ -80,8 +80,7 @@ export function colour(table, value) {
 
 const EMPTY = "rgb(128 128 128 / 50%)";
 
-// Patches as sharp rectangles at 1 pixel per cell would lose their unequal sizes, so they are drawn to scale.
-// Places without tissue are grey.
+// Drawn to scale, because the rectangles have different sizes. Areas without tissue are grey.
 export function paintPatches(surface, data, table, threshold) {
   const scale = Math.min(1, 2048 / Math.max(data.width, data.height));
   const canvas = document.createElement("canvas");

@@ -11,9 +11,9 @@ const LAYERS = ["patch", "activation", "none"];
 const canvas = find("canvas");
 let viewer = null;
 let picture = null;
-// What belongs to the analysis: empty until it is done.
+// Data of the analysis; empty until it is done.
 let data, patches, ranked, surface, activation;
-// How the maps were last looked at in this window, so that going from image to image changes nothing.
+// Map settings are kept in this tab, so that they stay the same from image to image.
 const kept = JSON.parse(sessionStorage.getItem("viewer") || "{}");
 let layer = "none";
 let threshold = 0;
@@ -73,7 +73,7 @@ function showAnalysis() {
   for (const target of document.querySelectorAll("[data-patch-canvas]")) drawPatch(target, Number(target.dataset.patchCanvas));
 }
 
-// Tiles that nobody has looked at yet are made first, one slide's at a time.
+// Tiles are created on first use, for one slide at a time.
 async function tileSource(address) {
   for (let attempt = 0; attempt < 6; attempt += 1) {
     const answer = await fetch(address, { headers: { Accept: "application/json" } });
@@ -150,7 +150,7 @@ function legend() {
 
 const bounds = ([x, y]) => [x, y, Math.min(data.patch, data.width - x), Math.min(data.patch, data.height - y)];
 
-// The patch whose middle is nearest: where patches overlap, a click means the one around it.
+// The patch with the nearest centre, for a click where patches overlap.
 function nearest(x, y) {
   let best = null;
   let least = Infinity;
@@ -195,8 +195,8 @@ function pick(x, y) {
   if (index !== null) open(index);
 }
 
-// A patch drawn from the whole picture; where that is reduced, the server's own copy follows for a large one.
-// Nothing is drawn any more once ``isWanted`` says no: another patch may be asked for meanwhile.
+// Draws a patch from the image; if that is reduced, the full-resolution patch is then loaded from the server.
+// Stops if ``isWanted`` returns false, because another patch may have been opened in the meantime.
 async function drawPatch(target, index, withActivation = false, isWanted = () => true) {
   const [x, y, width, height] = bounds(patches[index]);
   const context = target.getContext("2d");
@@ -228,10 +228,10 @@ async function open(index) {
   const [, , width, height] = bounds(patches[index]);
   const rank = ranked.indexOf(index);
   find("dialog-title").textContent = `Patch ${index + 1} of ${patches.length}`;
-  const said = value === null ? "No tissue: left out of the result" : `Raw probability of malignancy ${percent(value)}`;
+  const said = value === null ? "No tissue: not included in the result" : `Probability of malignancy (uncalibrated): ${percent(value)}`;
   const ranks = value === null ? "" : ` · rank ${rank + 1} of ${ranked.length} by suspicion`;
   find("dialog-text").textContent = `${said} · at ${x}, ${y} px${ranks}`;
-  find("dialog-caption").textContent = width < data.patch || height < data.patch ? "As the network saw it; past the edge it saw the image mirrored" : "As the network saw it";
+  find("dialog-caption").textContent = width < data.patch || height < data.patch ? "The input of the network, which is extended by mirroring at the image’s edge" : "The input of the network";
   find("dialog-prev").disabled = rank === -1 || rank === ranked.length - 1;
   find("dialog-next").disabled = rank <= 0;
   if (!dialog.open) dialog.showModal();
@@ -244,7 +244,7 @@ async function open(index) {
   if (isShown()) drawPatch(second, index, true, isShown);
 }
 
-// Controls and patch lists come with the result, so their events are listened to from outside.
+// Controls and patch lists are replaced with the result, so the listeners are on a parent element.
 box.addEventListener("input", ({ target }) => {
   const { value } = target;
   if ("opacity" in target.dataset) {

@@ -1,15 +1,15 @@
-// Choosing images and sending them one by one, each with its own progress. The server opens the case
-// first, so what has arrived stays even if the page is closed half way.
+// Uploads images one by one, each with its own progress bar. The case is created first, so images that were uploaded
+// are kept even if the page is closed.
 
 const TYPES = /\.(png|jpe?g|bmp|tiff?)$/i;
 const AT_ONCE = 3;
-// How often one image is sent while the server is busy, and the longest pause in seconds it may ask for.
+// Attempts per image while the server is busy, and the longest Retry-After in seconds that is waited for.
 const MOST_TRIES = 6;
 const SOON = 5;
-const SIGNED_OUT = "you are signed out; sign in again in another window, then send once more from here";
+const SIGNED_OUT = "you are signed out. Sign in in another tab, then retry";
 const size = (bytes) => bytes < 1e6 ? `${Math.max(1, Math.round(bytes / 1e3))} kB` : `${(bytes / 1e6).toFixed(1)} MB`;
 
-// Where a file lay in the folder that it came with, if in any; folders of one camera hold files of the same name and size.
+// Path of a file within a chosen folder: a camera's folders contain files of the same name and size.
 const places = new WeakMap();
 const place = (file) => places.get(file) ?? file.webkitRelativePath;
 const isElsewhere = (one, other) => place(one) && place(other) && place(one) !== place(other);
@@ -59,7 +59,7 @@ function upload(form) {
     let rest = 0;
     let twice = 0;
     if (single && files.length) {
-      // Here a new image takes the place of the last; of several the first that can be taken.
+      // A new image replaces the previous one; of several, the first acceptable one is used.
       for (const entry of entries) entry.item.remove();
       entries = [];
       rest = files.length - 1;
@@ -71,12 +71,12 @@ function upload(form) {
         twice += 1;
         continue;
       }
-      const why = entries.length >= maxFiles ? `is one too many: ${maxFiles} at once` : problem(file);
+      const why = entries.length >= maxFiles ? `exceeds the maximum of ${maxFiles} images at a time` : problem(file);
       entries.push(draw({ file, state: why ? "bad" : "ready", why }));
     }
     show();
-    if (twice) summary.textContent += `${summary.textContent ? "; " : ""}${twice} chosen before, left out`;
-    if (rest) summary.textContent += `; one image at a time here, so ${rest} ${rest === 1 ? "was" : "were"} left out`;
+    if (twice) summary.textContent += `${summary.textContent ? "; " : ""}${twice} already selected`;
+    if (rest) summary.textContent += `; only one image can be selected here, ${rest} ignored`;
   }
 
   function draw(entry) {
@@ -112,7 +112,7 @@ function upload(form) {
         if (entry.state === "ready") facts.textContent = `${size(entry.file.size)} · ${picture.naturalWidth} × ${picture.naturalHeight}`;
         URL.revokeObjectURL(picture.src);
       });
-      // A browser that can't show a TIFF says nothing about the file; the server looks inside.
+      // Most browsers can't display TIFF; the server checks the file.
       picture.addEventListener("error", () => picture.removeAttribute("src"));
     }
     if (entry.why) mark(entry, "bad", entry.why);
@@ -134,16 +134,16 @@ function upload(form) {
     const bad = entries.filter((entry) => entry.state === "bad").length;
     const sent = arrived();
     const parts = [];
-    if (sent) parts.push(`${sent} image${sent === 1 ? "" : "s"} arrived`);
-    if (ready.length) parts.push(`${ready.length} image${ready.length === 1 ? "" : "s"} to send, ${size(ready.reduce((sum, entry) => sum + entry.file.size, 0))}`);
-    if (bad) parts.push(`${bad} can’t be taken`);
+    if (sent) parts.push(`${sent} image${sent === 1 ? "" : "s"} uploaded`);
+    if (ready.length) parts.push(`${ready.length} image${ready.length === 1 ? "" : "s"} to upload, ${size(ready.reduce((sum, entry) => sum + entry.file.size, 0))}`);
+    if (bad) parts.push(`${bad} not accepted; see the reason beside ${bad === 1 ? "the file" : "each file"}`);
     summary.textContent = parts.join("; ");
     send.disabled = busy || !ready.length;
     send.hidden = onward.isConnected && !ready.length;
     if (empty) empty.hidden = busy || entries.length > 0;
   }
 
-  // The page as it is now holds the token of whoever is signed in now, also after signing in again in another window.
+  // A fresh copy of the page contains a valid CSRF token, also if the user signed in again in another tab.
   async function renewToken() {
     const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
     const page = new DOMParser().parseFromString(answer.redirected ? "" : await answer.text(), "text/html");
@@ -170,7 +170,7 @@ function upload(form) {
         try { data = JSON.parse(request.responseText); } catch { /* an error page */ }
         resolve({ status: request.status, data, after: Number(request.getResponseHeader("Retry-After")) });
       });
-      request.addEventListener("error", () => reject(new Error("the connection broke")));
+      request.addEventListener("error", () => reject(new Error("the connection was lost")));
       request.send(body);
     });
   }
@@ -187,25 +187,25 @@ function upload(form) {
       let answer;
       for (let tries = 0; tries < MOST_TRIES; tries += 1) {
         answer = await post(address, body, (share) => { bar.value = share; });
-        // A full queue asks for a longer pause, and is for a person to decide.
+        // A full queue asks for a longer pause; retrying is then left to the user.
         if (answer.status !== 429 || answer.after > SOON || tries + 1 === MOST_TRIES) break;
-        entry.facts.textContent = "waits until other images have been read";
+        entry.facts.textContent = "waiting: the server is processing other images";
         await new Promise((resume) => { setTimeout(resume, 1000 * (answer.after || SOON)); });
       }
       if (answer.data?.slides?.length) {
         entry.url = answer.data.slides[0].url;
-        mark(entry, "sent", "arrived");
+        mark(entry, "sent", "uploaded");
       }
       else if ([401, 403].includes(answer.status)) {
-        mark(entry, "ready", `not sent: ${SIGNED_OUT}`);
+        mark(entry, "ready", `not uploaded: ${SIGNED_OUT}`);
         bar.remove();
         return "signed out";
       }
-      else if (answer.status === 429 || answer.status >= 500) mark(entry, "ready", answer.data?.errors?.[0]?.reason || `not taken at the moment (${answer.status})`);
-      else mark(entry, "bad", answer.data?.errors?.[0]?.reason || `was refused (${answer.status})`);
+      else if (answer.status === 429 || answer.status >= 500) mark(entry, "ready", answer.data?.errors?.[0]?.reason || `not uploaded: the server is unavailable (${answer.status})`);
+      else mark(entry, "bad", answer.data?.errors?.[0]?.reason || `was not accepted (${answer.status})`);
     } catch (error) {
-      // It may arrive at the next try.
-      mark(entry, "ready", `did not arrive: ${error.message}`);
+      // The next attempt may succeed.
+      mark(entry, "ready", `not uploaded: ${error.message}`);
     }
     bar.remove();
     return entry.state;
@@ -215,7 +215,7 @@ function upload(form) {
     if (form.dataset.uploadTo) return { add_slides: form.dataset.uploadTo, url: form.dataset.caseUrl || location.pathname };
     const body = new FormData(form);
     body.delete("images");
-    // In the body it would outdo the header, and may be that of an earlier session.
+    // A token in the body takes precedence over the header, and may belong to an earlier session.
     body.delete("csrfmiddlewaretoken");
     if (!body.get("title")) body.set("title", entries.find((entry) => entry.state === "ready").file.name.replace(/\.[^.]+$/, ""));
     const answer = await post(form.action || location.href, body);
@@ -231,13 +231,13 @@ function upload(form) {
       }
       return null;
     }
-    throw new Error([401, 403].includes(answer.status) ? `Not sent: ${SIGNED_OUT}.` : `The server answered ${answer.status}.`);
+    throw new Error([401, 403].includes(answer.status) ? `Not uploaded: ${SIGNED_OUT}.` : `The server could not create the case (error ${answer.status}). Try again.`);
   }
 
   form.addEventListener("submit", async (event) => {
     const ready = entries.filter((entry) => entry.state === "ready");
     if (!ready.length) {
-      // Without images a new case is an ordinary form.
+      // A case without images is submitted as an ordinary form.
       if (event.submitter === empty && !entries.length) return;
       event.preventDefault();
       return;
@@ -253,9 +253,9 @@ function upload(form) {
       const opened = await openCase();
       if (!opened) return;
       if (!form.dataset.uploadTo) {
-        // What is written there from now on would not be sent any more; the case's own page changes it.
+        // The case exists now: later changes of these fields would not be saved.
         for (const control of form.elements) if (!["file", "hidden", "submit", "button"].includes(control.type)) {
-          // Not to be found disabled when the page is loaded again.
+          // Otherwise the browser would restore the disabled state when the page is reloaded.
           control.autocomplete = "off";
           control.disabled = true;
         }
@@ -266,11 +266,11 @@ function upload(form) {
       const waiting = [...ready];
       const step = async () => {
         for (let entry = waiting.shift(); entry; entry = waiting.shift()) {
-          // Whoever is signed out need not send the others in vain.
+          // After a sign-out, the remaining uploads would fail too.
           if (await sendOne(entry, opened.add_slides) === "signed out") waiting.length = 0;
           done += 1;
           line.value = (100 * done) / ready.length;
-          text.textContent = `${done} of ${ready.length} sent`;
+          text.textContent = `${done} of ${ready.length} done`;
         }
       };
       await Promise.all(Array.from({ length: Math.min(AT_ONCE, ready.length) }, step));
@@ -280,7 +280,7 @@ function upload(form) {
         leaving = true;
         return location.assign(single && ready[0].url || opened.url);
       }
-      text.textContent = `${arrived()} of ${entries.length} images arrived${left ? " and stay. Send once more for the others" : ""}; the reasons stand beside them.`;
+      text.textContent = `${arrived()} of ${entries.length} images uploaded.${left ? " Retry to upload the others." : ""}`;
       onward.href = opened.url;
       send.after(onward);
       show();
@@ -317,7 +317,7 @@ function upload(form) {
   show();
 }
 
-// All files below the dropped entries.
+// All files in the dropped entries and their subfolders.
 async function walk(items) {
   const files = [];
   for (const item of items) {

@@ -1,4 +1,4 @@
-// OpenSeadragon with one layer over the image. Knows nothing of models.
+// OpenSeadragon with one layer over the image. Independent of models and analyses.
 
 const { OpenSeadragon } = window;
 const { Point } = OpenSeadragon;
@@ -7,8 +7,8 @@ const MAX_ZOOM = 16;
 const ARROW_STEP = 60;
 const STILL = matchMedia("(prefers-reduced-motion: reduce)").matches;
 
-// OpenSeadragon adds a style sheet of its own to the page unless it finds this one there. The security policy
-// would refuse it, and it takes away the outline of an element that is never focused here.
+// OpenSeadragon adds its own style element unless one with this id exists. The security policy would block it, and it
+// is not needed: it removes the outline of an element that never has the focus here.
 const noStyle = document.createElementNS(null, "style");
 noStyle.setAttribute("data-openseadragon-mobile-css", "");
 document.head.append(noStyle);
@@ -36,13 +36,13 @@ export class Viewer {
       constrainDuringPan: true,
       minZoomImageRatio: 1,
       maxZoomPixelRatio: MAX_ZOOM,
-      // Sharp from one level below, rather than soft up to the next.
+      // Prefers a sharper level over a blurred one.
       minPixelRatio: 0.8,
       animationTime: STILL ? 0 : 0.25,
       springStiffness: 8,
-      // Every step of the wheel is heard: what is not heard could not be passed on to the page.
+      // No wheel events are dropped, because unhandled ones are passed on to the page.
       minScrollDeltaTime: -1,
-      // However long a press lasts, it is a click where it does not move.
+      // A long press without movement is also a click.
       clickTimeThreshold: Infinity,
       gestureSettingsMouse: GESTURES,
       gestureSettingsTouch: GESTURES,
@@ -95,13 +95,13 @@ export class Viewer {
     this.settle();
   }
 
-  // Keeps the image in sight.
+  // Keeps the image in view.
   settle() {
     this.deep.viewport.applyConstraints();
     this.takeTouch();
   }
 
-  // A finger on a fitted image scrolls the page, as there is nothing to move.
+  // Touching a fitted image scrolls the page, because there is nothing to pan.
   takeTouch() {
     const action = this.fitted ? "pan-y" : "none";
     for (const part of [this.deep.container, this.deep.canvas]) part.style.touchAction = action;
@@ -136,7 +136,7 @@ export class Viewer {
       context.drawImage(this.layer, from.x, from.y, to.x - from.x, to.y - from.y);
       context.globalAlpha = 1;
     }
-    // Dark under light, so that it shows on pale and on dark tissue.
+    // A light line on a darker one, visible on pale and on dark tissue.
     for (const [width, style] of [[3, "rgb(0 0 0 / .35)"], [1, "rgb(255 255 255 / .8)"]]) {
       context.lineWidth = width;
       context.strokeStyle = style;
@@ -168,7 +168,7 @@ export class Viewer {
     });
     deep.addHandler("update-viewport", () => {
       this.paint();
-      // From four pixels of the screen to one of the image on, pixels are shown as such. Each call draws all again.
+      // From 4x zoom on, pixels are not smoothed. Each call redraws everything.
       if (soft === this.scale < 4) return;
       soft = !soft;
       deep.drawer.setImageSmoothingEnabled(soft);
@@ -177,7 +177,7 @@ export class Viewer {
     deep.addHandler("canvas-scroll", (event) => {
       const { deltaY, ctrlKey } = event.originalEvent;
       event.preventDefaultAction = true;
-      // Scrolling the page over the image stays scrolling; with Ctrl (a pinch on a touchpad) or once zoomed it zooms.
+      // Over a fitted image, the wheel scrolls the page; with Ctrl (a touchpad pinch) or on a zoomed image, it zooms.
       if (!ctrlKey && this.fitted && (deltaY > 0 || scrollY > 0)) {
         event.preventDefault = false;
         return;

@@ -119,6 +119,14 @@ def test_the_owner_and_reviewers_read_the_trail(as_user: As, alice: User, review
     assert [row["kind"] for row in rows][-2:] == ["viewed", "exported"]
 
 
+def test_the_trail_shows_which_checkpoint_covers_an_event(as_user: As, alice: User, sealed: AuditCheckpoint) -> None:
+    case = Case.objects.get()
+    page = as_user(alice).get(reverse("cases:trail", args=[case.pk])).content.decode()
+    assert f"<td>{sealed.pk}</td>" in page
+    audit.record(Kind.VIEWED, case, alice)
+    assert "pending" in as_user(alice).get(reverse("cases:trail", args=[case.pk])).content.decode()
+
+
 def test_an_event_can_not_be_changed_or_deleted(case: Case, alice: User) -> None:
     event = audit.record(Kind.VIEWED, case, alice)
     with pytest.raises(TypeError):

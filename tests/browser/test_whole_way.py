@@ -64,7 +64,7 @@ def test_from_sign_up_to_report(
     page.locator("[data-folder-input]").set_input_files(images)
     names = page.locator(".file-name")
     expect(names).to_have_count(4)  # the picture dropped before is not taken twice; the text file is left out
-    expect(page.locator("[data-summary]")).to_contain_text("4 images to send")
+    expect(page.locator("[data-summary]")).to_contain_text("4 images to upload")
     page.get_by_role("button", name="Remove synthetic-3.png").click()
     expect(names).to_have_count(3)
     page.fill("input[name=title]", "From the browser")
@@ -141,7 +141,7 @@ def look_around(page: Page) -> None:
     expect(page.locator("[data-tip]")).to_contain_text("malignant")
     page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     expect(page.locator("[data-dialog]")).to_be_visible()
-    expect(page.locator("[data-dialog-text]")).to_contain_text("Raw probability of malignancy")
+    expect(page.locator("[data-dialog-text]")).to_contain_text("Probability of malignancy (uncalibrated)")
     page.get_by_role("button", name="Close").focus()
     for _ in range(12):
         page.keyboard.press("ArrowRight")
@@ -180,7 +180,7 @@ def test_an_image_that_the_server_has_no_turn_for_is_sent_again(
     page.goto("/cases/new/")
     page.locator("input[type=file]").first.set_input_files([images / "synthetic-1.png", images / "synthetic-2.png"])
     page.get_by_role("button", name="Analyse").click()
-    expect(page.get_by_text("waits until other images have been read")).to_be_visible()
+    expect(page.get_by_text("waiting: the server is processing other images")).to_be_visible()
     expect(page.get_by_role("heading", name="Case result")).to_be_visible(timeout=90_000)
     expect(page.locator(".slide")).to_have_count(2)
     assert len(turned_away) == 1
@@ -231,7 +231,7 @@ def test_staff_review_in_the_admin(window: Callable[..., Page], signed_in: objec
     page.check(f"#result_list input[value='{pk}']")
     page.select_option("select[name=action]", "rerun")
     page.locator("button[name=index]").first.click()
-    expect(page.locator(".messagelist")).to_contain_text("1 case is queued again")
+    expect(page.locator(".messagelist")).to_contain_text("1 case was queued for analysis")
 
     page.goto(f"/admin/cases/case/{pk}/change/")
     expect(page.get_by_role("heading", name="slides with maps")).to_be_visible()
@@ -253,7 +253,7 @@ def test_a_single_image_and_its_result(window: Callable[..., Page], signed_in: o
     page.keyboard.press("Enter")
     page.wait_for_url("**/cases/new/?mode=single")
     drop(page, [images / "synthetic-1.png", images / "synthetic-2.png"])
-    expect(page.locator("[data-summary]")).to_contain_text("1 was left out")
+    expect(page.locator("[data-summary]")).to_contain_text("1 ignored")
     drop(page, [images / "notes.txt", images / "synthetic-3.png"])
     expect(page.locator(".file-name")).to_have_text(["synthetic-3.png"])
     page.get_by_role("button", name="Analyse").click()
@@ -357,7 +357,9 @@ def test_a_session_that_ends_costs_neither_words_nor_images(
         drop(page, [images / "synthetic-1.png", images / "synthetic-2.png"])
         sign_out()
         page.get_by_role("button", name=button, exact=True).click()
-        expect(page.locator("[data-progress-text]")).to_contain_text("Not sent" if address else "0 of 2 images arrived")
+        expect(page.locator("[data-progress-text]")).to_contain_text(
+            "Not uploaded" if address else "0 of 2 images uploaded"
+        )
         other.goto("/accounts/login/")
         sign_in(other)
         other.wait_for_url("**/cases/")
@@ -369,7 +371,7 @@ def test_a_session_that_ends_costs_neither_words_nor_images(
     page.fill("#review textarea", "Two mitoses in the upper left")
     sign_out()
     page.get_by_role("button", name="Sign reading").click()
-    expect(page.locator(".notices")).to_contain_text("nothing was recorded")
+    expect(page.locator(".notices")).to_contain_text("nothing was saved")
     sign_in(page)
     expect(page.locator("h1")).to_have_text("Interrupted")
     expect(page.locator("#review textarea")).to_have_value("Two mitoses in the upper left")
@@ -470,4 +472,4 @@ def test_a_folder_of_folders_with_the_same_names(
             page.locator('[data-pick="folder"]').click()
         chosen.value.set_files(tmp_path / "both")
         expect(page.locator(".file")).to_have_count(2)
-    expect(page.get_by_text("2 chosen before, left out")).to_be_visible()
+    expect(page.get_by_text("2 already selected")).to_be_visible()

@@ -48,7 +48,7 @@ def test_a_large_case_is_analysed_again_in_parts(
     taken = set[Any]()
     for so_far in (2, 4, 5):
         page = client.post(reverse("cases:rerun", args=[case.pk]), follow=True)
-        assert "2 of 5 images are queued" in page.content.decode()
+        assert "2 of 5 images were queued" in page.content.decode()
         fresh = Analysis.objects.filter(slide__case=case, is_current=True, state=State.QUEUED)
         taken |= set(fresh.values_list("slide", flat=True))
         assert len(taken) == so_far, "the oldest first"
@@ -117,4 +117,4 @@ def test_a_case_has_an_end(case: Case, media: Path, model: ModelVersion, setting
         {"images": [upload("more.png")]},
         headers={"accept": "application/json"},
     )
-    assert "a case has at most 2 images" in answer.json()["errors"][0]["reason"]
+    assert "maximum of 2 images per case" in answer.json()["errors"][0]["reason"]

@@ -199,7 +199,7 @@ def test_files_that_a_failing_store_kept_go_later(
         said = StringIO()
         with pytest.raises(CommandError):
             call_command("verify", stderr=said)
-        assert "files are still to be deleted" in said.getvalue()
+        assert "files could not be deleted yet" in said.getvalue()
     monkeypatch.undo()
     PendingFileDeletion.objects.update(asked_at=timezone.now() - timedelta(minutes=6))
     deletion.again()

@@ -24,7 +24,7 @@ def test_it_shows_the_aggregate_with_all_that_belongs_to_a_verdict(client: Clien
     assert "Case result" in page
     assert "55.0\N{NO-BREAK SPACE}%" in page  # the mean of 0.2 and 0.9
     assert "uncalibrated" in page
-    assert "Below 50\N{NO-BREAK SPACE}% reads benign, above 50\N{NO-BREAK SPACE}% malignant." in page
+    assert "Benign &lt; 50\N{NO-BREAK SPACE}%; malignant &gt; 50\N{NO-BREAK SPACE}%." in page
     assert "test 1" in page
     assert "not a medical device" in page
     assert "By image: 1 benign, 0 indeterminate, 1 malignant" in page
@@ -47,7 +47,7 @@ def test_a_mean_hides_no_malignant_image(client: Client, case: Case, finish: Fin
     page = client.get(case.get_absolute_url()).content.decode()
     assert "Review: 1 of 3 images is malignant" in page
     assert ">Benign</span>" not in page.split('id="slides-title"')[0]
-    assert "On average the case is benign" in page
+    assert "On average, the case is benign" in page
     assert f'href="{small.get_absolute_url()}?order=high">small-lesion.png</a> (90.0\N{NO-BREAK SPACE}%)' in page
     history = client.get(reverse("cases:history")).content.decode()
     assert "Review: 1 of 3 images is malignant" in history and ">Benign</span>" not in history

@@ -161,7 +161,7 @@ def test_an_action_of_the_administration_on_a_row_that_is_none(as_user: As, revi
     client.post(address, {"action": "assign", "_selected_action": slide.case_id, "reviewer": reviewer.pk})
     for other in (slide.case.owner_id, "9" * 5000, "x"):
         form = {"action": "assign", "_selected_action": slide.case_id, "reviewer": other}
-        assert "no reviewer any more" in client.post(address, form, follow=True).content.decode()
+        assert "no longer a reviewer" in client.post(address, form, follow=True).content.decode()
     assert Case.objects.get().assigned_to == reviewer
 
     page = client.post(address, {"action": "assign", "_selected_action": slide.case_id}).content.decode()

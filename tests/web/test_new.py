@@ -89,7 +89,7 @@ def test_whose_session_ended_while_they_wrote_comes_back_to_the_form(case: Case)
     came_from = f"http://testserver{case.get_absolute_url()}?order=high"
     answer = client.post(review, {"reading": "benign"}, headers={"Referer": came_from})
     assert answer.headers["Location"] == f"/accounts/login/?next={case.get_absolute_url()}%3Forder%3Dhigh"
-    assert "nothing was recorded" in client.get(answer.headers["Location"]).content.decode()
+    assert "nothing was saved" in client.get(answer.headers["Location"]).content.decode()
     elsewhere = client.post(review, {"reading": "benign"}, headers={"Referer": "https://example.org/cases/"})
     assert elsewhere.headers["Location"] == "/accounts/login/?next=/"
     script = client.post(
@@ -120,5 +120,5 @@ def test_a_single_image_leads_to_its_result(client: Client, media: object, model
 def test_single_means_one(client: Client, media: object, model: ModelVersion) -> None:
     answer = client.post(NEW + "?mode=single", fields(images=[upload("a.png"), upload("b.png")]))
     assert answer.status_code == 400
-    assert "One image at a time here" in answer.content.decode()
+    assert "Choose one image" in answer.content.decode()
     assert not Case.objects.exists()

@@ -85,7 +85,7 @@ def test_it_says_what_is_not_finished_and_which_images_the_mean_hides(case: Case
         Case.objects.get(pk=case.pk), alice, Report(case=case, author=alice), services.case_model(case), "https://x"
     )
     page = render_to_string("cases/report.html", context)
-    assert "1 of 4 images was not analysed yet" in page
+    assert "1 of 4 images had not been analysed" in page
     assert "lesion.png (90.0\N{NO-BREAK SPACE}%)" in page and "Review: 1 of 3 images is malignant" in page
 
 

@@ -39,7 +39,7 @@ def test_it_never_overwrites(client: Client, case: Case) -> None:
 
 def test_it_needs_a_reading(client: Client, case: Case) -> None:
     page = client.post(reverse("cases:review", args=[case.pk]), {"reading": "maybe"}, follow=True)
-    assert "nothing was recorded" in page.content.decode()
+    assert "nothing was saved" in page.content.decode()
     assert not Review.objects.exists()
 
 
@@ -104,8 +104,8 @@ def test_charts_tell_the_same_in_words(client: Client, case: Case, done: object)
     sign(client, case)
     page = client.get(reverse("cases:statistics")).content.decode()
     assert 'aria-label="Malignant: Benign 1"' in page
-    assert "mean probability 20%, read malignant 100% of 1" in page
-    assert ": 0% of 1." in page
+    assert "Mean probability 20%: 100% of 1 case read as malignant" in page
+    assert ": 0% agreement, 1 case." in page
     assert " style=" not in page
 
 

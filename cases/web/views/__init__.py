@@ -1,1 +1,1 @@
-"""Pages. Whoever may not see a case gets the same 404 as for one that is not there."""
+"""Views of the pages. A case that the user has no access to gives the same 404 as one that does not exist."""

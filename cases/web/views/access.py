@@ -1,4 +1,4 @@
-"""Which case or slide a request may have: 404 for everybody else, as if it were not there."""
+"""Access to cases and slides. Without access, the response is the same 404 as for one that does not exist."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class SignedInRequest(HttpRequest):
 
 
 def wants_json(request: HttpRequest) -> bool:
-    """Whether a script asks, not a browser's form."""
+    """Whether the request comes from a script that expects JSON, not from a browser's form."""
     return request.accepts("application/json") and not request.accepts("text/html")
 
 
 def login_required(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponseBase]:
-    """Django's, but whose session ended while they wrote comes back to the page of the form, not to the address that
-    takes it; and a script is told in its own format."""
+    """Like Django's, but if the session ended before a form was sent, signing in leads back to the page with the form,
+    not to the URL it posts to. Scripts get the error as JSON."""
 
     @wraps(view)
     def asked(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
@@ -40,9 +40,9 @@ def login_required(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpR
         if request.method in ("GET", "HEAD"):
             return redirect_to_login(request.get_full_path())
         if wants_json(request):
-            problem = {"filename": "", "code": "signed_out", "reason": "was not taken: you are signed out"}
+            problem = {"filename": "", "code": "signed_out", "reason": "not uploaded: you are signed out"}
             return JsonResponse({"slides": [], "errors": [problem]}, status=401)
-        messages.warning(request, "You were signed out meanwhile, so nothing was recorded. Sign in and send it again.")
+        messages.warning(request, "Your session has ended; nothing was saved. Sign in and submit the form again.")
         return redirect_to_login(_page_of_the_form(request))
 
     return asked
@@ -61,31 +61,31 @@ def _page_of_the_form(request: HttpRequest) -> str:
 
 
 def page_before(request: HttpRequest) -> str:
-    """The page of this site that a form says it stands on, by its path; empty where it says none."""
+    """Path of the page that a form names in its field ``next``; empty if it names none or one of another site."""
     page = request.POST.get("next", "")
     return page if _is_ours(request, page) and page.startswith("/") else ""
 
 
 def get_case(user: User | AnonymousUser, pk: uuid.UUID) -> Case:
-    """A case this person may read."""
+    """A case that the user may read. Raises ``Http404``."""
     return get_object_or_404(Case.objects.visible_to(user).select_related("owner", "assigned_to"), pk=pk)
 
 
 def get_own_case(user: User | AnonymousUser, pk: uuid.UUID) -> Case:
-    """A case this person may change."""
+    """A case that the user may change. Raises ``Http404``."""
     return get_object_or_404(Case.objects.editable_by(user), pk=pk)
 
 
-def hold_own_case(user: User | AnonymousUser, pk: uuid.UUID) -> Case:
-    """The same, within a transaction and for no other's change until that ends."""
+def lock_own_case(user: User | AnonymousUser, pk: uuid.UUID) -> Case:
+    """The same, locked against other changes until the transaction ends."""
     return get_object_or_404(Case.objects.editable_by(user).for_change(), pk=pk)
 
 
 def get_slide(user: User | AnonymousUser, pk: uuid.UUID) -> Slide:
-    """A slide this person may read."""
+    """A slide that the user may read. Raises ``Http404``."""
     return get_object_or_404(Slide.objects.visible_to(user).select_related("case", "case__owner"), pk=pk)
 
 
 def get_own_slide(user: User | AnonymousUser, pk: uuid.UUID) -> Slide:
-    """A slide this person may change."""
+    """A slide that the user may change. Raises ``Http404``."""
     return get_object_or_404(Slide.objects.editable_by(user).select_related("case"), pk=pk)

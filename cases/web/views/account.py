@@ -1,4 +1,4 @@
-"""How a person likes the portal. Signing in and all that is allauth's."""
+"""Preferences. Sign-in, passwords, e-mail addresses and two-factor authentication are allauth's."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cases.web.views.access import SignedInRequest, login_required
 @login_required
 @require_POST
 def hide_hints(request: SignedInRequest) -> HttpResponse:
-    """Never show the first steps again, unless asked for in the preferences."""
+    """Hide the first steps. They can be shown again in the preferences."""
     request.user.show_hints = False
     request.user.save(update_fields=["show_hints"])
     return redirect("cases:history")

@@ -1,4 +1,4 @@
-"""A case, and what can be done with it."""
+"""The page of a case and its actions."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from cases.services import export
 from cases.services.progress import case_progress
 from cases.web import live, parts
 from cases.web.forms import EditCaseForm, ImagesForm, NewCaseForm, ReviewForm
-from cases.web.views.access import SignedInRequest, get_case, get_own_case, hold_own_case, login_required, wants_json
+from cases.web.views.access import SignedInRequest, get_case, get_own_case, lock_own_case, login_required, wants_json
 from inference.registry import NoModel
 
 
@@ -39,7 +39,7 @@ def _addresses(found: Case) -> dict[str, str]:
 
 @require_GET
 def home(request: HttpRequest) -> HttpResponse:
-    """The way in: the history for whoever is signed in, else what this is."""
+    """The history for a signed-in user, otherwise the landing page."""
     if request.user.is_authenticated:
         return redirect("cases:history")
     return render(request, "cases/home.html")
@@ -47,12 +47,12 @@ def home(request: HttpRequest) -> HttpResponse:
 
 @login_required
 def new(request: SignedInRequest) -> HttpResponse:
-    """Open a case, with its first images if they come along; or read a single one and go to its result at once."""
+    """Create a case, with its first images if any were sent. ``?mode=single`` takes one image and shows its page."""
     single = request.GET.get("mode") == "single"
     initial = {"magnification": request.user.default_magnification}
     form = NewCaseForm(request.POST or None, request.FILES or None, initial=initial, single=single)
     if request.method == "POST" and form.is_valid():
-        # Asked before the case is made, so that a refusal leaves no empty one.
+        # Checked first, so that a refusal does not leave an empty case.
         require_room(request.user, len(form.cleaned_data["images"]))
         created = services.save_case(form, request.user)
         if form.cleaned_data["images"]:
@@ -72,7 +72,7 @@ def new(request: SignedInRequest) -> HttpResponse:
 @login_required
 @require_GET
 def case(request: SignedInRequest, pk: uuid.UUID) -> HttpResponse:
-    """A case: its result, images and readings."""
+    """The page of a case: result, images and readings."""
     found = get_case(request.user, pk)
     slides = list(Slide.objects.filter(case=found).with_analysis())
     progress = case_progress(found, slides)
@@ -91,12 +91,13 @@ def case(request: SignedInRequest, pk: uuid.UUID) -> HttpResponse:
     return render(request, "cases/case.html", context)
 
 
-#: What one person does in one go is one line of the timeline.
+#: Consecutive events of these kinds by the same person are one line of the timeline.
 GROUPED = (AuditEvent.Kind.ADDED, AuditEvent.Kind.REMOVED, AuditEvent.Kind.ANALYSED, AuditEvent.Kind.VIEWED)
 
 
 def timeline(found: Case) -> list[dict[str, Any]]:
-    """The latest events, what one person added or asked for in one go as one line."""
+    """The latest 30 lines, newest first. Events of a kind in :data:`GROUPED` by one person within ten minutes are one
+    line."""
     lines: list[dict[str, Any]] = []
     for event in found.events.timeline()[:200]:
         last = lines[-1] if lines else None
@@ -114,9 +115,9 @@ def timeline(found: Case) -> list[dict[str, Any]]:
 
 @login_required
 def edit(request: SignedInRequest, pk: uuid.UUID) -> HttpResponse:
-    """Change what is written on a case."""
+    """Change the details of a case."""
     with transaction.atomic():
-        found = hold_own_case(request.user, pk)
+        found = lock_own_case(request.user, pk)
         form = EditCaseForm(request.POST or None, instance=found)
         if request.method == "POST" and form.is_valid():
             services.save_case(form)
@@ -128,7 +129,7 @@ def edit(request: SignedInRequest, pk: uuid.UUID) -> HttpResponse:
 
 @login_required
 def delete(request: SignedInRequest, pk: uuid.UUID) -> HttpResponse:
-    """Delete a case for good, after asking."""
+    """Delete a case permanently, after confirmation."""
     found = get_own_case(request.user, pk)
     if request.method == "POST":
         services.remove_case(found, request.user)
@@ -140,7 +141,7 @@ def delete(request: SignedInRequest, pk: uuid.UUID) -> HttpResponse:
 @login_required
 @require_POST
 def add_slides(request: SignedInRequest, pk: uuid.UUID) -> HttpResponse:
-    """Add images to a case. Scripts that ask for JSON are told which were taken."""
+    """Add images to a case. Scripts that expect JSON get the accepted and the rejected files."""
     found = get_own_case(request.user, pk)
     as_json = wants_json(request)
     form = ImagesForm(request.POST, request.FILES)
@@ -155,7 +156,7 @@ def add_slides(request: SignedInRequest, pk: uuid.UUID) -> HttpResponse:
 
 
 def _add_first(request: SignedInRequest, made: Case, files: Sequence[UploadedFile]) -> dict[str, list[dict[str, str]]]:
-    """Add the files that a case was made for; where they are refused for want of room, none stays empty."""
+    """Add the first files of a new case; if a limit refuses them, delete the case instead of leaving it empty."""
     try:
         return _add(request, made, files)
     except CapacityExceeded:
@@ -166,7 +167,7 @@ def _add_first(request: SignedInRequest, made: Case, files: Sequence[UploadedFil
 def _add(
     request: HttpRequest, found: Case, files: Sequence[UploadedFile], quiet: bool = False
 ) -> dict[str, list[dict[str, str]]]:
-    """Add the files and say what became of them, as messages and as data."""
+    """Add the files. Returns the accepted and rejected ones, and shows them as messages unless ``quiet``."""
     try:
         slides, rejected = services.add_slides(found, files)
     except NoModel as error:
@@ -177,7 +178,7 @@ def _add(
         if slides:
             messages.success(request, f"{len(slides)} image{'s' if len(slides) != 1 else ''} added.")
         for problem in rejected:
-            messages.error(request, f"{problem}. It was not added.")
+            messages.error(request, f"{problem}. The file was not added.")
     return {
         "slides": [
             {"id": str(slide.pk), "filename": slide.original_name, "url": slide.get_absolute_url()} for slide in slides
@@ -209,16 +210,16 @@ def review(request: SignedInRequest, pk: uuid.UUID) -> HttpResponse:
     form = ReviewForm(request.POST)
     if form.is_valid():
         services.sign_review(found, request.user, **form.cleaned_data)
-        messages.success(request, "Your reading was signed and recorded.", extra_tags="taken")
+        messages.success(request, "Reading signed.", extra_tags="taken")
     else:
-        messages.error(request, "Choose benign, malignant or uncertain; nothing was recorded.")
+        messages.error(request, "Choose benign, malignant or uncertain; nothing was saved.")
     return redirect(found)
 
 
 @login_required
 @require_GET
 def export_case(request: SignedInRequest, pk: uuid.UUID, form: str) -> HttpResponse:
-    """The whole case as data."""
+    """Download a case as CSV or JSON."""
     found = get_case(request.user, pk)
     return export.response(Case.objects.filter(pk=found.pk), request.user, form)
 
@@ -226,12 +227,12 @@ def export_case(request: SignedInRequest, pk: uuid.UUID, form: str) -> HttpRespo
 @login_required
 @require_POST
 def try_it(request: SignedInRequest) -> HttpResponse:
-    """A case of images that the application draws itself."""
+    """Create a case with synthetic images."""
     require_room(request.user, len(synthetic.uploads()))
     found = services.create_case(
         request.user,
         title="Try it: synthetic images",
-        notes="Drawn by this application in the colours of H&E. No tissue; no verdict on them means anything.",
+        notes="Drawn by this application in the colours of H&E. They show no tissue, so their results are meaningless.",
         magnification=Magnification.UNKNOWN,
         overlap=settings.ANALYSIS_OVERLAP,
         is_synthetic=True,

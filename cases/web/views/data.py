@@ -1,4 +1,4 @@
-"""A person's own data: take it along, or have it deleted for good."""
+"""A user's own data: export it, or delete the account."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from cases.models import AuditEvent, User
 from cases.services import privacy
 from cases.web.views.access import SignedInRequest, login_required
 
-BUSY = "Your data is being put together or downloaded already. Try again in a moment."
+BUSY = "An export of your data is already running. Try again in a moment."
 
 
 class HeldResponse(FileResponse):
-    """A file, and what is held until it is sent."""
+    """A file, with resources that are released when it has been sent."""
 
     held: ExitStack
 
@@ -38,7 +38,7 @@ class HeldResponse(FileResponse):
 
 
 class EraseForm(forms.Form):
-    """Asks for the password, since nothing brings the data back."""
+    """Asks for the password, because deletion cannot be undone."""
 
     password = forms.CharField(
         label="Your password", widget=forms.PasswordInput(attrs={"autocomplete": "current-password"}), strip=False
@@ -50,25 +50,27 @@ class EraseForm(forms.Form):
 
     def clean_password(self) -> str:
         password: str = self.cleaned_data["password"]
-        # Wrong ones are counted and noted as at the sign-in.
+        # Wrong passwords are counted and recorded as on the sign-in page.
         if not get_adapter(self.request).reauthenticate(self.user, password):
-            raise forms.ValidationError("That is not your password.")
+            raise forms.ValidationError("Wrong password.")
         others = User.objects.filter(is_superuser=True, is_active=True).exclude(pk=self.user.pk)
         if self.user.is_superuser and not others.exists():
-            raise forms.ValidationError("You are the only administrator; appoint another one first.")
+            raise forms.ValidationError(
+                "You are the only administrator. Give another account administrator rights first."
+            )
         return password
 
 
 @sensitive_post_parameters()
 @login_required
 def data(request: SignedInRequest) -> HttpResponse:
-    """The two buttons."""
+    """The page for exporting data and deleting the account."""
     form = EraseForm(request, request.POST or None)
     if request.method == "POST" and form.is_valid():
         user = User.objects.get(pk=request.user.pk)
         logout(request)
         privacy.erase(user)
-        messages.success(request, "Your account and everything in it were deleted.")
+        messages.success(request, "Your account and all its data were deleted.")
         return redirect("cases:home")
     return render(request, "cases/data.html", {"form": form}, status=400 if form.errors else 200)
 
@@ -77,15 +79,15 @@ def data(request: SignedInRequest) -> HttpResponse:
 @require_GET
 @cache_control(private=True, no_store=True)
 def export(request: SignedInRequest) -> FileResponse:
-    """Everything that is kept of this person, as ZIP."""
+    """All stored data of the user as a ZIP file."""
     with ExitStack() as held:
         held.enter_context(require_slot(request.user, Kind.EXPORT, BUSY))
         require_space(privacy.export_size(request.user))
-        audit.record(AuditEvent.Kind.EXPORTED, actor=request.user, detail="All of one's own data")
+        audit.record(AuditEvent.Kind.EXPORTED, actor=request.user, detail="All data of the account")
         out = held.enter_context(tempfile.TemporaryFile(dir=settings.FILE_UPLOAD_TEMP_DIR))
         privacy.write_export(request.user, out)
         out.seek(0)
         answer = HeldResponse(out, as_attachment=True, filename="my-data.zip", content_type="application/zip")
-        # It may be read slowly.
+        # A slow download keeps its concurrency slot.
         answer.held = held.pop_all()
         return answer

@@ -1,4 +1,4 @@
-"""The history of cases: search, filters, and what is done to many at once."""
+"""The history of cases: search, filters and bulk actions."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ BULK_MAX = 500
 @login_required
 @require_GET
 def history(request: SignedInRequest) -> HttpResponse:
-    """One's cases, newest first; all cases for a reviewer."""
+    """The user's cases, newest first; all cases for a reviewer."""
     filters = HistoryFilter(request.user, request.GET, request)
     cases = filters.qs
     page = Paginator(for_list(cases, request.user), PAGE).get_page(request.GET.get("page"))
@@ -44,7 +44,7 @@ def history(request: SignedInRequest) -> HttpResponse:
         "filter": filters,
         "totals": totals,
         "active_model": model,
-        "cut_points": text.cut_points(model) if model else "",
+        "thresholds": text.thresholds(model) if model else "",
         "disclaimer": text.DISCLAIMER,
         "steps": first_steps(request.user) if request.user.show_hints else None,
     }
@@ -52,7 +52,7 @@ def history(request: SignedInRequest) -> HttpResponse:
 
 
 def first_steps(user: User) -> dict[str, bool]:
-    """What a newcomer may try, and whether it is done: seen from their own rows, so it needs no ticking."""
+    """The first steps for a new user, and whether each is done."""
     own = Case.objects.filter(owner=user)
     found = User.objects.filter(pk=user.pk).values(
         image=Exists(own.filter(slide_count__gt=0)),
@@ -66,7 +66,7 @@ def first_steps(user: User) -> dict[str, bool]:
 @login_required
 @require_GET
 def export_history(request: SignedInRequest, form: str) -> HttpResponse:
-    """Every case that the filters select, as CSV or JSON."""
+    """All cases that match the filters, as CSV or JSON."""
     return export.response(HistoryFilter(request.user, request.GET, request).qs, request.user, form)
 
 
@@ -83,15 +83,15 @@ def _chosen(request: SignedInRequest) -> list[uuid.UUID]:
 @login_required
 @require_http_methods(["GET", "POST"])
 def bulk(request: SignedInRequest) -> HttpResponse:
-    """Re-analyse, export or delete the selected cases; deleting asks once more, on a page of this address, to which
-    whoever was signed out meanwhile comes back."""
+    """Re-analyse, export or delete the selected cases. Deleting asks for confirmation on a page at this URL; a GET,
+    which a new sign-in leads to, goes back to the history."""
     if request.method == "GET":
         return redirect("cases:history")
     action = request.POST.get("action", "")
     back = page_before(request)
     chosen = _chosen(request)
     if not chosen:
-        messages.warning(request, "No case is selected. Nothing was changed.")
+        messages.warning(request, "No case is selected; nothing was changed.")
         return redirect(back or "cases:history")
     if action in ("csv", "json"):
         cases = Case.objects.visible_to(request.user).filter(pk__in=chosen)
@@ -108,17 +108,18 @@ def bulk(request: SignedInRequest) -> HttpResponse:
     elif action == "rerun":
         analyse_again(request, list(own))
     else:
-        messages.error(request, "Choose what to do with the selected cases.")
+        messages.error(request, "Choose an action for the selected cases.")
     return redirect(back or "cases:history")
 
 
 def analyse_again(request: HttpRequest, cases: list[Case]) -> None:
-    """Queue all images of the cases, and say what became of that. Raises Busy where nothing could be queued."""
+    """Queue all images of the cases and show the outcome as messages. Raises ``CapacityExceeded`` if a limit allowed
+    none of them."""
     queued, refused = 0, list[CapacityExceeded | NoModel]()
     for case in cases:
         slides = list(case.slides.all())
         if not slides:
-            messages.warning(request, f"{case.title} has no image.")
+            messages.warning(request, f"{case.title} has no images.")
             continue
         try:
             taken = len(services.request_again(case, slides, request.user))  # type: ignore[arg-type]
@@ -131,6 +132,6 @@ def analyse_again(request: HttpRequest, cases: list[Case]) -> None:
     if refused and not queued and isinstance(refused[0], CapacityExceeded):
         raise refused[0]
     if refused:
-        messages.error(request, f"{len(refused)} of {len(cases)} cases are not queued: {refused[0]}")
+        messages.error(request, f"{len(refused)} of {len(cases)} cases were not queued: {refused[0]}")
     if queued:
-        messages.success(request, f"{queued} {'case is' if queued == 1 else 'cases are'} queued again.")
+        messages.success(request, f"{queued} {'case was' if queued == 1 else 'cases were'} queued for analysis.")

@@ -1,4 +1,4 @@
-"""Pages that belong to no case: how it works, whether it works, and the theme."""
+"""Pages that do not belong to a case: help, model card, status; and the theme switch."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from inference.models import Analysis, ModelVersion, State
 
 @require_GET
 def help_page(request: HttpRequest) -> HttpResponse:
-    """How a verdict comes to be, what it means and what it does not."""
+    """How a result is computed, what it means and what its limits are."""
     model = ModelVersion.objects.filter(is_active=True).first()
     context = {
         "model": model,
-        "cut_points": text.cut_points(model) if model else "",
+        "thresholds": text.thresholds(model) if model else "",
         "disclaimer": text.DISCLAIMER,
         "limits": services.limits(),
     }
@@ -36,12 +36,12 @@ def help_page(request: HttpRequest) -> HttpResponse:
 @login_required
 @require_GET
 def model_card(request: SignedInRequest, pk: uuid.UUID) -> HttpResponse:
-    """What a model version says of itself: figures and training."""
+    """The model card of a model version: metrics and training."""
     model = get_object_or_404(ModelVersion, pk=pk)
     context = {
         "model": model,
         "card": reported.lines(model),
-        "cut_points": text.cut_points(model),
+        "thresholds": text.thresholds(model),
         "disclaimer": text.DISCLAIMER,
     }
     return render(request, "cases/model.html", context)
@@ -53,11 +53,11 @@ def _status() -> dict[str, Any]:
     worker = queue.worker_alive()
     model = registry.is_usable()
     if not worker:
-        state, text = "down", "No worker is running: images wait until one is started"
+        state, text = "down", "No worker is running. Images stay queued until one starts"
     elif not model:
-        state, text = "down", "No usable model is active: nothing can be analysed"
+        state, text = "down", "No usable model is active. Images can’t be analysed"
     elif waiting or running:
-        state, text = "busy", f"Working: {running} running, {waiting} waiting"
+        state, text = "busy", f"Busy: {running} running, {waiting} queued"
     else:
         state, text = "ok", "Ready"
     short = {"down": "Not ready", "busy": "Busy", "ok": "Ready"}[state]
@@ -76,7 +76,7 @@ def _status() -> dict[str, Any]:
 @require_GET
 @never_cache
 def status(request: SignedInRequest) -> HttpResponse:
-    """Worker, queue and model; the page's light asks for JSON."""
+    """Worker, queue and model, as a page or as JSON for the status light in the top bar."""
     found = _status()
     if request.accepts("text/html"):
         model = ModelVersion.objects.filter(is_active=True).first()
@@ -87,7 +87,7 @@ def status(request: SignedInRequest) -> HttpResponse:
 @login_required
 @require_POST
 def theme(request: SignedInRequest) -> HttpResponse:
-    """Switch the theme and go back to where one was."""
+    """Switch the theme and go back to the previous page."""
     wanted = request.POST.get("theme", "")
     if wanted in Theme.values:
         request.user.theme = wanted

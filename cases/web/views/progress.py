@@ -1,4 +1,4 @@
-"""What changed on an open page while images are analysed."""
+"""Updates of an open page while images are analysed."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _of_slide(request: SignedInRequest, found: Case) -> HttpResponse:
     except (ValueError, ValidationError):
         slide = None
     if slide is None:
-        raise Http404("There is no such image.")
+        raise Http404("This image does not exist.")
     slide.case = found
     body: dict[str, Any] = {"open": 0, "percent": 0, "title": slide.original_name, "status": "Not analysed."}
     if analysis := slide.analysis:

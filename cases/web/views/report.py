@@ -1,4 +1,4 @@
-"""Reports: making one, and checking a printed one."""
+"""Reports: the PDF of a case, and verification of a printed one."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def report(request: SignedInRequest, pk: uuid.UUID) -> HttpResponse:
 @require_GET
 @never_cache
 def verify(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
-    """For whoever holds a printed report: its number, and whether the case still reads the same.
+    """Checksum of a printed report, and whether the case is unchanged since.
 
-    Open to everybody, because the reader of a print-out need not have an account; it says nothing of
-    the case itself to those who may not see it.
+    Public, because the holder of a printout may have no account; without access to the case, the page shows nothing
+    of it.
     """
     found = get_object_or_404(Report.objects.select_related("case", "author"), pk=pk)
     unchanged = bool(found.author and reports.content_checksum(found.case, found.author, found.form) == found.sha256)

@@ -1,4 +1,4 @@
-"""One slide: its page, its pixels, its maps."""
+"""The page of a slide, its image data and its maps."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ private = cache_control(private=True, no_store=True)
 @login_required
 @require_GET
 def slide(request: SignedInRequest, pk: uuid.UUID) -> HttpResponse:
-    """A slide: its result, patches and maps."""
+    """The page of a slide: result, patches and maps."""
     found = get_slide(request.user, pk)
     order = request.GET.get("order", "")
     order = order if order in ORDERS else ""
-    # With the case: a related manager sets it on each, and would ask for what is left out one by one.
+    # "case" is loaded too: the related manager sets it on each slide and would otherwise query for each.
     others = found.case.slides.with_analysis() if order else found.case.slides.only("original_name", "case")
     siblings = [other.pk for other in order_slides(list(others), order)]
     at = siblings.index(found.pk)
@@ -54,7 +54,7 @@ def slide(request: SignedInRequest, pk: uuid.UUID) -> HttpResponse:
 @private
 @require_GET
 def image(request: SignedInRequest, pk: uuid.UUID) -> HttpResponseBase:
-    """The slide's pixels, PNG."""
+    """The full image as PNG."""
     found = get_slide(request.user, pk)
     return send_file(found.file.storage, found.file.name, "image/png")
 
@@ -63,7 +63,7 @@ def image(request: SignedInRequest, pk: uuid.UUID) -> HttpResponseBase:
 @private
 @require_GET
 def thumbnail(request: SignedInRequest, pk: uuid.UUID) -> HttpResponseBase:
-    """A small JPEG of the slide."""
+    """The thumbnail as JPEG."""
     found = get_slide(request.user, pk)
     return send_file(found.file.storage, found.thumbnail.name, "image/jpeg")
 
@@ -72,7 +72,7 @@ def thumbnail(request: SignedInRequest, pk: uuid.UUID) -> HttpResponseBase:
 @private
 @require_GET
 def patch_map(request: SignedInRequest, pk: uuid.UUID) -> HttpResponse:
-    """An analysis's patch probabilities as an opaque PNG, to lay over the slide."""
+    """The patch map of an analysis as an opaque PNG, to overlay on the slide."""
     table = _table(request, pk)
     values = patchmap.surface(table.grid, np.asarray(table.malignant))
     return HttpResponse(patchmap.render(values), content_type="image/png")
@@ -82,25 +82,28 @@ def patch_map(request: SignedInRequest, pk: uuid.UUID) -> HttpResponse:
 @private
 @require_GET
 def activation_map(request: SignedInRequest, pk: uuid.UUID) -> HttpResponse:
-    """The stitched activation maps as a grey PNG, 0 benign to 255 malignant, that the viewer colours."""
+    """The activation map as a greyscale PNG, 0 benign to 255 malignant, which the viewer colours."""
     table = _table(request, pk)
     values = activationmap.surface(table.grid, table.activation)
     return HttpResponse(activationmap.encode(values), content_type="image/png")
 
 
 def _table(request: SignedInRequest, pk: uuid.UUID) -> PatchTable:
-    """Of the analysis that is asked for, as a page may be older than the current one; else of that."""
+    """Patches of the analysis in ``?analysis=`` (an open page may show an earlier one), by default the current one.
+
+    Raises ``Http404``.
+    """
     found = get_slide(request.user, pk)
     tables = PatchTable.objects.select_related("analysis").filter(analysis__slide=found)
-    # Out of domain no patch has a probability that means anything.
+    # Patch probabilities of an image that is not H&E breast tissue are meaningless.
     tables = tables.exclude(analysis__verdict=Verdict.OUT_OF_DOMAIN)
     try:
         asked: dict[str, Any] = {"analysis": uuid.UUID(request.GET["analysis"])} if "analysis" in request.GET else {}
     except ValueError as error:
-        raise Http404("There is no such analysis.") from error
+        raise Http404("This analysis does not exist.") from error
     table = tables.filter(**asked or {"analysis__is_current": True}).first()
     if table is None:
-        raise Http404("This slide has no finished analysis.")
+        raise Http404("This image has no finished analysis.")
     return table
 
 
@@ -108,7 +111,7 @@ def _table(request: SignedInRequest, pk: uuid.UUID) -> PatchTable:
 @private
 @require_GET
 def view(request: SignedInRequest, pk: uuid.UUID) -> HttpResponseBase:
-    """The slide in one picture: the pixels themselves, or a reduced JPEG of a very large slide."""
+    """The slide as one image: the full PNG, or a reduced JPEG if it is very large."""
     found = get_slide(request.user, pk)
     if not image_tiles.is_large(found):
         return send_file(found.file.storage, found.file.name, "image/png")
@@ -119,7 +122,7 @@ def view(request: SignedInRequest, pk: uuid.UUID) -> HttpResponseBase:
 @private
 @require_GET
 def tiles(request: SignedInRequest, pk: uuid.UUID) -> JsonResponse:
-    """What the viewer must know of a slide's tiles; makes them if nobody has yet."""
+    """Geometry of a slide's tiles for the viewer. Creates the tiles if they don't exist yet."""
     found = get_slide(request.user, pk)
     lowest, highest = image_tiles.levels(found)
     _from_tiles(request.user, found, f"{highest}/0_0.jpg")
@@ -139,8 +142,8 @@ def tiles(request: SignedInRequest, pk: uuid.UUID) -> JsonResponse:
 @private
 @require_GET
 def tile(request: SignedInRequest, pk: uuid.UUID, level: int, column: int, row: int) -> HttpResponse:
-    """One tile, JPEG. Kept by no browser beyond the page, like every picture of a slide: OpenSeadragon remembers
-    the tiles it showed."""
+    """One tile as JPEG. Browsers must not store it, as for every image of a slide; OpenSeadragon caches the tiles of
+    the open page."""
     found = get_slide(request.user, pk)
     return HttpResponse(_from_tiles(request.user, found, f"{level}/{column}_{row}.jpg"), content_type="image/jpeg")
 
@@ -149,9 +152,9 @@ def _from_tiles(user: User, slide: Slide, member: str) -> bytes:
     try:
         content = image_tiles.read(slide, member, user)
     except (ImageError, FileNotFoundError) as error:
-        raise Http404("The image can’t be read from the store.") from error
+        raise Http404("The stored image can’t be read.") from error
     if content is None:
-        raise Http404("There is no such tile.")
+        raise Http404("This tile does not exist.")
     return content
 
 
@@ -159,15 +162,15 @@ def _from_tiles(user: User, slide: Slide, member: str) -> bytes:
 @private
 @require_GET
 def patch(request: SignedInRequest, pk: uuid.UUID, index: int) -> HttpResponse:
-    """One patch as the network saw it, PNG, whole size."""
+    """One patch as the network saw it, as a PNG of 224×224 pixels."""
     table = _table(request, pk)
     if index >= len(table.grid):
-        raise Http404("There is no such patch.")
+        raise Http404("This patch does not exist.")
     found = get_slide(request.user, pk)
     try:
         content = image_tiles.patch(found, table.grid, index, request.user)
     except (ImageError, FileNotFoundError) as error:
-        raise Http404("The image can’t be read from the store.") from error
+        raise Http404("The stored image can’t be read.") from error
     return HttpResponse(content, content_type="image/png")
 
 
@@ -178,7 +181,7 @@ def rerun(request: SignedInRequest, pk: uuid.UUID) -> HttpResponse:
     found = get_own_slide(request.user, pk)
     try:
         services.request_again(found.case, [found], request.user)
-        messages.success(request, f"{found.original_name} is queued again.")
+        messages.success(request, f"{found.original_name} was queued for analysis.")
     except NoModel as error:
         messages.error(request, str(error))
     return redirect(found.case if request.POST.get("back") == "case" else found)
@@ -186,10 +189,10 @@ def rerun(request: SignedInRequest, pk: uuid.UUID) -> HttpResponse:
 
 @login_required
 def delete(request: SignedInRequest, pk: uuid.UUID) -> HttpResponse:
-    """Remove a slide from its case for good, after asking."""
+    """Delete a slide permanently, after confirmation."""
     found = get_own_slide(request.user, pk)
     if request.method == "POST":
         services.remove_slide(found, request.user)
-        messages.success(request, f"{found.original_name} was removed.")
+        messages.success(request, f"{found.original_name} was deleted.")
         return redirect(found.case)
     return render(request, "cases/slide_delete.html", {"slide": found, "case": found.case})

@@ -1,4 +1,4 @@
-"""Readings beside verdicts."""
+"""Agreement between readings and model results."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from inference.models import Verdict
 @login_required
 @require_GET
 def statistics(request: SignedInRequest) -> HttpResponse:
-    """Over one's own history; for a reviewer over everyone's."""
+    """Statistics of the user's own cases; for a reviewer, of all cases."""
     found = figures.compute(figures.latest_reviews(request.user))
     context = {"found": found, "verdicts": Verdict.choices, "few": figures.FEW, "charts": statistics_charts.draw(found)}
     return render(request, "cases/statistics.html", context)

@@ -1,4 +1,4 @@
-"""A person's API tokens: list, create, revoke."""
+"""A user's API tokens: list, create, revoke."""
 
 from __future__ import annotations
 
@@ -17,16 +17,18 @@ from cases.web.views.access import SignedInRequest, login_required
 
 
 class TokenForm(forms.Form):
-    name = forms.CharField(max_length=80, label="Name", help_text="What it is for, for example the program’s name.")
-    days = forms.TypedChoiceField(choices=kept.LIFETIMES, coerce=int, initial=kept.DEFAULT_DAYS, label="Valid for")
+    name = forms.CharField(
+        max_length=80, label="Name", help_text="What the token is for, such as the name of a program."
+    )
+    days = forms.TypedChoiceField(choices=kept.LIFETIMES, coerce=int, initial=kept.DEFAULT_DAYS, label="Expires after")
 
 
 @login_required
 @never_cache
 @require_http_methods(["GET", "HEAD", "POST"])
-@reauthentication_required(allow_get=True)  # a token outlives the session: a browser left open makes none
+@reauthentication_required(allow_get=True)  # a token outlives the session, so an unattended browser must not create one
 def tokens(request: SignedInRequest) -> HttpResponse:
-    """The tokens, and a form for a new one. Its plain text is in the answer to the form and nowhere else."""
+    """The user's tokens and a form for a new one, whose plain text is shown only in the response to the form."""
     form = TokenForm(request.POST or None)
     plain = ""
     if request.method == "POST" and form.is_valid():
@@ -39,7 +41,7 @@ def tokens(request: SignedInRequest) -> HttpResponse:
 @login_required
 @require_POST
 def revoke(request: SignedInRequest, pk: uuid.UUID) -> HttpResponse:
-    """It stops working at once."""
+    """Revoke a token at once."""
     if not kept.revoke(request.user, pk):
         raise Http404
     messages.success(request, "The token was revoked.")

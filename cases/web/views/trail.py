@@ -1,4 +1,4 @@
-"""Who did what with a case, when and from where: for its owner and for reviewers."""
+"""The audit trail of a case, for its owner and for reviewers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ COLUMNS = ["id", "at", "kind", "case", "about", "actor", "address", "detail", "c
 @login_required
 @require_GET
 def trail(request: SignedInRequest, pk: uuid.UUID) -> HttpResponse:
-    """Every event of a case, reads included, newest first."""
+    """All events of a case, newest first, including views."""
     found = get_case(request.user, pk)
     events = found.events.select_related("actor__user", "address")
     page = Paginator(events, PAGE).get_page(request.GET.get("page"))
@@ -34,9 +34,9 @@ def trail(request: SignedInRequest, pk: uuid.UUID) -> HttpResponse:
 @require_GET
 @cache_control(private=True, no_store=True)
 def export(request: SignedInRequest, pk: uuid.UUID, form: str) -> HttpResponse:
-    """The same as a download, ``csv`` or ``json``; making it is an event as well."""
+    """The audit trail as CSV or JSON. The export is recorded in the trail."""
     if form not in ("csv", "json"):
-        raise Http404("The trail is exported as csv or json.")
+        raise Http404("Choose csv or json.")
     found = get_case(request.user, pk)
     audit.record(AuditEvent.Kind.EXPORTED, found, request.user, f"Audit trail, {form.upper()}")
     rows = list(audit.rows(AuditEvent.objects.filter(case=found)))
