@@ -21,8 +21,8 @@ from django.utils import timezone
 from PIL import Image
 
 from cases import services
-from cases.limits.concurrency import Kind
-from cases.limits.quotas import require_received, require_slot
+from cases.limits.concurrency import MEMORY, THREADS
+from cases.limits.quotas import require_received
 from cases.models import AuditEvent, Case, Report, Slide, User
 from cases.reporting import model_card, text
 from cases.services import export
@@ -32,8 +32,8 @@ from inference.models import ModelVersion, PatchTable, Verdict
 PAPERS = {"a4": "A4", "letter": "letter"}
 #: Share of the map's colour in the picture with the map.
 OPACITY = 0.45
-#: Seconds that a report waits for its turn.
-PATIENCE = 5.0
+#: Seconds that a report waits until it may be drawn.
+PATIENCE = 10.0
 
 
 #: What a number covers: 1 without the names that people give themselves, and without whether they read blind; 2
@@ -73,7 +73,7 @@ def make(case: Case, author: User, verify_address: str, paper: str = "a4") -> tu
     ``verify_address`` is the site's own address, without a slash at its end; ``paper`` a key of
     :data:`PAPERS`. Raises :class:`cases.limits.quotas.CapacityExceeded` where too many are being drawn.
     """
-    with require_slot(author, Kind.REPORT, "Other reports are being drawn. Try again in a moment.", PATIENCE):
+    with THREADS.hold(author.pk), MEMORY.hold(author.pk, PATIENCE):
         return _make(case, author, verify_address, paper)
 
 

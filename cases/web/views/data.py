@@ -17,14 +17,11 @@ from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_GET
 
 from cases import audit
-from cases.limits.concurrency import Kind
+from cases.limits.concurrency import THREADS
 from cases.limits.disk_space import require_space
-from cases.limits.quotas import require_slot
 from cases.models import AuditEvent, User
 from cases.services import privacy
 from cases.web.views.access import SignedInRequest, login_required
-
-BUSY = "Your data is being put together or downloaded already. Try again in a moment."
 
 
 class HeldResponse(FileResponse):
@@ -79,7 +76,7 @@ def data(request: SignedInRequest) -> HttpResponse:
 def export(request: SignedInRequest) -> FileResponse:
     """Everything that is kept of this person, as ZIP."""
     with ExitStack() as held:
-        held.enter_context(require_slot(request.user, Kind.EXPORT, BUSY))
+        held.enter_context(THREADS.hold(request.user.pk))
         require_space(privacy.export_size(request.user))
         audit.record(AuditEvent.Kind.EXPORTED, actor=request.user, detail="All of one's own data")
         out = held.enter_context(tempfile.TemporaryFile(dir=settings.FILE_UPLOAD_TEMP_DIR))
