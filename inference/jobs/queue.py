@@ -257,7 +257,7 @@ def worker_alive() -> bool:
 
 
 def has_fallback() -> bool:
-    """Whether a running cluster uses fp32 because a faster form of the model failed its check."""
+    """Whether a running cluster found a faster form of the model damaged, or wrong on its machine."""
     since = timezone.now() - timedelta(seconds=settings.WORKER_TIMEOUT)
     return Cluster.objects.filter(seen_at__gte=since, fell_back=True).exists()
 

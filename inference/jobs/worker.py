@@ -57,7 +57,7 @@ class SharedFlag:
 #: Set by the cluster when it has to stop; inherited by the worker processes at their fork.
 stopping = SharedFlag()
 
-#: Set by a worker process whose faster form failed its check, so that it runs fp32; told by the cluster's heartbeat.
+#: Set by a worker process that found a faster form damaged or wrong; told by the cluster's heartbeat.
 fell_back = SharedFlag()
 
 _predictors: dict[str, Predictor] = {}
@@ -93,7 +93,7 @@ def predictor_for(model: ModelVersion) -> Predictor:
         _predictors.clear()
         loaded = runtime.load(Path(model.path), settings.ANALYSIS_DEVICE, settings.ANALYSIS_THREADS)
         _predictors[model.sha256] = Predictor(loaded)
-        if loaded.problem:
+        if loaded.problems:
             fell_back.set()
         else:
             fell_back.clear()
