@@ -149,7 +149,7 @@ class CaseReport(APIView):
         operation_id="cases_report",
         summary="Report of a case",
         description="PDF with the case result, maps, readings and the limits of the model. Its number verifies a "
-        "printed copy.",
+        "printed copy. Images that are missing from the file store are named in the report.",
         parameters=[OpenApiParameter("paper", str, enum=sorted(reports.PAPERS), default="a4")],
         responses={(200, "application/pdf"): OpenApiResponse(OpenApiTypes.BINARY, "The report.")},
     )
@@ -158,8 +158,8 @@ class CaseReport(APIView):
         paper = request.query_params.get("paper", "a4")
         if paper not in reports.PAPERS:
             raise errors.invalid("paper", f"Choose one of {', '.join(sorted(reports.PAPERS))}.")
-        _, pdf = reports.make(case, person(request), request.build_absolute_uri("/").rstrip("/"), paper)
-        return HttpResponse(pdf, content_type="application/pdf", headers={"Cache-Control": "private, no-store"})
+        printed = reports.make(case, person(request), request.build_absolute_uri("/").rstrip("/"), paper)
+        return HttpResponse(printed.pdf, content_type="application/pdf", headers={"Cache-Control": "private, no-store"})
 
 
 @extend_schema(tags=["Slides"])
@@ -234,7 +234,7 @@ class SlideImage(APIView):
     )
     def get(self, request: Request, pk: uuid.UUID) -> HttpResponseBase:
         slide = generics.get_object_or_404(Slide.objects.visible_to(request.user), pk=pk)
-        return send_file(slide.file.storage, slide.file.name, "image/png")
+        return send_file(slide.file, "image/png")
 
 
 @extend_schema(tags=["Reviews"])

@@ -9,7 +9,7 @@ from pathlib import Path
 from django.conf import settings
 
 from cases.images import sandbox
-from cases.images.serving import LocalFile
+from cases.images.serving import LocalFile, open_stored
 from cases.limits.concurrency import MEMORY, THREADS
 from cases.limits.disk_space import require_space
 from cases.models import Slide, User
@@ -44,8 +44,8 @@ def levels(slide: Slide) -> tuple[int, int]:
 def ensure(slide: Slide, user: User) -> str:
     """The name of the zip of tiles (see :func:`cases.images.sandbox_worker.pyramid`), made on first use.
 
-    Raises :class:`inference.engine.image.ImageError`, ``FileNotFoundError``, ``OSError`` where the disk is full, or
-    :class:`cases.limits.quotas.CapacityExceeded` if too many images are being decoded.
+    Raises :class:`inference.engine.image.ImageError`, :class:`cases.images.serving.FileMissing`, ``OSError`` where the
+    disk is full, or :class:`cases.limits.quotas.CapacityExceeded` if too many images are being decoded.
     """
     storage, wanted = slide.file.storage, name(slide)
     if storage.exists(wanted):
@@ -60,7 +60,7 @@ def _make(slide: Slide, wanted: str) -> str:
     # An uncompressed JPEG pyramid takes less than a byte a pixel.
     require_space(slide.width * slide.height)
     with (
-        storage.open(str(slide.file.name)) as opened,
+        open_stored(slide.file) as opened,
         tempfile.TemporaryDirectory(dir=settings.FILE_UPLOAD_TEMP_DIR) as folder,
     ):
         path = Path(folder, "tiles.zip")
@@ -98,7 +98,7 @@ def patch(slide: Slide, grid: Grid, index: int, user: User) -> bytes:
     with (
         THREADS.hold(user.pk),
         MEMORY.hold(user.pk, PATIENCE),
-        slide.file.storage.open(str(slide.file.name)) as opened,
+        open_stored(slide.file) as opened,
         tempfile.TemporaryFile() as png,
     ):
         sandbox.run("crop", [opened, png], box)

@@ -276,6 +276,7 @@ class _QueueRun:
         elif isinstance(outcome.error, ImageError):
             self._fail(pk, outcome.error.code, f"The stored image {outcome.error}.")
         elif isinstance(outcome.error, FileNotFoundError):
+            log.error("The stored image of analysis %s is missing.", pk)
             self._fail(pk, "file_missing", "The stored image is missing from the file store.")
         else:
             log.error("Analysis %s failed.", pk, exc_info=outcome.error)

@@ -75,7 +75,7 @@ def test_a_number_that_was_printed_before_names_were_covered_holds_on(case: Case
     assert printed.form == 1
     page = client.get(reverse("cases:verify", args=[printed.pk])).content.decode()
     assert "has changed since" not in page
-    assert pdf.make(case, alice, "https://example.org")[0].form == pdf.FORM
+    assert pdf.make(case, alice, "https://example.org").report.form == pdf.FORM
 
 
 def test_what_is_signed_while_a_report_is_drawn_is_not_in_it(
@@ -109,7 +109,7 @@ def test_reports_at_the_same_moment_are_one(case: Case, alice: User) -> None:
     def make(_: int) -> str:
         try:
             together.wait()
-            return str(pdf.make(case, alice, "https://example.org")[0].pk)
+            return str(pdf.make(case, alice, "https://example.org").report.pk)
         finally:
             connection.close()
 
