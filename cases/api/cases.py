@@ -94,7 +94,7 @@ class CaseDetail(generics.RetrieveUpdateDestroyAPIView[Case]):
         return cases.visible_to(self.request.user) if safe else cases.editable_by(self.request.user)
 
     def perform_destroy(self, instance: Case) -> None:
-        services.remove_case(instance, self.request.user)  # type: ignore[arg-type]
+        services.remove_case(instance, person(self.request))
 
 
 @extend_schema(tags=["Cases"])
@@ -222,7 +222,7 @@ class SlideDetail(generics.RetrieveDestroyAPIView[Slide]):
         )
 
     def perform_destroy(self, instance: Slide) -> None:
-        services.remove_slide(instance, self.request.user)  # type: ignore[arg-type]
+        services.remove_slide(instance, person(self.request))
 
 
 @extend_schema(tags=["Slides"])

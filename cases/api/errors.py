@@ -149,7 +149,7 @@ def response(code: str, detail: str, status: int | None = None, **extra: Any) ->
     }
     answer = HttpResponse(json.dumps(body), content_type=CONTENT_TYPE, status=status)
     # The audit trail records views, and needs to know that this is an error.
-    answer.problem = code  # type: ignore[attr-defined]
+    answer.problem = code  # type: ignore[attr-defined]  # a remark for the middleware
     return answer
 
 
@@ -177,7 +177,7 @@ def _problem_of(exc: Exception) -> Problem | None:
             wait = math.ceil(getattr(exc, "wait", None) or 1)
             return Problem("throttled", f"Too many calls; try again in {wait} s.", headers={"Retry-After": str(wait)})
         case exceptions.NotAuthenticated() | exceptions.AuthenticationFailed():
-            code = str(exc.detail.code)  # type: ignore[union-attr]
+            code = str(exc.detail.code)  # type: ignore[union-attr]  # these two have one detail
             code = code if code in CODES else "token_invalid"
             scheme = getattr(exc, "auth_header", None) or "Token"
             # The header carries the code because proxies pass nothing else of the response on.

@@ -14,7 +14,7 @@ class Schema(AutoSchema):
     """drf-spectacular's, with ids that read well in generated clients."""
 
 
-class TokenScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
+class TokenScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]  # drf-spectacular registers subclasses
     target_class = "cases.api.authentication.TokenAuthentication"
     name = "token"
 

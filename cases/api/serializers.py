@@ -167,7 +167,7 @@ class FolderOut(serializers.Serializer[Any]):
     processing_time_seconds = serializers.FloatField(
         help_text="From the first image started to the last image done.", min_value=0
     )
-    errors = FileErrorOut(many=True, help_text="Files without a result, and why. The others are not affected.")  # type: ignore[assignment]
+    errors = FileErrorOut(many=True, help_text="Files without a result, and why. The others are not affected.")  # type: ignore[assignment]  # hides an attribute
     id = serializers.UUIDField(help_text="Of the case: `/api/v1/cases/{id}`.")
     case = serializers.UUIDField()
     verdict = serializers.ChoiceField(Verdict.choices)
@@ -188,4 +188,4 @@ class PendingOut(serializers.Serializer[Any]):
     percentage = serializers.FloatField(min_value=0, max_value=100)
     ahead = serializers.IntegerField(min_value=0, help_text="Analyses waiting before this one.")
     result_url = serializers.URLField()
-    errors = FileErrorOut(many=True, help_text="Files that were not taken.")  # type: ignore[assignment]
+    errors = FileErrorOut(many=True, help_text="Files that were not taken.")  # type: ignore[assignment]  # hides an attribute

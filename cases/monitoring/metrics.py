@@ -165,5 +165,5 @@ def metrics(request: HttpRequest) -> HttpResponse:
     requests = REQUESTS
     if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
         requests = CollectorRegistry()
-        multiprocess.MultiProcessCollector(requests)  # type: ignore[no-untyped-call]
+        multiprocess.MultiProcessCollector(requests)  # type: ignore[no-untyped-call]  # prometheus_client is not typed throughout
     return HttpResponse(generate_latest(requests) + generate_latest(work), content_type=CONTENT_TYPE_LATEST)

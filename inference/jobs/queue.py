@@ -95,8 +95,7 @@ def wake() -> None:
         # A message that nobody has taken yet will find these rows as well.
         if not get_broker().queue_size():
             async_task("inference.jobs.worker.process_queue", task_name="process_queue", save=False)
-    except Exception:
-        # The rows are safe; the sweep of a living cluster finds them. One that hangs costs seconds each time.
+    except Exception:  # whatever a broker raises; the rows are safe, and the sweep of a cluster finds them
         _broker_away_until = time.monotonic() + BROKER_PAUSE
         log.exception("No wake-up message could be sent; the sweep will find the waiting analyses.")
 

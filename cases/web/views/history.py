@@ -114,6 +114,7 @@ def bulk(request: SignedInRequest) -> HttpResponse:
 
 def analyse_again(request: HttpRequest, cases: list[Case]) -> None:
     """Queue all images of the cases, and say what became of that. Raises Busy where nothing could be queued."""
+    assert isinstance(request.user, User)
     queued, refused = 0, list[CapacityExceeded | NoModel]()
     for case in cases:
         slides = list(case.slides.all())
@@ -121,7 +122,7 @@ def analyse_again(request: HttpRequest, cases: list[Case]) -> None:
             messages.warning(request, f"{case.title} has no image.")
             continue
         try:
-            taken = len(services.request_again(case, slides, request.user))  # type: ignore[arg-type]
+            taken = len(services.request_again(case, slides, request.user))
         except (CapacityExceeded, NoModel) as error:
             refused.append(error)
             continue
