@@ -17,6 +17,7 @@ from cases.images.serving import FileMissing, is_missing
 from cases.models import Slide, User
 from cases.reporting import pdf
 from cases.services import privacy
+from tests.patching import printed_pages
 
 As = Callable[[User], Client]
 
@@ -88,14 +89,7 @@ def test_a_program_is_told_with_a_code(lost: Slide, alice: User, as_user: As) ->
 def test_a_report_says_so_and_so_does_the_next_page(
     lost: Slide, alice: User, as_user: As, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    printed = []
-    render = pdf.render_to_string
-
-    def rendered(template: str, context: dict[str, Any]) -> str:
-        printed.append(render(template, context))
-        return printed[0]
-
-    monkeypatch.setattr(pdf, "render_to_string", rendered)
+    printed = printed_pages(monkeypatch)
     answer = as_user(alice).get(reverse("cases:report", args=[lost.case_id]))
     assert answer.content.startswith(b"%PDF")
     assert "This image is not shown: its file is missing" in printed[0]
