@@ -233,7 +233,7 @@ FILE_UPLOAD_HANDLERS = [
 ]
 #: Bytes of disk that uploads leave free, so that the database can still write.
 MIN_FREE_DISK = env.int("MIN_FREE_DISK", default=256 * 2**20)
-# Uploads are decoded by helper processes: how many at once a web process, and what each may use.
+# Images that a web process decodes and reports that it draws at once, and what decoding one image may use.
 DECODER_CONCURRENCY = env.int("DECODER_CONCURRENCY", default=2)
 DECODER_MEMORY = env.int("DECODER_MEMORY", default=3 * 2**30)
 DECODER_SECONDS = env.int("DECODER_SECONDS", default=60)
@@ -355,7 +355,7 @@ CONTENT_SECURITY_POLICY = {
 }
 
 # API
-#: Threads of one web process; waiting calls and streams take at most half of them.
+#: Threads of one web process; see cases/limits/concurrency.py for how many of them costly requests take.
 WEB_THREADS = env.int("WEB_THREADS", default=16)
 #: Seconds that a prediction call waits for its result before it answers 202, and that a stream lasts.
 API_WAIT_SECONDS = env.float("API_WAIT_SECONDS", default=25.0)

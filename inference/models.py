@@ -250,7 +250,7 @@ class Cluster(models.Model):
     pid = models.PositiveIntegerField()
     started_at = models.DateTimeField(default=timezone.now)
     seen_at = models.DateTimeField(default=timezone.now)
-    #: Whether a faster form of the model failed its check there, so that fp32 is used.
+    #: Whether a faster form of the model is damaged there or failed its check, so that a slower one may be used.
     fell_back = models.BooleanField(default=False)
 
     class Meta:

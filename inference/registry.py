@@ -78,14 +78,15 @@ def verify(model: ModelVersion) -> None:
 def form_problems(model: ModelVersion) -> list[str]:
     """A sentence for each faster form of a model whose files are damaged, or that fails its check on this machine.
 
-    Loads the model. Raises :class:`CheckpointError` where that fails.
+    Loads the model if it is active. Raises :class:`CheckpointError` where that fails.
     """
     from .engine import quantised, runtime
 
     path = Path(model.path)
-    found = [quantised.problem(path, model.sha256, form) for form in quantised.FORMS]
-    loaded = runtime.load(path, settings.ANALYSIS_DEVICE, settings.ANALYSIS_THREADS)
-    return [problem for problem in (*found, loaded.problem) if problem]
+    found = quantised.problems(path, model.sha256)
+    if model.is_active:
+        found += runtime.load(path, settings.ANALYSIS_DEVICE, settings.ANALYSIS_THREADS).problems
+    return list(dict.fromkeys(found))
 
 
 def activate(model: ModelVersion) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import hmac
+import secrets
 import time
 
 import factory
-from allauth.mfa import app_settings
-from allauth.mfa.totp.internal.auth import format_hotp_value, hotp_value, yield_hotp_counters_from_time
+from allauth.mfa.adapter import get_adapter
+from allauth.mfa.models import Authenticator
 from django.core.files.uploadedfile import SimpleUploadedFile
 
 from cases import services
@@ -16,12 +19,35 @@ from cases.models import Case, Slide, User
 PASSWORD = "correct horse battery staple"
 
 
+#: Seconds for which an authenticator app shows a code.
+PERIOD = 30
+
+
+def add_totp(user: User) -> str:
+    """Set up an authenticator app for the user; returns its secret."""
+    secret = base64.b32encode(secrets.token_bytes(20)).decode()
+    data = {"secret": get_adapter().encrypt(secret)}
+    Authenticator.objects.create(user=user, type=Authenticator.Type.TOTP, data=data)
+    return secret
+
+
+def add_recovery_codes(user: User) -> list[str]:
+    """Recovery codes of the user, stored as allauth documents it for codes of another library."""
+    codes = [f"{secrets.randbelow(10**8):08}" for _ in range(10)]
+    data = {"migrated_codes": [get_adapter().encrypt(code) for code in codes]}
+    Authenticator.objects.create(user=user, type=Authenticator.Type.RECOVERY_CODES, data=data)
+    return codes
+
+
 def code_of(secret: str) -> str:
-    """What an authenticator app shows now, and for some seconds more."""
-    left = app_settings.TOTP_PERIOD - time.time() % app_settings.TOTP_PERIOD
+    """What an authenticator app shows now, and for some seconds more (RFC 6238)."""
+    left = PERIOD - time.time() % PERIOD
     if left < 3:
         time.sleep(left)
-    return format_hotp_value(hotp_value(secret, next(iter(yield_hotp_counters_from_time()))))
+    counter = int(time.time() // PERIOD).to_bytes(8, "big")
+    digest = hmac.digest(base64.b32decode(secret), counter, "sha1")
+    at = digest[-1] & 15
+    return f"{(int.from_bytes(digest[at : at + 4], 'big') & 0x7FFFFFFF) % 10**6:06}"
 
 
 class UserFactory(factory.django.DjangoModelFactory):

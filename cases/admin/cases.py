@@ -22,7 +22,7 @@ from cases.services.search import PROBABILITY
 from cases.web.views.history import analyse_again
 from inference.models import Verdict
 
-from .parts import Erasing, ReadOnlyInline, chance, is_form_of, verdict_mark
+from .parts import Erasing, ReadOnlyInline, chance, is_form_of, person, verdict_mark
 
 
 class SlideInline(ReadOnlyInline):
@@ -169,7 +169,7 @@ class CaseAdmin(Erasing):
     def save_model(self, request: HttpRequest, obj: Case, form: Any, change: bool) -> None:
         before = Case.objects.get(pk=obj.pk)
         super().save_model(request, obj, form, change)
-        services.record_reading_changes(obj, before, request.user)  # type: ignore[arg-type]
+        services.record_reading_changes(obj, before, person(request))
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -225,12 +225,12 @@ class CaseAdmin(Erasing):
                 "media": self.media,
             }
             return TemplateResponse(request, "admin/assign_reviewer.html", context)
-        reviewer = next((person for person in reviewers() if str(person.pk) == chosen), None)
+        reviewer = next((one for one in reviewers() if str(one.pk) == chosen), None)
         if chosen and reviewer is None:
             self.message_user(request, "This person is no longer a reviewer; nothing was changed.", messages.ERROR)
             return None
         for case in queryset:
-            services.assign(case, reviewer, request.user)  # type: ignore[arg-type]
+            services.assign(case, reviewer, person(request))
         self.message_user(request, f"Assigned to {reviewer}." if reviewer else "Assignment removed.", messages.SUCCESS)
         return None
 
@@ -249,15 +249,15 @@ class CaseAdmin(Erasing):
 
     @admin.action(description="Export as CSV", permissions=["view"])
     def export_csv(self, request: HttpRequest, queryset: QuerySet[Case]) -> HttpResponse:
-        return export.response(Case.objects.filter(pk__in=queryset.values("pk")), request.user, "csv")  # type: ignore[arg-type]
+        return export.response(Case.objects.filter(pk__in=queryset.values("pk")), person(request), "csv")
 
     @admin.action(description="Export as JSON", permissions=["view"])
     def export_json(self, request: HttpRequest, queryset: QuerySet[Case]) -> HttpResponse:
-        return export.response(Case.objects.filter(pk__in=queryset.values("pk")), request.user, "json")  # type: ignore[arg-type]
+        return export.response(Case.objects.filter(pk__in=queryset.values("pk")), person(request), "json")
 
     def delete_model(self, request: HttpRequest, obj: Case) -> None:
-        services.remove_case(obj, request.user)  # type: ignore[arg-type]
+        services.remove_case(obj, person(request))
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Case]) -> None:
         for case in queryset:
-            services.remove_case(case, request.user)  # type: ignore[arg-type]
+            services.remove_case(case, person(request))

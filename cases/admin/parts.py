@@ -9,10 +9,16 @@ from django.http import HttpRequest
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from cases.models import Case
+from cases.models import Case, User
 from cases.templatetags.portal import icon, percent
 from inference.admin import PlainAdmin
 from inference.models import Analysis, Verdict
+
+
+def person(request: HttpRequest) -> User:
+    """The user of the administration, who is always signed in."""
+    assert isinstance(request.user, User)
+    return request.user
 
 
 def verdict_mark(verdict: str, label: str) -> SafeString | str:

@@ -14,7 +14,7 @@ from cases.models import Case, Report, Review, Slide
 from inference.admin import ReadOnlyAdmin
 from inference.models import Analysis
 
-from .parts import Erasing, ReadOnlyInline, chance, verdict_mark
+from .parts import Erasing, ReadOnlyInline, chance, person, verdict_mark
 
 
 class AnalysisInline(ReadOnlyInline):
@@ -77,11 +77,11 @@ class SlideAdmin(Erasing):
         return f"{slide.width} × {slide.height}"
 
     def delete_model(self, request: HttpRequest, obj: Slide) -> None:
-        services.remove_slide(obj, request.user)  # type: ignore[arg-type]
+        services.remove_slide(obj, person(request))
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Slide]) -> None:
         for slide in queryset.select_related("case"):
-            services.remove_slide(slide, request.user)  # type: ignore[arg-type]
+            services.remove_slide(slide, person(request))
 
 
 @admin.register(Review)

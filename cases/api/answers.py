@@ -11,7 +11,8 @@ from django.urls import reverse
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from cases.limits.concurrency import ConcurrencySlot, Kind
+from cases.limits.concurrency import THREADS
+from cases.limits.quotas import CapacityExceeded
 from cases.models import Case
 from inference.models import Analysis, State
 
@@ -53,12 +54,15 @@ def pending(request: Request, submitted: Submitted, is_folder: bool) -> Response
 
 
 def waited(request: Request, submitted: Submitted, is_folder: bool) -> Response:
-    """The result once it is available. 202 if the caller does not want to wait that long, or if too many calls are
-    waiting. Raises ``AuthenticationFailed`` if the token was revoked in the meantime."""
+    """The result once it is available. 202 if the caller does not want to wait that long, or if the server is busy.
+
+    Raises ``AuthenticationFailed`` if the token was revoked in the meantime."""
     ids = [analysis.pk for analysis in submitted.analyses]
-    with ConcurrencySlot(person(request), Kind.WAIT) as slot:
-        seconds = seconds_to_wait(request.headers.get("Prefer", "")) if slot.taken else 0.0
-        finished = wait(ids, seconds)
+    try:
+        with THREADS.hold(person(request).pk, optional=True):
+            finished = wait(ids, seconds_to_wait(request.headers.get("Prefer", "")))
+    except CapacityExceeded:
+        finished = wait(ids, 0.0)
     recheck_authentication(request)
     if not finished:
         return pending(request, _reloaded(submitted), is_folder)

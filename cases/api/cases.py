@@ -94,7 +94,7 @@ class CaseDetail(generics.RetrieveUpdateDestroyAPIView[Case]):
         return cases.visible_to(self.request.user) if safe else cases.editable_by(self.request.user)
 
     def perform_destroy(self, instance: Case) -> None:
-        services.remove_case(instance, self.request.user)  # type: ignore[arg-type]
+        services.remove_case(instance, person(self.request))
 
 
 @extend_schema(tags=["Cases"])
@@ -148,7 +148,8 @@ class CaseReport(APIView):
     @extend_schema(
         operation_id="cases_report",
         summary="Report of a case",
-        description="PDF with the case result, maps, readings and model. Its checksum verifies a printed copy.",
+        description="PDF with the case result, maps, readings and model. Its checksum verifies a printed copy. Images "
+        "whose files are missing are named in the report.",
         parameters=[OpenApiParameter("paper", str, enum=sorted(reports.PAPERS), default="a4")],
         responses={(200, "application/pdf"): OpenApiResponse(OpenApiTypes.BINARY, "The report.")},
     )
@@ -157,8 +158,8 @@ class CaseReport(APIView):
         paper = request.query_params.get("paper", "a4")
         if paper not in reports.PAPERS:
             raise errors.invalid("paper", f"Choose one of {', '.join(sorted(reports.PAPERS))}.")
-        _, pdf = reports.make(case, person(request), request.build_absolute_uri("/").rstrip("/"), paper)
-        return HttpResponse(pdf, content_type="application/pdf", headers={"Cache-Control": "private, no-store"})
+        printed = reports.make(case, person(request), request.build_absolute_uri("/").rstrip("/"), paper)
+        return HttpResponse(printed.pdf, content_type="application/pdf", headers={"Cache-Control": "private, no-store"})
 
 
 @extend_schema(tags=["Slides"])
@@ -221,7 +222,7 @@ class SlideDetail(generics.RetrieveDestroyAPIView[Slide]):
         )
 
     def perform_destroy(self, instance: Slide) -> None:
-        services.remove_slide(instance, self.request.user)  # type: ignore[arg-type]
+        services.remove_slide(instance, person(self.request))
 
 
 @extend_schema(tags=["Slides"])
@@ -233,7 +234,7 @@ class SlideImage(APIView):
     )
     def get(self, request: Request, pk: uuid.UUID) -> HttpResponseBase:
         slide = generics.get_object_or_404(Slide.objects.visible_to(request.user), pk=pk)
-        return send_file(slide.file.storage, slide.file.name, "image/png")
+        return send_file(slide.file, "image/png")
 
 
 @extend_schema(tags=["Reviews"])

@@ -24,6 +24,7 @@ from rest_framework import exceptions
 from rest_framework.views import set_rollback
 
 from cases.images.intake import Rejected
+from cases.images.serving import FileMissing
 from cases.limits.quotas import CapacityExceeded
 from cases.models.submissions import SubmissionExpired
 from cases.services.outages import RETRY_SECONDS, STORAGE, is_outdated
@@ -47,6 +48,7 @@ CODES: dict[str, tuple[int, str]] = {
     "permission_denied": (403, "This account does not have the permission"),
     "csrf_failed": (403, "A request with a session needs a CSRF token"),
     "not_found": (404, "The address or object does not exist, or you have no access to it"),
+    "file_missing": (404, "The stored image is missing from the file store; ask the administrator"),
     "method_not_allowed": (405, "The address does not support this method; `Allow` lists those it does"),
     "conflict": (409, "The first call with this idempotency key is still being received, or this call was abandoned"),
     "changed": (409, "The object was changed or deleted during the call"),
@@ -147,7 +149,7 @@ def response(code: str, detail: str, status: int | None = None, **extra: Any) ->
     }
     answer = HttpResponse(json.dumps(body), content_type=CONTENT_TYPE, status=status)
     # The audit trail records views, and needs to know that this is an error.
-    answer.problem = code  # type: ignore[attr-defined]
+    answer.problem = code  # type: ignore[attr-defined]  # a remark for the middleware
     return answer
 
 
@@ -175,7 +177,7 @@ def _problem_of(exc: Exception) -> Problem | None:
             wait = math.ceil(getattr(exc, "wait", None) or 1)
             return Problem("throttled", f"Too many calls; try again in {wait} s.", headers={"Retry-After": str(wait)})
         case exceptions.NotAuthenticated() | exceptions.AuthenticationFailed():
-            code = str(exc.detail.code)  # type: ignore[union-attr]
+            code = str(exc.detail.code)  # type: ignore[union-attr]  # these two have one detail
             code = code if code in CODES else "token_invalid"
             scheme = getattr(exc, "auth_header", None) or "Token"
             # The header carries the code because proxies pass nothing else of the response on.
@@ -183,6 +185,8 @@ def _problem_of(exc: Exception) -> Problem | None:
         case exceptions.PermissionDenied():
             detail = str(exc.detail)
             return Problem("csrf_failed" if detail.startswith("CSRF") else "permission_denied", detail)
+        case FileMissing():
+            return Problem("file_missing", str(exc))
         case exceptions.NotFound() | Http404():
             return Problem("not_found", "It does not exist, or you have no access to it.")
         case PermissionDenied():

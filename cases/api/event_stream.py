@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Generator
+from contextlib import ExitStack
 from typing import Any
 
 from django.http import StreamingHttpResponse
-
-from cases.limits.concurrency import ConcurrencySlot
 
 #: Seconds between two writes at most, so that proxies keep the connection and a lost client is noticed.
 BEAT = 5.0
@@ -26,8 +25,8 @@ class Stream:
     Not a generator: one that was never started does not run its ``finally`` if the client disconnects at once.
     """
 
-    def __init__(self, slot: ConcurrencySlot, events: Generator[bytes, None, None]) -> None:
-        self._slot = slot
+    def __init__(self, held: ExitStack, events: Generator[bytes, None, None]) -> None:
+        self._held = held
         self._events = events
 
     def __iter__(self) -> Stream:
@@ -42,7 +41,7 @@ class Stream:
 
     def close(self) -> None:
         self._events.close()
-        self._slot.release()
+        self._held.close()
 
 
 def response(stream: Stream) -> StreamingHttpResponse:

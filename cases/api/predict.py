@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import Any
 
 from django.conf import settings
@@ -13,7 +14,8 @@ from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from cases.limits.concurrency import ConcurrencySlot, Kind
+from cases.limits.concurrency import THREADS
+from cases.limits.quotas import CapacityExceeded
 from inference.models import Analysis, State
 
 from . import answers, errors, results, streams
@@ -130,7 +132,7 @@ class SingleStream(Upload):
         "- `progress`: `current`, `total`, `percentage`, `message`\n"
         "- `complete`: `result`, the response of `POST /predict/single`\n"
         "- `error`: `code`, `message`\n\n"
-        "Lines that begin with a colon keep the connection open. If too many streams are open, the response is 202 "
+        "Lines that begin with a colon keep the connection open. If the server is busy, the response is 202 "
         "with the address of the result in `Location`.",
         request={"multipart/form-data": SingleIn},
         responses={
@@ -143,8 +145,10 @@ class SingleStream(Upload):
         pk = submitted.analyses[0].pk
         body = answers.pending_body(request, submitted, is_folder=False)
         # Acquired last: from here on, the stream releases it.
-        slot = ConcurrencySlot(person(request), Kind.WAIT)
-        if not slot.taken:
+        held = ExitStack()
+        try:
+            held.enter_context(THREADS.hold(person(request).pk, optional=True))
+        except CapacityExceeded:
             return answers.pending(request, submitted, is_folder=False)
         start = {"type": "start", "message": "The image was stored.", **body}
         events = streams.follow(
@@ -153,7 +157,7 @@ class SingleStream(Upload):
             _progress,
             lambda analysis: _end(request, analysis, submitted.cached),
         )
-        answer = sse.response(sse.Stream(slot, events))
+        answer = sse.response(sse.Stream(held, events))
         if submitted.replayed:
             answer["Idempotent-Replayed"] = "true"
         return answer

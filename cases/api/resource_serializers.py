@@ -212,7 +212,7 @@ class SlidesIn(serializers.Serializer[Any]):
 
 class SlidesAddedOut(serializers.Serializer[Any]):
     slides = SlideOut(many=True)
-    errors = FileErrorOut(many=True, help_text="Files that were not accepted, with reasons.")  # type: ignore[assignment]
+    errors = FileErrorOut(many=True, help_text="Files that were not accepted, with reasons.")  # type: ignore[assignment]  # hides an attribute
 
 
 class RunIn(serializers.Serializer[Any]):
@@ -292,8 +292,8 @@ class ModelVersionDetailOut(ModelVersionOut):
     metadata = serializers.DictField(read_only=True, help_text="Training and metrics as recorded in the checkpoint.")
 
     class Meta(ModelVersionOut.Meta):
-        fields = (*ModelVersionOut.Meta.fields, "metadata")  # type: ignore[assignment]
-        read_only_fields = fields  # type: ignore[assignment]
+        fields = (*ModelVersionOut.Meta.fields, "metadata")  # type: ignore[assignment]  # longer
+        read_only_fields = fields  # type: ignore[assignment]  # longer
 
 
 class TokenOut(ModelSerializer[ApiToken]):
@@ -320,7 +320,7 @@ class NewTokenOut(TokenOut):
     token = serializers.CharField(read_only=True, help_text="The token itself, which is shown only once.")
 
     class Meta(TokenOut.Meta):
-        fields = (*TokenOut.Meta.fields, "token")  # type: ignore[assignment]
+        fields = (*TokenOut.Meta.fields, "token")  # type: ignore[assignment]  # longer
 
 
 class SignInIn(serializers.Serializer[Any]):

@@ -14,7 +14,7 @@ class Schema(AutoSchema):
     """drf-spectacular's schema; views choose their operation ids, which name the methods of generated clients."""
 
 
-class TokenScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
+class TokenScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]  # drf-spectacular registers subclasses
     target_class = "cases.api.authentication.TokenAuthentication"
     name = "token"
 

@@ -170,9 +170,9 @@ class FolderOut(serializers.Serializer[Any]):
     processing_time_seconds = serializers.FloatField(
         help_text="Time from the start of the first analysis to the end of the last.", min_value=0
     )
-    errors = FileErrorOut(
+    errors = FileErrorOut(  # type: ignore[assignment]  # hides an attribute
         many=True, help_text="Files without a result, with reasons. The other files are not affected."
-    )  # type: ignore[assignment]
+    )
     id = serializers.UUIDField(help_text="Id of the case: `/api/v1/cases/{id}`.")
     case = serializers.UUIDField()
     verdict = serializers.ChoiceField(Verdict.choices)
@@ -193,4 +193,4 @@ class PendingOut(serializers.Serializer[Any]):
     percentage = serializers.FloatField(min_value=0, max_value=100)
     ahead = serializers.IntegerField(min_value=0, help_text="Number of analyses ahead in the queue.")
     result_url = serializers.URLField()
-    errors = FileErrorOut(many=True, help_text="Files that were not accepted.")  # type: ignore[assignment]
+    errors = FileErrorOut(many=True, help_text="Files that were not accepted.")  # type: ignore[assignment]  # hides an attribute

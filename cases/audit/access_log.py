@@ -91,8 +91,7 @@ class TrailMiddleware:
             answer = self.get_response(request)
             try:
                 _note(request, answer)
-            except BaseException:
-                # Nothing is shown that could not be recorded.
+            except BaseException:  # raised again: nothing is shown that could not be recorded
                 answer.close()
                 raise
             return answer
@@ -127,7 +126,7 @@ def _did(request: HttpRequest, match: ResolverMatch) -> tuple[AuditEvent.Kind, s
     if name == "usersessions_list":
         return AuditEvent.Kind.ACCOUNT, "Other sessions ended"
     if name.startswith("admin:") and name.endswith("_changelist"):
-        if (action := _action(request)) not in match.func.model_admin.get_actions(request):  # type: ignore[attr-defined]
+        if (action := _action(request)) not in match.func.model_admin.get_actions(request):  # type: ignore[attr-defined]  # set by the admin
             return None
         table, chosen = name[len("admin:") : -len("_changelist")], request.POST.getlist("_selected_action")
         if not chosen:
@@ -232,7 +231,7 @@ def _on_signed_out(sender: Any, request: HttpRequest, user: User | None, **kwarg
 
 def _on_refused(sender: Any, credentials: dict[str, Any], **kwargs: Any) -> None:
     # What was typed is not kept: it may be a password in the wrong field.
-    for user in matching_users(credentials) or [None]:  # type: ignore[list-item]
+    for user in matching_users(credentials) or [None]:  # type: ignore[list-item]  # None: no account
         audit.record(AuditEvent.Kind.REFUSED, actor=user)
 
 
@@ -280,5 +279,5 @@ def _on_admin(sender: Any, instance: LogEntry, **kwargs: Any) -> None:
 
 def _case_of_entry(entry: LogEntry) -> uuid.UUID | None:
     kinds = {Case: "case", Slide: "slide", Review: "review"}
-    kind = kinds.get(entry.content_type.model_class()) if entry.content_type else None  # type: ignore[arg-type]
+    kind = kinds.get(entry.content_type.model_class()) if entry.content_type else None  # type: ignore[arg-type]  # any model, or None
     return _case_of(kind, uuid.UUID(str(entry.object_id))) if kind and entry.object_id else None

@@ -74,7 +74,7 @@ class Stack:
             for name in COMMANDS:
                 self.start(name)
             self.wait_until_ready()
-        except BaseException:
+        except BaseException:  # raised again; no process stays behind
             self.stop_all()
             raise
         return self

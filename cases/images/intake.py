@@ -2,37 +2,32 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import logging
 import os
 import re
 import tempfile
-import threading
 import unicodedata
-from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
 from django.conf import settings
-from django.core.cache import cache
 from django.core.files.uploadedfile import UploadedFile
 from django.core.files.uploadhandler import FileUploadHandler, TemporaryFileUploadHandler
 
 from cases.images import sandbox, tiles
 from cases.images.serving import LocalFile
+from cases.limits.concurrency import MEMORY
 from cases.limits.disk_space import require_space
 from cases.models import Case, Slide, random_name, random_thumbnail_name
 from inference.engine.image import ImageError
 
 log = logging.getLogger(__name__)
 
-#: After an image that exceeded the decoder's limits: seconds for which its owner is restricted to one decoder, and
-#: seconds that their next image waits for it.
-HEAVY_FOR, HEAVY_PATIENCE = 600, 5.0
-_heavy = threading.Lock()
+#: Seconds that an upload waits until it may be decoded.
+PATIENCE = 60.0
 
 
 class SizeLimitUploadHandler(FileUploadHandler):
@@ -112,8 +107,9 @@ def store(case: Case, upload: Upload) -> Slide:
     """Decode an upload, write its pixels and a thumbnail to the store, and return the slide, not yet saved.
 
     The stored PNG is rebuilt from the pixels, so no metadata of the upload survives. The web process itself never
-    decodes the image. Raises :class:`ImageError` if the file can't be used, :class:`cases.images.sandbox.DecoderBusy`
-    if no decoder is free, or ``OSError`` if the store fails; the store then holds nothing of the upload.
+    decodes the image. Raises :class:`ImageError` if the file can't be used,
+    :class:`cases.limits.quotas.CapacityExceeded` if too many images are being decoded, or ``OSError`` if the store
+    fails; the store then holds nothing of the upload.
     """
     if (upload.file.size or 0) > settings.UPLOAD_MAX_BYTES:
         raise ImageError("too_large", f"is larger than {settings.UPLOAD_MAX_BYTES // 2**20} MB")
@@ -121,8 +117,8 @@ def store(case: Case, upload: Upload) -> Slide:
     with tempfile.TemporaryDirectory(dir=settings.FILE_UPLOAD_TEMP_DIR) as folder:
         png, small = Path(folder, "slide.png"), Path(folder, "thumbnail.jpg")
         with _on_disk(upload.file, folder) as source, png.open("w+b") as png_file, small.open("w+b") as small_file:
-            with _lane(case):
-                made = sandbox.run("ingest", [source, png_file, small_file], person=case.owner_id)
+            with MEMORY.hold(case.owner_id, PATIENCE):
+                made = sandbox.run("ingest", [source, png_file, small_file])
             size = os.fstat(source.fileno()).st_size
         slide = Slide(
             case=case,
@@ -146,24 +142,6 @@ def store(case: Case, upload: Upload) -> Slide:
             delete_files(slide)
             raise
     return slide
-
-
-@contextlib.contextmanager
-def _lane(case: Case) -> Iterator[None]:
-    """Let owners of images that recently exceeded the decoder's limits share one decoder."""
-    key = f"heavy-images-{case.owner_id}"
-    is_heavy = bool(cache.get(key))
-    if is_heavy and not _heavy.acquire(timeout=HEAVY_PATIENCE):
-        raise sandbox.DecoderBusy
-    try:
-        yield
-    except ImageError as error:
-        if error.code == "undecodable":
-            cache.set(key, True, HEAVY_FOR)
-        raise
-    finally:
-        if is_heavy:
-            _heavy.release()
 
 
 def _on_disk(upload: UploadedFile, folder: str) -> BufferedReader:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import errno
 import json
 import logging
 import os
@@ -14,8 +13,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections import Counter
-from collections.abc import Iterator
 from typing import IO, Any
 
 from django.conf import settings
@@ -24,18 +21,9 @@ from inference.engine.image import ImageError
 
 log = logging.getLogger(__name__)
 
-#: Seconds that an upload waits for a free decoder, and that an image for the viewer waits.
-PATIENCE, VIEWER_PATIENCE = 60.0, 10.0
 #: Seconds beyond the decoder's own limit after which no answer is expected any more.
 GRACE = 5
 MESSAGE = 8192
-
-
-class DecoderBusy(OSError):
-    """No decoder became free in time."""
-
-    def __init__(self) -> None:
-        super().__init__(errno.EBUSY, "all decoders are busy")
 
 
 class DecoderFailed(RuntimeError):
@@ -47,9 +35,6 @@ class DecoderFailed(RuntimeError):
 
 _lock = threading.Lock()
 _server: _Server | None = None
-_changed = threading.Condition()
-#: Number of decoders in use by each person, by primary key.
-_taken: Counter[int | None] = Counter()
 
 
 class _Server:
@@ -116,14 +101,12 @@ def _send(message: bytes, descriptors: list[int]) -> None:
                 server.process.wait(1)
 
 
-def run(work: str, files: list[IO[bytes]], *arguments: Any, person: int | None = None) -> dict[str, Any]:
-    """Run one of :data:`cases.images.sandbox_worker.WORK` on open files, which the caller closes.
+def run(work: str, files: list[IO[bytes]], *arguments: Any) -> dict[str, Any]:
+    """Run one of :data:`cases.images.sandbox_worker.WORK` on open files, which the caller closes. Callers hold a slot
+    of :data:`cases.limits.concurrency.MEMORY`.
 
-    ``person`` is the primary key of the user, who may not occupy all decoders.
-
-    Raises :class:`ImageError` for a file that can't be read within the limits, :class:`DecoderBusy` if no decoder
-    becomes free in time, :class:`DecoderFailed` for an error in the decoder's program, and ``OSError`` if the store
-    fails, for example because of a full disk.
+    Raises :class:`ImageError` for a file that can't be read within the limits, :class:`DecoderFailed` for an error in
+    the decoder's program, and ``OSError`` if the store fails, for example because of a full disk.
     """
     seconds = settings.DECODER_SECONDS
     request = {
@@ -136,17 +119,16 @@ def run(work: str, files: list[IO[bytes]], *arguments: Any, person: int | None =
         },
         "arguments": arguments,
     }
-    with _decoder(person, PATIENCE if work == "ingest" else VIEWER_PATIENCE):
-        answer, theirs = os.pipe()
-        started = time.monotonic()
+    answer, theirs = os.pipe()
+    started = time.monotonic()
+    try:
         try:
-            try:
-                _send(json.dumps(request).encode(), [theirs, *(file.fileno() for file in files)])
-            finally:
-                os.close(theirs)
-            said = _wait(answer, seconds + GRACE)
+            _send(json.dumps(request).encode(), [theirs, *(file.fileno() for file in files)])
         finally:
-            os.close(answer)
+            os.close(theirs)
+        said = _wait(answer, seconds + GRACE)
+    finally:
+        os.close(answer)
     if not said:
         # The fork that handled the request has died; the kernel ends it at its limit of time.
         is_slow = time.monotonic() - started >= seconds
@@ -161,29 +143,6 @@ def run(work: str, files: list[IO[bytes]], *arguments: Any, person: int | None =
         log.error("The decoder failed because of an error in its program.\n%s", result["traceback"])
         raise DecoderFailed
     return dict(result)
-
-
-@contextlib.contextmanager
-def _decoder(person: int | None, patience: float) -> Iterator[None]:
-    """Occupy one of the decoders while the block runs. Raises :class:`DecoderBusy`."""
-
-    def is_free() -> bool:
-        return _taken.total() < settings.DECODER_CONCURRENCY and _taken[person] < max(
-            1, settings.DECODER_CONCURRENCY - 1
-        )
-
-    with _changed:
-        if not _changed.wait_for(is_free, patience):
-            raise DecoderBusy
-        _taken[person] += 1
-    try:
-        yield
-    finally:
-        with _changed:
-            _taken[person] -= 1
-            if not _taken[person]:
-                del _taken[person]
-            _changed.notify_all()
 
 
 def _wait(answer: int, seconds: float) -> bytes:

@@ -157,7 +157,7 @@ def _handle(request: dict[str, Any], files: list[int]) -> dict[str, Any]:
     except OSError as error:
         # Caused by the file store and not by the image: a full or read-only disk, for example.
         return {"errno": error.errno or 0, "reason": os.strerror(error.errno or 0)}
-    except Exception:  # an error in this program; the web process logs it
+    except Exception:  # noqa: BLE001  an error in this program; the web process logs it
         return {"traceback": traceback.format_exc()[-TRACEBACK:]}
 
 

@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from django.conf import settings
 from django.core.files import File
-from django.core.files.storage import Storage
+from django.db.models.fields.files import FieldFile
 from django.http import FileResponse, Http404, HttpResponse
 from django.http.response import HttpResponseBase
+from prometheus_client import Counter
+
+log = logging.getLogger(__name__)
+
+#: Registered in :mod:`cases.monitoring.metrics`.
+MISSING = Counter("histopath_missing_files", "Attempts to read a stored file that is missing", registry=None)
+
+
+class FileMissing(Http404):
+    """A stored file is missing, which is logged and counted."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__("The stored image is missing from the file store.")
+        log.error("The stored file %s is missing.", name)
+        MISSING.inc()
 
 
 class LocalFile(File):
@@ -21,20 +37,35 @@ class LocalFile(File):
         return str(self.name)
 
 
-def send(storage: Storage, name: str | None, content_type: str) -> HttpResponseBase:
-    """The file ``name`` as a response, sent by nginx if ACCEL_PREFIX is set (see docs/operations.md).
+def open_stored(file: FieldFile) -> File:
+    """A stored file, open for reading. Raises :class:`FileMissing`, or ``OSError`` if the store fails."""
+    name = str(file.name)
+    try:
+        return file.storage.open(name)
+    except FileNotFoundError as error:
+        raise FileMissing(name) from error
 
-    Raises ``Http404`` if it is missing.
+
+def is_missing(file: FieldFile) -> bool:
+    """Whether the store certainly lacks the file; False if it does not respond."""
+    try:
+        return not file.storage.exists(str(file.name))
+    except OSError:
+        log.exception("The file store failed.")
+        return False
+
+
+def send(file: FieldFile, content_type: str) -> HttpResponseBase:
+    """The file as a response, sent by nginx if ACCEL_PREFIX is set (see docs/operations.md).
+
+    Raises :class:`FileMissing`.
     """
     if settings.ACCEL_PREFIX:
-        if not name or not storage.exists(name):
-            raise Http404("The file is missing from the store.")
+        if not file.storage.exists(str(file.name)):
+            raise FileMissing(str(file.name))
         answer: HttpResponseBase = HttpResponse(content_type=content_type)
-        answer["X-Accel-Redirect"] = f"{settings.ACCEL_PREFIX}/{name}"
+        answer["X-Accel-Redirect"] = f"{settings.ACCEL_PREFIX}/{file.name}"
     else:
-        try:
-            answer = FileResponse(storage.open(name or ""), content_type=content_type)
-        except FileNotFoundError as error:
-            raise Http404("The file is missing from the store.") from error
+        answer = FileResponse(open_stored(file), content_type=content_type)
     answer["Cache-Control"] = "private, no-store"
     return answer

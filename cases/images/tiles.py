@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import tempfile
-import threading
 import zipfile
 from pathlib import Path
 
 from django.conf import settings
 
 from cases.images import sandbox
-from cases.images.serving import LocalFile
-from cases.limits.concurrency import Kind
+from cases.images.serving import LocalFile, open_stored
+from cases.limits.concurrency import MEMORY, THREADS
 from cases.limits.disk_space import require_space
-from cases.limits.quotas import CapacityExceeded, require_slot
 from cases.models import Slide, User
 from inference.engine.grid import PATCH, Grid
 
@@ -24,12 +22,8 @@ TILE = 512
 OVERLAP = 1
 #: Maximum side in pixels of the overview image, which is shown without scripts.
 OVERVIEW = 4096
-#: Seconds to wait while tiles of another slide are being created, before the response is 429.
-PATIENCE = 10
-BUSY = "Other large images are being prepared. Try again in a moment."
-
-#: At most one decoder creates tiles; the others are for uploads.
-_making = threading.Lock()
+#: Seconds that the viewer waits until an image may be decoded.
+PATIENCE = 10.0
 
 
 def is_large(slide: Slide) -> bool:
@@ -50,36 +44,30 @@ def levels(slide: Slide) -> tuple[int, int]:
 def ensure(slide: Slide, user: User) -> str:
     """Name of the zip of tiles (see :func:`cases.images.sandbox_worker.pyramid`), which is created on first use.
 
-    Raises :class:`inference.engine.image.ImageError`, ``FileNotFoundError``, ``OSError`` if the disk is full, or
-    :class:`CapacityExceeded` while tiles of other slides are being created.
+    Raises :class:`inference.engine.image.ImageError`, :class:`cases.images.serving.FileMissing`, ``OSError`` if the
+    disk is full, or :class:`cases.limits.quotas.CapacityExceeded` if too many images are being decoded.
     """
     storage, wanted = slide.file.storage, name(slide)
     if storage.exists(wanted):
         return wanted
-    with require_slot(user, Kind.PICTURE, BUSY, PATIENCE):
-        return _make(slide, wanted, user)
+    with THREADS.hold(user.pk), MEMORY.hold(user.pk, PATIENCE):
+        # Another request may have made them while this one waited.
+        return wanted if storage.exists(wanted) else _make(slide, wanted)
 
 
-def _make(slide: Slide, wanted: str, user: User) -> str:
+def _make(slide: Slide, wanted: str) -> str:
     storage = slide.file.storage
-    if not _making.acquire(timeout=PATIENCE):
-        raise CapacityExceeded(BUSY)
-    try:
-        if storage.exists(wanted):
-            return wanted
-        # An uncompressed JPEG pyramid takes less than a byte a pixel.
-        require_space(slide.width * slide.height)
-        with (
-            storage.open(str(slide.file.name)) as opened,
-            tempfile.TemporaryDirectory(dir=settings.FILE_UPLOAD_TEMP_DIR) as folder,
-        ):
-            path = Path(folder, "tiles.zip")
-            with path.open("w+b") as archive:
-                sandbox.run("pyramid", [opened, archive], TILE, OVERLAP, OVERVIEW, person=user.pk)
-            with LocalFile(path) as whole:
-                made = str(storage.save(wanted, whole))
-    finally:
-        _making.release()
+    # An uncompressed JPEG pyramid takes less than a byte a pixel.
+    require_space(slide.width * slide.height)
+    with (
+        open_stored(slide.file) as opened,
+        tempfile.TemporaryDirectory(dir=settings.FILE_UPLOAD_TEMP_DIR) as folder,
+    ):
+        path = Path(folder, "tiles.zip")
+        with path.open("w+b") as archive:
+            sandbox.run("pyramid", [opened, archive], TILE, OVERLAP, OVERVIEW)
+        with LocalFile(path) as whole:
+            made = str(storage.save(wanted, whole))
     # Another process was faster, or the slide was deleted meanwhile.
     if made != wanted or not Slide.objects.filter(pk=slide.pk).exists():
         storage.delete(made)
@@ -108,10 +96,11 @@ def patch(slide: Slide, grid: Grid, index: int, user: User) -> bytes:
     x, y = (int(value) for value in grid.positions[index])
     box = [x, y, min(x + PATCH, slide.width), min(y + PATCH, slide.height)]
     with (
-        require_slot(user, Kind.PICTURE, BUSY, PATIENCE),
-        slide.file.storage.open(str(slide.file.name)) as opened,
+        THREADS.hold(user.pk),
+        MEMORY.hold(user.pk, PATIENCE),
+        open_stored(slide.file) as opened,
         tempfile.TemporaryFile() as png,
     ):
-        sandbox.run("crop", [opened, png], box, person=user.pk)
+        sandbox.run("crop", [opened, png], box)
         png.seek(0)
         return png.read()

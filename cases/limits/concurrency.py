@@ -1,104 +1,60 @@
-"""How many threads of a web process long work may hold, so that one person leaves some for others' pages."""
+"""The concurrency limit of a web process: how many costly requests it handles at once.
+
+Two resources run out: threads, without which no page is answered, and memory. A costly request holds a slot of
+:data:`THREADS` from start to end; it is refused if none is free, because waiting for one would itself take a thread.
+While it decodes an image or draws a report, it also holds a slot of :data:`MEMORY`, for which it may wait.
+"""
 
 from __future__ import annotations
 
-import math
 import threading
 from collections import Counter
-from enum import Enum
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from django.conf import settings
 
-from cases.models import User
+from cases.limits.quotas import CapacityExceeded
 
-#: Of this process's threads, in eighths: what one person's long work of all kinds may hold together, and everybody's.
-OWN, ALL = 6, 7
-#: Below so many threads none is left for waiting: pages and programs ask again instead.
-FEW = 4
+BUSY = "The server is processing as many images and reports as it can. Try again in a few seconds."
 
 
-class Kind(Enum):
-    """Long work, with the eighths of the threads that everybody's may hold, and one person's."""
+class ConcurrencyLimit:
+    """At most ``most()`` slots, two thirds of them for one user, so that others are served."""
 
-    #: For a result or news of it.
-    WAIT = ("wait", 4, 3)
-    #: Drawing one takes seconds of a processor.
-    REPORT = ("report", 2, 1)
-    #: All that is kept of a person, written into a file first.
-    EXPORT = ("export", 2, 1)
-    #: Its images are decoded one after the other, while others' are.
-    UPLOAD = ("upload", 4, 3)
-    #: One that is decoded, or reduced, for whoever looks at it.
-    PICTURE = ("picture", 4, 3)
+    def __init__(self, most: Callable[[], int]) -> None:
+        self._most = most
+        self._changed = threading.Condition()
+        #: Slots held by each user, by primary key.
+        self._held: Counter[int] = Counter()
 
-    @property
-    def most(self) -> int:
-        return _everybody(self.value[1])
+    @contextmanager
+    def hold(self, user: int, patience: float = 0.0, optional: bool = False) -> Iterator[None]:
+        """Hold a slot while the block runs.
 
-    @property
-    def own(self) -> int:
-        return _own(self.value[2], self.most)
+        ``user`` is a primary key; ``optional`` is work that the request can do without, for which a third of the slots
+        stays free. Raises :class:`CapacityExceeded` if no slot becomes free within ``patience`` seconds.
+        """
 
+        def is_free() -> bool:
+            most = max(1, self._most())
+            if optional:
+                most = most * 2 // 3
+            return self._held.total() < most and self._held[user] < max(1, most * 2 // 3)
 
-def _everybody(eighths: int) -> int:
-    return max(1, settings.WEB_THREADS * eighths // 8)
-
-
-def _own(eighths: int, most: int) -> int:
-    # Rounded up, but for where nothing would be left for others.
-    return max(1, min(math.ceil(settings.WEB_THREADS * eighths / 8), most - 1))
-
-
-_changed = threading.Condition()
-#: How many threads each person works on or waits with, by primary key; and how many of each kind are worked on.
-_asked: Counter[int] = Counter()
-_taken: Counter[tuple[Kind, int]] = Counter()
+        with self._changed:
+            if not self._changed.wait_for(is_free, patience):
+                raise CapacityExceeded(BUSY)
+            self._held[user] += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._held -= Counter([user])
+                self._changed.notify_all()
 
 
-def _less(counter: Counter[Any], key: Any) -> None:
-    counter[key] -= 1
-    if not counter[key]:
-        del counter[key]
-
-
-class ConcurrencySlot:
-    """Permission to keep a thread for long work; ``taken`` is false where none came within ``patience`` seconds.
-
-    Nobody waits who holds as many threads already, working or waiting, as one person may, nor where all together do:
-    see :data:`OWN` and :data:`ALL`.
-    """
-
-    def __init__(self, user: User, kind: Kind, patience: float = 0.0) -> None:
-        self._kind, self._person = kind, user.pk
-        self.taken = False
-        with _changed:
-            if self._kind is Kind.WAIT and settings.WEB_THREADS < FEW:
-                return
-            if _asked.total() >= _everybody(ALL) or _asked[self._person] >= _own(OWN, _everybody(ALL)):
-                return
-            _asked[self._person] += 1
-            self.taken = _changed.wait_for(self._is_free, patience)
-            if self.taken:
-                _taken[kind, self._person] += 1
-            else:
-                _less(_asked, self._person)
-
-    def _is_free(self) -> bool:
-        everybody = sum(count for (kind, _), count in _taken.items() if kind is self._kind)
-        return everybody < self._kind.most and _taken[self._kind, self._person] < self._kind.own
-
-    def release(self) -> None:
-        """Give it back; any number of times."""
-        with _changed:
-            if self.taken:
-                self.taken = False
-                _less(_taken, (self._kind, self._person))
-                _less(_asked, self._person)
-                _changed.notify_all()
-
-    def __enter__(self) -> ConcurrencySlot:
-        return self
-
-    def __exit__(self, *args: object) -> None:
-        self.release()
+#: Requests that keep a thread for long: three quarters of the threads, so that the rest answers pages.
+THREADS = ConcurrencyLimit(lambda: settings.WEB_THREADS * 3 // 4)
+#: Images that are decoded and reports that are drawn. Decoding one takes up to ``DECODER_MEMORY``.
+MEMORY = ConcurrencyLimit(lambda: settings.DECODER_CONCURRENCY)

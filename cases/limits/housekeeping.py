@@ -13,6 +13,6 @@ def queue_once(function: str, seconds: int) -> None:
         return
     try:
         async_task(function, task_name=function.rpartition(".")[2], save=False)
-    except Exception:
+    except Exception:  # raised again; without a message the next call may queue it
         cache.delete(key)
         raise

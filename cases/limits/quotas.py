@@ -1,37 +1,33 @@
-"""How much may wait: what is over it is refused at the door, with a time to come back, and nothing is stored."""
+"""How many analyses may wait, of one user and of all. More are refused with a time to try again; nothing is stored."""
 
 from __future__ import annotations
-
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 
-from cases.limits.concurrency import ConcurrencySlot, Kind
 from cases.models import Case, User
 from inference.jobs import queue
 
-#: Seconds that one waiting analysis is reckoned with in ``Retry-After``, and the bounds of that.
+#: ``Retry-After`` in seconds: for each analysis above the quota, within bounds; and where no quota is exceeded.
 SECONDS_EACH = 2
 SOONEST, LATEST = 10, 600
 A_MOMENT = 2
 
 
 class CapacityExceeded(Exception):
-    """Too much waits already; ``retry_after`` is in seconds, few where nothing waits but a moment is asked for."""
+    """The server is busy, or ``too_many`` analyses are above a quota. ``retry_after`` is in seconds."""
 
     def __init__(self, message: str, too_many: int = 0) -> None:
         super().__init__(message)
         self.retry_after = min(max(SECONDS_EACH * too_many, SOONEST), LATEST) if too_many else A_MOMENT
 
 
-def require_room(owner: User, wanted: int, besides: int = 0) -> None:
-    """Raise :class:`CapacityExceeded` where so many more analyses are too many, for this person or for all.
+def require_room(owner: User, wanted: int) -> None:
+    """Raise :class:`CapacityExceeded` if ``wanted`` more analyses exceed the quota of the user or of all.
 
-    A person who has nothing open, besides so many of the same upload, is let in up to the limit of all, however
-    large the upload is.
+    A user who has no open analyses may exceed the user's quota with one upload. Nothing is locked: requests that run
+    at the same moment do not count each other's images.
     """
     if wanted <= 0:
         return
@@ -46,7 +42,7 @@ def require_room(owner: User, wanted: int, besides: int = 0) -> None:
             everybody + wanted - settings.MAX_PENDING,
         )
     own = queue.open_count(owner.pk)
-    if own > besides and own + wanted > settings.MAX_PENDING_PER_USER:
+    if own and own + wanted > settings.MAX_PENDING_PER_USER:
         raise CapacityExceeded(
             f"{own} of your images are still waiting; at most {settings.MAX_PENDING_PER_USER} may at a time. "
             "Try again when some are done.",
@@ -68,18 +64,6 @@ def require_received(case: Case) -> None:
     """Raise :class:`CapacityExceeded` where the case is not received yet."""
     if not is_received(case):
         raise CapacityExceeded("The images of this case are still being received. Try again in a moment.")
-
-
-@contextmanager
-def require_slot(user: User, kind: Kind, busy: str, patience: float = 0.0) -> Iterator[None]:
-    """Hold a concurrency slot while the block runs.
-
-    Raises :class:`CapacityExceeded` with the message ``busy`` if none is free.
-    """
-    with ConcurrencySlot(user, kind, patience) as turn:
-        if not turn.taken:
-            raise CapacityExceeded(busy)
-        yield
 
 
 def answer(request: HttpRequest, error: CapacityExceeded) -> HttpResponse:

@@ -37,8 +37,8 @@ REASONS = {
 }
 #: What makes work slower, not impossible.
 WARNINGS = {
-    "fp32_fallback": "A faster form of the model failed its check, so a worker uses fp32. Results are right, but take "
-    "longer. The worker's log has the cause; manage.py verify checks again.",
+    "fp32_fallback": "A faster form of the model is damaged or failed its check, so a worker may use a slower one. "
+    "Results are right, but may take longer. The worker's log and manage.py verify name the cause.",
 }
 
 
@@ -74,7 +74,7 @@ def ready(request: HttpRequest) -> JsonResponse:
         log.exception("The database failed.")
         checks = dict.fromkeys(checks, False)
         codes = ["database_unavailable"]
-    except Exception:
+    except Exception:  # logged; a probe gets an answer whatever fails
         log.exception("The health check failed.")
         codes.append("health_unknown")
     healthy = not codes

@@ -21,6 +21,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, H
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from cases.images.serving import MISSING
 from inference.models import Analysis, Cluster, State, Verdict
 
 REQUESTS = CollectorRegistry()
@@ -32,6 +33,7 @@ SECONDS = Histogram(
     buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
 )
 ANSWERS = Counter("histopath_requests", "Requests, by view and status", ["method", "view", "status"], registry=REQUESTS)
+REQUESTS.register(MISSING)
 
 #: Of what time the figures of verdicts and speed speak, and against how long a past drift is measured.
 RECENT = timedelta(days=1)
@@ -163,5 +165,5 @@ def metrics(request: HttpRequest) -> HttpResponse:
     requests = REQUESTS
     if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
         requests = CollectorRegistry()
-        multiprocess.MultiProcessCollector(requests)  # type: ignore[no-untyped-call]
+        multiprocess.MultiProcessCollector(requests)  # type: ignore[no-untyped-call]  # prometheus_client is not typed throughout
     return HttpResponse(generate_latest(requests) + generate_latest(work), content_type=CONTENT_TYPE_LATEST)

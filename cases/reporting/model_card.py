@@ -32,12 +32,12 @@ def lines(model: ModelVersion) -> dict[str, list[Line]]:
 def runtimes(model: ModelVersion) -> list[Line]:
     """Comparison of the model's INT8 and bf16 versions with fp32, if it has them."""
     found: list[Line] = []
-    for form, label, needs in (("int8", "INT8 version", "VNNI"), ("bf16", "bf16 version", "AMX")):
-        record = quantised.read_record(Path(model.path), form)  # type: ignore[arg-type]
+    for form, needs in zip(quantised.FORMS, ("VNNI", "AMX"), strict=True):
+        record = quantised.read_record(Path(model.path), form)
         if record is None or record.checkpoint_sha256 != model.sha256:
             continue
         use = f"used on processors with {needs}" if record.passed else "not used: its results differ too much"
-        found.append((label, use))
+        found.append((f"{'INT8' if form == 'int8' else form} version", use))
         found += [(one.what.capitalize(), quantised.describe(one)) for one in record.comparisons]
     return found
 

@@ -7,7 +7,9 @@ shows the same checksum.
 from __future__ import annotations
 
 import base64
+import logging
 from collections.abc import Iterator
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -21,19 +23,22 @@ from django.utils import timezone
 from PIL import Image
 
 from cases import services
-from cases.limits.concurrency import Kind
-from cases.limits.quotas import require_received, require_slot
+from cases.images.serving import FileMissing, open_stored
+from cases.limits.concurrency import MEMORY, THREADS
+from cases.limits.quotas import require_received
 from cases.models import AuditEvent, Case, Report, Slide, User
 from cases.reporting import model_card, text
 from cases.services import export
 from inference.engine import patchmap
 from inference.models import ModelVersion, PatchTable, Verdict
 
+log = logging.getLogger(__name__)
+
 PAPERS = {"a4": "A4", "letter": "letter"}
 #: Opacity of the patch map over the image, 0 to 1.
 OPACITY = 0.45
-#: Seconds that a report waits for a concurrency slot.
-PATIENCE = 5.0
+#: Seconds that a report waits until it may be drawn.
+PATIENCE = 10.0
 
 
 #: Version of the data that a checksum covers. Version 1 has neither full names nor blinding; version 2 has neither the
@@ -67,17 +72,26 @@ def _checksum(case: Case, reader: User, form: int) -> str:
     return export.checksum(data)
 
 
-def make(case: Case, author: User, verify_address: str, paper: str = "a4") -> tuple[Report, bytes]:
-    """A report and its PDF. The same content printed by the same author is the same report.
+@dataclass(frozen=True)
+class Printed:
+    """A report as PDF, and the names of the images that it could not show."""
+
+    report: Report
+    pdf: bytes
+    missing: list[str]
+
+
+def make(case: Case, author: User, verify_address: str, paper: str = "a4") -> Printed:
+    """A report as PDF. The same content by the same author is the same report.
 
     ``verify_address`` is the address of this site without a trailing slash; ``paper`` is a key of :data:`PAPERS`.
     Raises :class:`cases.limits.quotas.CapacityExceeded` if too many reports are being created.
     """
-    with require_slot(author, Kind.REPORT, "The server is creating other reports. Try again in a moment.", PATIENCE):
+    with THREADS.hold(author.pk), MEMORY.hold(author.pk, PATIENCE):
         return _make(case, author, verify_address, paper)
 
 
-def _make(case: Case, author: User, verify_address: str, paper: str) -> tuple[Report, bytes]:
+def _make(case: Case, author: User, verify_address: str, paper: str) -> Printed:
     from weasyprint import CSS, HTML  # slow to import, and only needed here
     from weasyprint.urls import URLFetcher
 
@@ -91,7 +105,8 @@ def _make(case: Case, author: User, verify_address: str, paper: str) -> tuple[Re
             report = Report.objects.create(case=case, author=author, sha256=checksum, form=FORM)
             services.record(case, AuditEvent.Kind.REPORTED, author, checksum[:12])
         model = services.case_model(found, found.slides.all())
-    html = render_to_string("cases/report.html", _context(found, author, report, model, verify_address))
+    context = _context(found, author, report, model, verify_address)
+    html = render_to_string("cases/report.html", context)
     # Images are inlined, and nothing may be fetched from the network or the disk.
     fetcher = URLFetcher(allowed_protocols={"data"})
     style = CSS(string=_style() + f"@page {{ size: {PAPERS[paper]} }}", url_fetcher=fetcher)
@@ -99,7 +114,8 @@ def _make(case: Case, author: User, verify_address: str, paper: str) -> tuple[Re
         stylesheets=[style], pdf_variant="pdf/ua-1", custom_metadata=True
     )
     assert pdf is not None
-    return report, pdf
+    missing = [shown["slide"].original_name for shown in context["slides"] if "picture" not in shown]
+    return Printed(report, pdf, missing)
 
 
 def _style() -> str:
@@ -134,7 +150,8 @@ def _context(case: Case, author: User, report: Report, model: ModelVersion | Non
 
 
 def _pictures(slides: list[Slide]) -> Iterator[dict[str, Any]]:
-    """Each slide with its thumbnail, and with the thumbnail under the patch map, as ``data:`` URLs."""
+    """Each slide with its thumbnail, and with the thumbnail under the patch map, as ``data:`` URLs; without them if
+    its file is missing."""
     tables = {
         table.analysis_id: table
         for table in PatchTable.objects.select_related("analysis").filter(
@@ -145,9 +162,13 @@ def _pictures(slides: list[Slide]) -> Iterator[dict[str, Any]]:
         analysis = slide.analysis
         table = tables.get(analysis.pk) if analysis else None
         try:
-            with slide.thumbnail.storage.open(str(slide.thumbnail.name)) as opened:
+            with open_stored(slide.thumbnail) as opened:
                 picture = Image.open(opened).convert("RGB")
+        except FileMissing:
+            yield {"slide": slide, "analysis": analysis}
+            continue
         except OSError:
+            log.exception("The thumbnail of slide %s can't be read.", slide.pk)
             yield {"slide": slide, "analysis": analysis}
             continue
         shown = {"slide": slide, "analysis": analysis, "picture": _address(picture)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 from cases.models import Case
@@ -27,6 +28,14 @@ def partly(taken: int, asked: int) -> str:
     return (
         f"{taken} of {asked} images were queued; your queue quota is used up. "
         "When they are done, re-analyse again to queue the others."
+    )
+
+
+def not_printed(names: Sequence[str]) -> str:
+    """What to say of images whose files are missing, so that a report does not show them."""
+    count = f"{len(names)} image{'s' if len(names) > 1 else ''}"
+    return f"The report does not show {count} because the file is missing or can’t be read: {', '.join(names[:5])}" + (
+        " and others." if len(names) > 5 else "."
     )
 
 

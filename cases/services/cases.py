@@ -13,8 +13,8 @@ from django.forms import ModelForm
 
 from cases import audit
 from cases.images import deletion, intake, sandbox
-from cases.limits.concurrency import Kind
-from cases.limits.quotas import CapacityExceeded, require_received, require_room, require_slot
+from cases.limits.concurrency import THREADS
+from cases.limits.quotas import CapacityExceeded, require_received, require_room
 from cases.models import AuditEvent, Case, Slide, Submission, Tag, User
 from cases.services.aggregation import refresh
 from cases.services.analyses import analyse
@@ -25,10 +25,6 @@ from inference.engine.image import ImageError
 from inference.registry import active_model
 
 log = logging.getLogger(__name__)
-
-#: Seconds that an upload waits for a concurrency slot.
-SLOT_WAIT = 2.0
-BUSY = "The server is processing other images. Try again in a moment."
 
 
 def create_case(owner: User, tags: Iterable[str] = (), detail: str = "", **values: Any) -> Case:
@@ -97,7 +93,7 @@ def add_slides(
     ``call`` is the API call that creates the case; its lease is renewed with each file. Raises
     :class:`inference.registry.NoModel` or :class:`cases.limits.quotas.CapacityExceeded` before anything is stored.
     """
-    with require_slot(case.owner, Kind.UPLOAD, BUSY, SLOT_WAIT):
+    with THREADS.hold(case.owner_id):
         if call is None:
             require_received(case)
         active_model()
@@ -108,18 +104,26 @@ def add_slides(
         for file in files:
             if call:
                 call.renew()
-            result = _add_slide(case, file, is_full=len(slides) >= free)
+            try:
+                result = _add_slide(case, file, is_full=len(slides) >= free)
+            except CapacityExceeded:
+                if not slides:
+                    raise
+                reason = "was not read, because the server is busy; send it again in a moment"
+                result = intake.Rejected(_name(file), "busy", reason)
             if isinstance(result, Slide):
                 slides.append(result)
-            elif result.code == "busy" and not slides:
-                raise CapacityExceeded(BUSY)
             else:
                 rejected.append(result)
         return slides, rejected
 
 
+def _name(file: UploadedFile | intake.Upload) -> str:
+    return file.name if isinstance(file, intake.Upload) else intake.clean_name(file.name)
+
+
 def _add_slide(case: Case, file: UploadedFile | intake.Upload, is_full: bool) -> Slide | intake.Rejected:
-    name = file.name if isinstance(file, intake.Upload) else intake.clean_name(file.name)
+    name = _name(file)
     try:
         if is_full:
             raise ImageError("case_full", f"exceeds the maximum of {settings.CASE_MAX_IMAGES} images per case")
@@ -131,8 +135,6 @@ def _add_slide(case: Case, file: UploadedFile | intake.Upload, is_full: bool) ->
         return intake.Rejected(name, error.code, str(error))
     except sandbox.DecoderFailed as error:
         return intake.Rejected(name, "error", str(error))
-    except sandbox.DecoderBusy:
-        return intake.Rejected(name, "busy", "was not processed, because the server is busy; try again in a moment")
     except OSError as error:
         log.exception("The file store failed.")
         reason = f"could not be stored by the server ({error.strerror or 'storage error'}); try again later"

@@ -43,8 +43,7 @@ def problems() -> Iterator[str]:
             continue
         try:
             registry.verify(model)
-            if model.is_active:
-                yield from (f"Model {model}: {problem}" for problem in registry.form_problems(model))
+            yield from (f"Model {model}: {problem}" for problem in registry.form_problems(model))
         except CheckpointError as error:
             yield f"Model {model}: {error}"
     if waiting := deletion.left().count():

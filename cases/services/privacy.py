@@ -18,6 +18,7 @@ from django.utils import timezone
 
 from cases import audit, services
 from cases.accounts import tokens
+from cases.images.serving import FileMissing, open_stored
 from cases.limits.disk_space import require_space
 from cases.models import AuditEvent, Case, Report, Review, Slide, Submission, User
 from cases.services import export
@@ -80,15 +81,20 @@ def write_export(user: User, out: IO[bytes]) -> None:
         ],
         "trail": list(audit.rows(AuditEvent.objects.filter(Q(actor=identity) | Q(case__owner=user)))),
     }
+    missing = []
     with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
-        archive.writestr("data.json", json.dumps(data, indent=1))
         for slide in Slide.objects.filter(case__owner=user):
-            if not slide.file.storage.exists(str(slide.file.name)):
+            try:
+                source = open_stored(slide.file)
+            except FileMissing:
+                missing.append(str(slide.pk))
                 continue
-            # Checked for each file, because others write at the same time.
-            require_space(slide.file.size)
-            with slide.file.open() as source, archive.open(f"images/{slide.pk}.png", "w") as copy:
-                shutil.copyfileobj(source, copy)
+            with source:
+                # Checked for each file, because others write at the same time.
+                require_space(source.size)
+                with archive.open(f"images/{slide.pk}.png", "w") as copy:
+                    shutil.copyfileobj(source, copy)
+        archive.writestr("data.json", json.dumps({**data, "missing_images": missing}, indent=1))
 
 
 def _case(case: Case, owner: User) -> dict[str, Any]:

@@ -59,7 +59,7 @@ class CaseForm(forms.ModelForm):
         choices = dict(OVERLAPS)
         if current not in choices and 0 <= current <= MAX_OVERLAP:
             choices[current] = f"{current:.0%}"
-        self.fields["overlap"].choices = sorted(choices.items())  # type: ignore[attr-defined]
+        self.fields["overlap"].choices = sorted(choices.items())  # type: ignore[attr-defined]  # the stubs know no kind
         self.fields["overlap"].initial = current
         if self.instance.pk:
             self.fields["tags"].initial = ", ".join(tag.name for tag in self.instance.tags.all())
@@ -81,7 +81,7 @@ class EditCaseForm(CaseForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["overlap"].help_text = "A change takes effect the next time the case is analysed."
-        assigned: forms.ModelChoiceField[User] = self.fields["assigned_to"]  # type: ignore[assignment]
+        assigned: forms.ModelChoiceField[User] = self.fields["assigned_to"]  # type: ignore[assignment]  # as above
         assigned.queryset = reviewers()
         assigned.label = "Second reader"
         assigned.empty_label = "Nobody"

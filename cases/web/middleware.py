@@ -18,7 +18,6 @@ from django.utils import timezone
 
 from cases.accounts.permissions import is_unchanged
 from cases.accounts.sessions import is_session_open
-from cases.images import sandbox
 from cases.limits import quotas
 from cases.models import User
 
@@ -123,7 +122,7 @@ class MethodMiddleware:
 
 
 class BusyMiddleware:
-    """Answers 429 if a limit is reached. The API's views answer in their own format."""
+    """Answers 429 if the server is busy. The API's views answer in their own format."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
@@ -132,6 +131,4 @@ class BusyMiddleware:
         return self.get_response(request)
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
-        if isinstance(error, sandbox.DecoderBusy):
-            error = quotas.CapacityExceeded("The server is processing other images. Try again in a moment.")
         return quotas.answer(request, error) if isinstance(error, quotas.CapacityExceeded) else None

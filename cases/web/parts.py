@@ -5,16 +5,23 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
+from django.urls import reverse
+
 from cases import services
+from cases.images import tiles
 from cases.models import Case, Slide
 from cases.reporting import charts, text
 from cases.web.live import Part
 from cases.web.views.access import SignedInRequest
+from inference.engine.grid import PATCH
+from inference.engine.patchmap import colour_table
 from inference.jobs import queue
 from inference.models import Analysis, PatchTable, Verdict
 
 #: Sort orders of a case's images, besides by name.
 ORDERS = ("added", "high", "low")
+#: Patches in each of the two lists of a slide's page.
+LISTED = 6
 
 
 def order_slides(slides: list[Slide], order: str) -> list[Slide]:
@@ -122,7 +129,45 @@ def slide_context(found: Slide, request: SignedInRequest) -> dict[str, Any]:
         "worker_alive": queue.worker_alive() if analysis and analysis.is_open else True,
         "earlier": found.analyses.select_related("model_version").filter(is_current=False),
         "is_owner": found.case.owner_id == request.user.pk,
-        **charts.patches(table, found),
+        **_viewer(table, found),
+    }
+
+
+def _viewer(table: PatchTable | None, slide: Slide) -> dict[str, Any]:
+    """Context of the viewer, the histogram and the two patch lists; of the viewer only if there is no table. Patches
+    without tissue are in neither the histogram nor the lists."""
+    data: dict[str, Any] = {
+        "width": slide.width,
+        "height": slide.height,
+        "view": reverse("cases:view", args=[slide.pk]),
+        "patch": PATCH,
+    }
+    if tiles.is_large(slide):
+        data["tiles"] = reverse("cases:tiles", args=[slide.pk])
+    if table is None:
+        return {"viewer": data}
+    rows = table.rows()
+    data |= {
+        # Named, so that the page gets the maps of this analysis even if another has become current.
+        "analysis": str(table.analysis_id),
+        "activation": f"{reverse('cases:activation', args=[slide.pk])}?analysis={table.analysis_id}",
+        # null where a patch has no tissue.
+        "patches": [
+            [row["x"], row["y"], None if row["malignant"] is None else round(row["malignant"], 6)] for row in rows
+        ],
+        "patch_url": reverse("cases:patch", args=[slide.pk, 0]).removesuffix("0.png"),
+        "colours": colour_table()[::4].tolist(),
+    }
+    with_tissue = [row for row in rows if row["malignant"] is not None]
+    ordered = sorted(with_tissue, key=lambda row: -row["malignant"])
+    listed = min(LISTED, (len(ordered) + 1) // 2)
+    return {
+        "viewer": data,
+        "histogram": charts.histogram(table),
+        "suspicious": ordered[:listed],
+        "harmless": ordered[::-1][: min(listed, len(ordered) - listed)],
+        "patch_count": len(ordered),
+        "empty_count": len(rows) - len(ordered),
     }
 
 

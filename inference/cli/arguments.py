@@ -11,7 +11,7 @@ from pathlib import Path
 
 from inference.engine.grid import MAX_OVERLAP
 from inference.engine.image import SUFFIXES
-from inference.engine.runtime import DEVICES
+from inference.engine.runtime import DEVICES, Device
 
 
 class UsageError(Exception):
@@ -25,7 +25,7 @@ class Task:
     images: list[Path]
     is_folder: bool
     overlap: float
-    device: str
+    device: Device
     threads: int | None
     model: Path | None
     server: str

@@ -391,7 +391,7 @@ class Client:
             if isinstance(body, _Form) and connection.sock:
                 connection.sock.settimeout(max(self._timeout, UPLOAD_SECONDS))
             return connection, connection.getresponse()
-        except BaseException:
+        except BaseException:  # raised again; the connection is of no further use
             connection.close()
             raise
 

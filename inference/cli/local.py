@@ -41,7 +41,7 @@ def predict(task: Task, model_dir: Path, progress: Progress) -> dict[str, Any]:
     """
     path = task.model or newest_model(model_dir)
     metadata, sha256 = read_metadata(path)
-    loaded = runtime.load(path, task.device, task.threads)  # type: ignore[arg-type]
+    loaded = runtime.load(path, task.device, task.threads)
     model = results.model(metadata.name, metadata.version, sha256, loaded.name, metadata.calibrated)
     names = _names(task.images)
     jobs = [Job(image, partial(_load, image), task.overlap) for image in task.images]
@@ -54,7 +54,7 @@ def predict(task: Task, model_dir: Path, progress: Progress) -> dict[str, Any]:
 
     for outcome in Predictor(loaded).run(jobs, report):
         ended += 1
-        source: Path = outcome.job.key  # type: ignore[assignment]
+        source: Path = outcome.job.key  # type: ignore[assignment]  # the key of these jobs
         if outcome.prediction is None:
             errors.append(_error(names[source], outcome))
             continue

@@ -233,7 +233,7 @@ def save(path: Path | str, arrays: dict[str, np.ndarray], metadata: Metadata) ->
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException:  # raised again; no half-written file stays
         Path(temporary).unlink(missing_ok=True)
         raise
     return hashlib.sha256(content).hexdigest()

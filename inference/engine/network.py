@@ -71,7 +71,7 @@ def stem_pool(variant: str) -> nn.MaxPool2d:
 
 def stride_in_conv1(layer: nn.Module) -> None:
     """Move the stride of a layer's first bottleneck from its 3x3 to its first 1x1 convolution, as in the v1 network."""
-    block = layer[0]  # type: ignore[index]
+    block = layer[0]  # type: ignore[index]  # torch types no Sequential here
     block.conv1.stride, block.conv2.stride = (2, 2), (1, 1)
 
 

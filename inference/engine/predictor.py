@@ -169,7 +169,7 @@ class Predictor:
     def _result(future: Future[_Open]) -> _Open | Exception:
         try:
             return future.result()
-        except Exception as error:  # whatever a loader raises belongs to its job alone
+        except Exception as error:  # noqa: BLE001  whatever a loader raises belongs to its job alone
             return error
 
     def _open(self, job: Job, judge: ThreadPoolExecutor) -> _Open:
@@ -210,7 +210,7 @@ class Predictor:
         images = [image for image in dict.fromkeys(image for image, _ in taken) if not image.failed]
         try:
             logits, cams = answer.result()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  whatever the runtime raises fails the images of the batch
             for image in images:
                 image.failed = True
                 yield Outcome(image.job, error=error)
@@ -238,7 +238,7 @@ class Predictor:
             seconds = time.perf_counter() - image.started if image.started else 0.0
             judged = image.domain.result()
             verdict = slide_verdict(probabilities, self.runtime.metadata, judged, image.tissue)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  the outcome carries it, and other images go on
             return Outcome(image.job, error=error)
         found = Prediction(image.grid, probabilities, image.activation, image.tissue, verdict, judged, seconds)
         return Outcome(image.job, found)

@@ -92,7 +92,11 @@ def describe(one: Comparison) -> str:
     )
 
 
-def probe(count: int = 8) -> NDArray[np.uint8]:
+#: Patches of the probe.
+PROBES = 8
+
+
+def probe(count: int = PROBES) -> NDArray[np.uint8]:
     """Patches that every machine draws alike, uint8 (count, 224, 224, 3): blots in the colours of H&E."""
     random = np.random.default_rng(20)
     coarse = random.normal(0, 45, (count, 14, 14, 3)).repeat(16, axis=1).repeat(16, axis=2)
@@ -158,6 +162,10 @@ def _read(checkpoint: Path, form: Form) -> Record:
     record = Record(**values)
     if record.form != form:
         raise ValueError(f"the record is of the form {record.form}")
+    if len(record.probe) not in (0, PROBES):
+        raise ValueError(f"the record has {len(record.probe)} answers to the probe")
+    # Raises TypeError for figures that are no numbers.
+    bool(record.passed)
     return record
 
 
@@ -186,6 +194,11 @@ def problem(checkpoint: Path, checkpoint_sha256: str, form: Form) -> str | None:
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         return f"{name} or what belongs to it can't be read ({type(error).__name__})."
     return None
+
+
+def problems(checkpoint: Path, checkpoint_sha256: str) -> list[str]:
+    """A sentence for each form of a checkpoint whose files are damaged."""
+    return [found for form in FORMS if (found := problem(checkpoint, checkpoint_sha256, form))]
 
 
 def passed(checkpoint: Path, checkpoint_sha256: str) -> set[Form]:

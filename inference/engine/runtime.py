@@ -43,8 +43,8 @@ class Runtime(Protocol):
     batch_size: int
     streams: int
     metadata: Metadata
-    #: A sentence where this runtime had to take the place of a faster one that failed its check.
-    problem: str
+    #: A sentence for each faster form that is damaged or failed its check, so that this runtime may be a slower one.
+    problems: list[str]
 
     def infer(self, batch: NDArray[np.uint8]) -> Outputs: ...
 
@@ -70,7 +70,7 @@ class TorchRuntime:
         self.name = "torch-cuda-fp16" if cuda else f"torch-cpu-{'bf16' if bf16 else 'fp32'}"
         self.batch_size = 64 if cuda else BATCH_SIZE
         self.streams = 1
-        self.problem = ""
+        self.problems: list[str] = []
 
     def infer(self, batch: NDArray[np.uint8]) -> Outputs:
         torch = self._torch
@@ -104,7 +104,7 @@ class OpenVinoRuntime:
         from . import graph
 
         self.metadata, _ = read_metadata(path)
-        self.problem = ""
+        self.problems: list[str] = []
         self.name = f"openvino-cpu-{'int8' if graph_file else 'bf16' if bf16 else 'fp32'}"
         core = ov.Core()
         if graph_file:
@@ -170,9 +170,9 @@ def load(path: Path, device: Device = "auto", threads: int | None = None) -> Run
     ``device`` is ``cuda``; ``int8``, ``fp32`` or ``bf16`` (OpenVINO); ``torch`` or ``torch-bf16`` (PyTorch on a CPU,
     the former is the reference); ``cpu`` (the fastest of INT8, bf16 and fp32 that the processor has instructions for
     and that agreed with fp32, see :func:`inference.engine.quantised.fastest`); or ``auto`` (CUDA where present, else
-    ``cpu``). A form that fails its check on this machine is logged as an error and fp32 is used, with the runtime's
-    ``problem`` set. Raises :class:`inference.engine.checkpoint.CheckpointError` for a file that can't be used, for
-    INT8 where there is none, and for bf16 where the processor has none.
+    ``cpu``). A form that is damaged or fails its check on this machine is logged as an error, named in the runtime's
+    ``problems`` and replaced by fp32. Raises :class:`inference.engine.checkpoint.CheckpointError` for a file that can't
+    be used, for INT8 where there is none, and for bf16 where the processor has none.
     """
     if device not in DEVICES:
         raise ValueError(f"device must be one of {', '.join(DEVICES)}, not {device!r}")
@@ -181,21 +181,25 @@ def load(path: Path, device: Device = "auto", threads: int | None = None) -> Run
         return TorchRuntime(path, "cuda", threads)
     if device in ("torch", "torch-bf16") or find_spec("openvino") is None:
         return TorchRuntime(path, "cpu", threads, bf16=device == "torch-bf16")
-    form = _form(path) if device in ("auto", "cpu") else device
+    if device == "fp32":
+        return OpenVinoRuntime(path, threads)
+    damaged = quantised.problems(path, sha256(path))
+    for problem in damaged:
+        log.error("A faster form is damaged. %s", problem)
+    form = _fastest_form(path) if device in ("auto", "cpu") else device
     if form == "int8":
-        return _checked(OpenVinoRuntime(path, threads, _int8_graph(path)), path, "int8")
-    if form == "bf16":
-        return _checked(OpenVinoRuntime(path, threads, bf16=True), path, "bf16")
-    return OpenVinoRuntime(path, threads)
+        made = _checked(OpenVinoRuntime(path, threads, _int8_graph(path)), path, "int8")
+    elif form == "bf16":
+        made = _checked(OpenVinoRuntime(path, threads, bf16=True), path, "bf16")
+    else:
+        made = OpenVinoRuntime(path, threads)
+    made.problems = damaged + made.problems
+    return made
 
 
-def _form(path: Path) -> str:
-    """The form to use where none is named. Forms whose files are damaged are logged and left out."""
-    digest = sha256(path)
-    for form in quantised.FORMS:
-        if problem := quantised.problem(path, digest, form):
-            log.error("A faster form is not used. %s", problem)
-    passed = quantised.passed(path, digest)
+def _fastest_form(path: Path) -> str:
+    """The form to use where none is named. Forms whose files are damaged are left out."""
+    passed = quantised.passed(path, sha256(path))
     return quantised.fastest(passed, vnni=quantised.has_vnni(), amx_bf16=quantised.has_amx_bf16())
 
 
@@ -216,6 +220,6 @@ def _checked(made: OpenVinoRuntime, path: Path, form: quantised.Form) -> OpenVin
     threads = made.threads
     del made
     safe = OpenVinoRuntime(path, threads)
-    safe.problem = WRONG.format(form=form)
-    log.error(safe.problem)
+    safe.problems.append(WRONG.format(form=form))
+    log.error(safe.problems[0])
     return safe

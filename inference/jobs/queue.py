@@ -95,8 +95,7 @@ def wake() -> None:
         # A message that nobody has taken yet will find these rows as well.
         if not get_broker().queue_size():
             async_task("inference.jobs.worker.process_queue", task_name="process_queue", save=False)
-    except Exception:
-        # The rows are safe; the sweep of a living cluster finds them. One that hangs costs seconds each time.
+    except Exception:  # whatever a broker raises; the rows are safe, and the sweep of a cluster finds them
         _broker_away_until = time.monotonic() + BROKER_PAUSE
         log.exception("No wake-up message could be sent; the sweep will find the waiting analyses.")
 
@@ -257,7 +256,7 @@ def worker_alive() -> bool:
 
 
 def has_fallback() -> bool:
-    """Whether a running cluster uses fp32 because a faster form of the model failed its check."""
+    """Whether a running cluster found a faster form of the model damaged, or wrong on its machine."""
     since = timezone.now() - timedelta(seconds=settings.WORKER_TIMEOUT)
     return Cluster.objects.filter(seen_at__gte=since, fell_back=True).exists()
 

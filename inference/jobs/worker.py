@@ -57,7 +57,7 @@ class SharedFlag:
 #: Set by the cluster when it has to stop; inherited by the worker processes at their fork.
 stopping = SharedFlag()
 
-#: Set by a worker process whose faster form failed its check, so that it runs fp32; told by the cluster's heartbeat.
+#: Set by a worker process that found a faster form damaged or wrong; told by the cluster's heartbeat.
 fell_back = SharedFlag()
 
 _predictors: dict[str, Predictor] = {}
@@ -75,7 +75,7 @@ def connect() -> None:
 def _warm_up(**kwargs: Any) -> None:
     try:
         predictor_for(active_model())
-    except Exception as error:  # reported again, to the owner, when an analysis needs the model
+    except Exception as error:  # noqa: BLE001  reported again, to the owner, when an analysis needs the model
         log.warning("The model could not be loaded yet: %s", error)
     finally:
         connection.close()
@@ -93,7 +93,7 @@ def predictor_for(model: ModelVersion) -> Predictor:
         _predictors.clear()
         loaded = runtime.load(Path(model.path), settings.ANALYSIS_DEVICE, settings.ANALYSIS_THREADS)
         _predictors[model.sha256] = Predictor(loaded)
-        if loaded.problem:
+        if loaded.problems:
             fell_back.set()
         else:
             fell_back.clear()
@@ -145,7 +145,7 @@ class LeaseHeartbeat(AbstractContextManager["LeaseHeartbeat"]):
             if job.key in self._lost:
                 # Others wait: what nobody wants any more is not worked on to its end.
                 raise Dropped
-            self._news[job.key] = (done, total)  # type: ignore[index]
+            self._news[job.key] = (done, total)  # type: ignore[index]  # the key of our jobs
 
     def __enter__(self) -> LeaseHeartbeat:
         self._thread.start()
@@ -172,7 +172,7 @@ class LeaseHeartbeat(AbstractContextManager["LeaseHeartbeat"]):
                 if held and is_moving and time.monotonic() - renewed >= RENEW_EVERY:
                     queue.renew(self.claim, held)
                     renewed = time.monotonic()
-            except Exception:
+            except Exception:  # the database may be back next time
                 log.exception("Progress could not be written; trying again.")
                 close_old_connections()
         connection.close()
@@ -193,8 +193,7 @@ def process_queue() -> int:
         except Stopping:
             log.info("Stopping; handing back %d analyses.", queue.release(claim))
             return ended
-        except BaseException:
-            # Who knows what it was: each time counts, so that nothing is tried for ever.
+        except BaseException:  # raised again; each time counts as an attempt, so that nothing is tried for ever
             queue.abandon(claim)
             raise
     if turn.time_is_up:
@@ -240,7 +239,7 @@ class _QueueRun:
         except CheckpointError as error:
             self._fail(first.pk, f"model_{error.code}", f"The model can't be used: {error}")
             return 1
-        except Exception as error:
+        except Exception as error:  # logged; the analysis fails and the worker goes on
             log.exception("The model could not be loaded.")
             self._fail(first.pk, "model_unusable", f"The model could not be loaded ({type(error).__name__}).")
             return 1
@@ -264,7 +263,7 @@ class _QueueRun:
             beside = True
 
     def _end(self, outcome: Outcome, runtime: str) -> None:
-        pk: uuid.UUID = outcome.job.key  # type: ignore[assignment]
+        pk: uuid.UUID = outcome.job.key  # type: ignore[assignment]  # the key of our jobs
         if outcome.prediction:
             written = queue.finish(pk, self.claim, outcome.prediction, runtime)
             self.keeper.release(pk)
@@ -276,6 +275,7 @@ class _QueueRun:
         elif isinstance(outcome.error, ImageError):
             self._fail(pk, outcome.error.code, f"The stored image {outcome.error}.")
         elif isinstance(outcome.error, FileNotFoundError):
+            log.error("The stored image of analysis %s is missing.", pk)
             self._fail(pk, "file_missing", "The stored image is missing from the file store.")
         else:
             log.error("Analysis %s failed.", pk, exc_info=outcome.error)

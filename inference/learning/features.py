@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -101,8 +102,8 @@ class Trunk:
         shares: list[float] = []
         found: dict[int, np.ndarray] = {}
 
-        def keep(request: object, number: int) -> None:
-            found[number] = np.array(request.get_output_tensor(0).data)  # type: ignore[attr-defined]
+        def keep(request: Any, number: int) -> None:
+            found[number] = np.array(request.get_output_tensor(0).data)
 
         self._queue.set_callback(keep)
         batch: list[np.ndarray] = []

@@ -84,7 +84,7 @@ def fit(
     assert_no_demo(samples)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(recipe.seed)
-    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in the stubs
     folds = assign_folds(samples, 5, recipe.seed)
     training = [sample for sample in samples if folds[sample.group] != 0]
     held = [sample for sample in samples if folds[sample.group] == 0]

@@ -276,7 +276,7 @@ class Run:
             on_layer3, on_layer4 = self.model(tensor(batch.pixels))
             loss = loss_of(on_layer4, batch, recipe) + recipe.layer3 * loss_of(on_layer3, batch, recipe)
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()  # type: ignore[no-untyped-call]  # torch
         self.optimiser.step()
         self.average.update(self.model, self.progress.step)
         self.progress.step += 1

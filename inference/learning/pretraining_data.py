@@ -154,7 +154,7 @@ def batches(
                     except Full:
                         continue
                 number += 1
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001  raised in the thread that waits
             queue.put(error)
 
     thread = threading.Thread(target=prepare, daemon=True, name="pretraining-batches")

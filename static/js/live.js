@@ -2,13 +2,15 @@
 
 const FASTEST = 1000;
 const SLOWEST = 4000;
-const HIDDEN = 5000;
+// A hidden page shows only its title, and asks at once when it is looked at again.
+const HIDDEN = 30000;
 const AFTER_ERROR = 15000;
 
 const region = document.querySelector("[data-live-page]");
 let tag = region?.dataset.tag;
 let pause = FASTEST;
 let first = null;
+let timer = null;
 
 function say(text) {
   if (region.textContent !== text) region.textContent = text;
@@ -46,6 +48,7 @@ function show(now) {
 }
 
 async function poll() {
+  timer = null;
   let open = true;
   try {
     const answer = await fetch(region.dataset.livePage, { headers: { Accept: "application/json", "If-None-Match": tag } });
@@ -62,7 +65,12 @@ async function poll() {
   } catch {
     pause = AFTER_ERROR;
   }
-  if (open) setTimeout(poll, document.hidden ? Math.max(pause, HIDDEN) : pause);
+  if (open) timer = setTimeout(poll, document.hidden ? Math.max(pause, HIDDEN) : pause);
 }
 
-if (region) setTimeout(poll, FASTEST);
+document.addEventListener("visibilitychange", () => {
+  if (document.hidden || timer === null) return;
+  clearTimeout(timer);
+  poll();
+});
+if (region) timer = setTimeout(poll, FASTEST);

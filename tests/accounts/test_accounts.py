@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from allauth.account.models import EmailAddress
-from allauth.mfa.totp.internal.auth import TOTP, generate_totp_secret
 from allauth.usersessions.models import UserSession
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.forms import UserChangeForm
@@ -31,7 +30,7 @@ from cases.accounts.permissions import REVIEWERS
 from cases.models import AuditEvent, Case, Review, Slide, Tag, User
 from cases.services import privacy, retention
 from cases.web.forms import PreferencesForm
-from tests.factories import PASSWORD, CaseFactory, UserFactory, upload
+from tests.factories import PASSWORD, CaseFactory, UserFactory, add_totp, upload
 
 As = Callable[[User], Client]
 Kind = AuditEvent.Kind
@@ -276,7 +275,7 @@ def test_addresses_codes_and_sessions_leave_a_trace(in_browser: Client, alice: U
 
 
 def test_a_wrong_one_time_code_is_noted(alice: User) -> None:
-    TOTP.activate(alice, generate_totp_secret())
+    add_totp(alice)
     credentials = {"username": "alice", "password": PASSWORD, "code": "000000"}
     assert Client().post("/api/v1/sign-in", credentials, content_type="application/json").status_code == 401
     client = Client()
@@ -327,7 +326,7 @@ def test_the_page_that_asks_whom_to_assign_is_a_read(reviewer: User, case: Case,
 
 
 def test_a_right_password_that_stops_at_the_second_factor_is_noted(alice: User) -> None:
-    TOTP.activate(alice, generate_totp_secret())
+    add_totp(alice)
     Client().post("/accounts/login/", {"login": "alice", "password": PASSWORD})
     given = {"username": "alice", "password": PASSWORD, "name": "script"}
     assert Client().post(reverse("api:sign-in"), given, content_type="application/json").status_code == 401

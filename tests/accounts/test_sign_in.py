@@ -17,7 +17,7 @@ from django.urls import reverse
 
 from cases.accounts.sessions import client_ip
 from cases.models import AuditEvent, User
-from tests.factories import PASSWORD, UserFactory, code_of
+from tests.factories import PASSWORD, UserFactory, add_recovery_codes, add_totp, code_of
 
 As = Callable[[User], Client]
 LOGIN = "/accounts/login/"
@@ -159,10 +159,7 @@ def test_a_second_factor_is_asked_for_once_it_is_set_up(client: Client, alice: U
 
 
 def test_codes_can_not_be_guessed(client: Client, alice: User) -> None:
-    from allauth.mfa.totp.internal.auth import TOTP, generate_totp_secret
-
-    secret = generate_totp_secret()
-    TOTP.activate(alice, secret)
+    secret = add_totp(alice)
     right = code_of(secret)
     sign_in(client)
     for n in range(6):
@@ -200,11 +197,8 @@ def test_sign_up_can_be_switched_off(client: Client, db: None, settings: Any) ->
 
 @pytest.mark.parametrize("way", ["page", "API", "confirmation"])
 def test_codes_of_ones_own_do_not_reset_the_count_of_an_address(client: Client, alice: User, way: str) -> None:
-    from allauth.mfa.recovery_codes.internal.auth import RecoveryCodes
-    from allauth.mfa.totp.internal.auth import TOTP, generate_totp_secret
-
-    TOTP.activate(alice, generate_totp_secret())
-    codes = RecoveryCodes.activate(alice).get_unused_codes()
+    add_totp(alice)
+    codes = add_recovery_codes(alice)
     people = [UserFactory() for _ in range(11)]
     for user in people[:9]:
         sign_in(client, "wrong", user.username)
@@ -227,10 +221,7 @@ def test_codes_of_ones_own_do_not_reset_the_count_of_an_address(client: Client, 
 
 
 def test_a_sign_in_that_waits_for_its_code_ends_with_the_password(client: Client, alice: User) -> None:
-    from allauth.mfa.totp.internal.auth import TOTP, generate_totp_secret
-
-    secret = generate_totp_secret()
-    TOTP.activate(alice, secret)
+    secret = add_totp(alice)
     assert sign_in(client)["Location"] == reverse("mfa_authenticate")
     alice.refresh_from_db()
     alice.set_password("a quite different battery")

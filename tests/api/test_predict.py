@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import pytest
 from django.utils import timezone
 
 from cases import services
+from cases.limits.concurrency import THREADS
 from cases.limits.quotas import CapacityExceeded
 from cases.models import ApiToken, AuditEvent, Case, Slide, Submission, User
 from cases.reporting import text
@@ -249,46 +249,23 @@ def test_when_the_wait_is_over_the_answer_is_202(api: Api, queued: Callable[[], 
 
 
 def test_at_most_half_the_threads_wait(api: Api, charlie: User, queued: Callable[[], int], settings: Any) -> None:
-    from cases.limits.concurrency import ConcurrencySlot, Kind
-
     settings.WEB_THREADS = 4
-    with (
-        ConcurrencySlot(charlie, Kind.WAIT) as first,
-        ConcurrencySlot(UserFactory(), Kind.WAIT) as second,
-        ConcurrencySlot(UserFactory(), Kind.WAIT) as third,
-    ):
-        assert (first.taken, second.taken, third.taken) == (True, True, False)
+    with THREADS.hold(charlie.pk), THREADS.hold(UserFactory().pk):
         assert single(api).status_code == 202
         response = api.post("/predict/single/stream", {"file": file(seed=1)})
         assert (response.status_code, response["Content-Type"]) == (202, "application/json")
-    with ConcurrencySlot(charlie, Kind.WAIT) as again:
-        assert again.taken
-
-
-def test_nobody_takes_all_the_waiting_places(alice: User, charlie: User, settings: Any) -> None:
-    from cases.limits.concurrency import ConcurrencySlot, Kind
-
-    settings.WEB_THREADS = 16
-    with ExitStack() as held:
-        assert [held.enter_context(ConcurrencySlot(alice, Kind.WAIT)).taken for _ in range(8)] == [True] * 6 + [
-            False
-        ] * 2
-        assert [held.enter_context(ConcurrencySlot(charlie, Kind.WAIT)).taken for _ in range(3)] == [True] * 2 + [False]
-    with ConcurrencySlot(alice, Kind.WAIT) as again:
-        assert again.taken
 
 
 def test_a_stream_that_is_never_read_gives_its_slot_back(
     api: Api, alice: User, queued: Callable[[], int], settings: Any
 ) -> None:
-    from cases.limits.concurrency import ConcurrencySlot, Kind
-
     settings.WEB_THREADS = 4
     response = api.post("/predict/single/stream", {"file": file()})
-    assert not ConcurrencySlot(alice, Kind.WAIT).taken
+    with pytest.raises(CapacityExceeded), THREADS.hold(alice.pk, optional=True):
+        pass
     response.close()
-    with ConcurrencySlot(alice, Kind.WAIT) as slot:
-        assert slot.taken
+    with THREADS.hold(alice.pk, optional=True):
+        pass
 
 
 def test_the_same_bytes_are_answered_from_the_record(api: Api, works: None, stranger: Api) -> None:

@@ -6,14 +6,12 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from allauth.mfa.recovery_codes.internal.auth import RecoveryCodes
-from allauth.mfa.totp.internal.auth import TOTP, generate_totp_secret
 from django.test import Client
 from django.utils import timezone
 
 from cases.accounts import tokens
 from cases.models import ApiToken, User
-from tests.factories import PASSWORD, code_of
+from tests.factories import PASSWORD, add_recovery_codes, add_totp, code_of
 
 from .conftest import Api, problem_of
 
@@ -131,9 +129,8 @@ def test_sign_in_of_an_inactive_account_is_refused(alice: User, anonymous: Api) 
 
 
 def test_a_password_alone_does_not_pass_the_second_factor(alice: User, anonymous: Api) -> None:
-    secret = generate_totp_secret()
-    TOTP.activate(alice, secret)
-    RecoveryCodes.activate(alice)
+    secret = add_totp(alice)
+    add_recovery_codes(alice)
     assert problem_of(sign_in(anonymous))["code"] == "code_required"
     assert problem_of(sign_in(anonymous, code="000000"))["code"] == "sign_in_failed"
     assert sign_in(anonymous, code=code_of(secret)).status_code == 201

@@ -26,6 +26,7 @@ from cases.services import export, privacy, retention
 from histopath import logging as logs
 from inference.models import Analysis, State
 from tests.factories import PASSWORD, CaseFactory, UserFactory
+from tests.patching import printed_pages
 
 As = Callable[[User], Client]
 Kind = AuditEvent.Kind
@@ -44,15 +45,14 @@ def second(db: None) -> User:
 # Reports
 
 
-def test_a_report_names_who_signed_and_its_number_covers_the_name(case: Case, alice: User, as_user: As) -> None:
+def test_a_report_names_who_signed_and_its_number_covers_the_name(
+    case: Case, alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
     User.objects.filter(pk=alice.pk).update(first_name="Rita", last_name="Reviewer")
     services.sign_review(case, User.objects.get(pk=alice.pk), "benign")
-    from django.template.loader import render_to_string
-
-    reader = User.objects.get(pk=alice.pk)
-    found = export.with_everything(Case.objects.filter(pk=case.pk)).get()
-    made = Report.objects.create(case=case, author=reader, sha256=pdf.content_checksum(case, reader))
-    page = render_to_string("cases/report.html", pdf._context(found, reader, made, None, "https://example.org"))
+    pages = printed_pages(monkeypatch)
+    made = pdf.make(case, User.objects.get(pk=alice.pk), "https://example.org").report
+    (page,) = pages
     assert page.count("Rita Reviewer (alice)") >= 3 and "Rita Reviewer," not in page
     User.objects.filter(pk=alice.pk).update(first_name="Prof.", last_name="X")
     assert pdf.content_checksum(case, User.objects.get(pk=alice.pk)) != made.sha256
@@ -75,7 +75,7 @@ def test_a_number_that_was_printed_before_names_were_covered_holds_on(case: Case
     assert printed.form == 1
     page = client.get(reverse("cases:verify", args=[printed.pk])).content.decode()
     assert "has changed since" not in page
-    assert pdf.make(case, alice, "https://example.org")[0].form == pdf.FORM
+    assert pdf.make(case, alice, "https://example.org").report.form == pdf.FORM
 
 
 def test_what_is_signed_while_a_report_is_drawn_is_not_in_it(
@@ -109,7 +109,7 @@ def test_reports_at_the_same_moment_are_one(case: Case, alice: User) -> None:
     def make(_: int) -> str:
         try:
             together.wait()
-            return str(pdf.make(case, alice, "https://example.org")[0].pk)
+            return str(pdf.make(case, alice, "https://example.org").report.pk)
         finally:
             connection.close()
 

@@ -1,6 +1,7 @@
 """A faster runtime is used only if it is whole, belongs to the checkpoint, and agreed."""
 
 import dataclasses
+import json
 from pathlib import Path
 
 import pytest
@@ -113,9 +114,27 @@ def test_damaged_files_are_named(checkpoint: Path) -> None:
     assert "model.int8.bin is not the file" in (quantised.problem(checkpoint, digest, "int8") or "")
     quantised.path_of(checkpoint, "bin").unlink()
     assert "model.int8.bin is missing" in (quantised.problem(checkpoint, digest, "int8") or "")
-    for text in ("{", "[]", '{"comparisons": 3}'):
+    whole = json.loads(quantised.path_of(checkpoint, "json").read_text())
+    no_number = {**whole, "comparisons": [{**whole["comparisons"][0], "shift": "0.1"}]}
+    for text in ("{", "[]", '{"comparisons": 3}', json.dumps({**whole, "probe": [1.0]}), json.dumps(no_number)):
         quantised.path_of(checkpoint, "json").write_text(text)
-        assert "can't be read" in (quantised.problem(checkpoint, digest, "int8") or "")
+        assert "can't be read" in (quantised.problem(checkpoint, digest, "int8") or ""), text
+        assert quantised.passed(checkpoint, digest) == set()
+
+
+@pytest.mark.parametrize("form", quantised.FORMS)
+def test_a_damaged_form_is_named_by_the_runtime_that_takes_its_place(
+    form: quantised.Form, random_checkpoint: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "model.safetensors"
+    path.symlink_to(random_checkpoint)
+    quantised.path_of(path, "json", form).write_text("{")
+    with caplog.at_level("ERROR"):
+        made = load(path, "cpu")
+    assert made.name == "openvino-cpu-fp32"
+    assert made.problems == [f"model.{form}.json or what belongs to it can't be read (JSONDecodeError)."]
+    assert made.problems[0] in caplog.text
+    assert load(path, "fp32").problems == [], "nobody asked for the faster form"
 
 
 def test_a_network_that_answers_wrongly_is_not_used(
@@ -135,12 +154,12 @@ def test_a_network_that_answers_wrongly_is_not_used(
     said = quantised.answer(right.infer, right.batch_size)
     record(path, probe=said).write(path)
     made = load(path, "int8")
-    assert (made.name, made.problem) == ("openvino-cpu-int8", "")
+    assert (made.name, made.problems) == ("openvino-cpu-int8", [])
     record(path, probe=tuple(value + 4.8 for value in said)).write(path)
     with caplog.at_level("ERROR"):
         made = load(path, "int8")
-    assert made.name == "openvino-cpu-fp32" and "answers its probe wrongly" in made.problem
-    assert made.problem in caplog.text
+    assert made.name == "openvino-cpu-fp32" and "answers its probe wrongly" in made.problems[0]
+    assert made.problems[0] in caplog.text
 
 
 def test_a_processor_without_vnni_keeps_to_fp32(random_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ from PIL import Image
 
 from cases.images import sandbox
 from inference.engine.image import ImageError
+from tests.processes import decoder_pid
 
 #: How many; 10,000 in the full run (see docs/reliability.md).
 IMAGES = int(os.environ.get("FUZZ_IMAGES", "400"))
@@ -162,15 +163,14 @@ def test_the_seeds_are_read(tmp_path: Path) -> None:
 def test_damaged_images(tmp_path: Path, settings: Any, capsys: pytest.CaptureFixture[str]) -> None:
     settings.DECODER_SECONDS = 10
     sandbox.warm_up()
-    assert sandbox._server is not None
-    helper = sandbox._server.process.pid
+    helper = decoder_pid()
     before = resident(os.getpid())
     counted: Counter[str] = Counter()
     for number in range(IMAGES):
         code = ingest(mutant(number), tmp_path)
         assert code in KNOWN | {"read"}, (number, code)
         counted[code] += 1
-    assert sandbox._server.process.pid == helper and sandbox._server.process.poll() is None, "it never died"
+    assert decoder_pid() == helper, "it never died"
     grown = resident(os.getpid()) - before
     assert grown < 100 * 2**20
     with capsys.disabled():

@@ -1,34 +1,33 @@
-"""The decoder processes: none is taken by one person alone."""
+"""The decoder processes: what is answered when they are busy or fail."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
-from django.core.cache import cache
 from django.test import Client
 from django.urls import reverse
 
 from cases import services
-from cases.images import intake, sandbox
-from cases.limits.quotas import CapacityExceeded
+from cases.images import intake, sandbox, tiles
+from cases.limits.concurrency import MEMORY
 from cases.models import Case, Slide, User
 from inference.models import ModelVersion
-from tests.factories import CaseFactory, upload
-from tests.images.test_uploads import bomb
+from tests.factories import upload
 
 As = Callable[[User], Client]
 
 
 def test_a_busy_decoder_is_said_and_not_waited_for_without_end(
-    as_user: As, alice: User, finished: Slide, settings: Any, monkeypatch: pytest.MonkeyPatch
+    as_user: As, alice: User, charlie: User, finished: Slide, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings.DECODER_CONCURRENCY = 1
-    monkeypatch.setattr(sandbox, "PATIENCE", 0.05)
-    monkeypatch.setattr(sandbox, "VIEWER_PATIENCE", 0.05)
-    with sandbox._decoder(None, 1):
+    monkeypatch.setattr(intake, "PATIENCE", 0.05)
+    monkeypatch.setattr(tiles, "PATIENCE", 0.05)
+    with MEMORY.hold(charlie.pk):
         answer = as_user(alice).get(reverse("cases:patch", args=[finished.pk, 0]))
         assert answer.status_code == 429 and answer["Retry-After"]
         for address, files in (("cases:add_slides", "images"), ("api:case-slides", "files")):
@@ -42,23 +41,22 @@ def test_a_busy_decoder_is_said_and_not_waited_for_without_end(
         assert list(Case.objects.values_list("pk", flat=True)) == [finished.case_id], "no empty case is left"
 
 
-def test_who_sends_images_that_hang_the_decoder_leaves_one_to_others(
+def test_a_folder_keeps_what_was_read_before_the_decoders_were_busy(
     case: Case, charlie: User, media: Path, model: ModelVersion, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cache.clear()
-    monkeypatch.setattr(intake, "HEAVY_PATIENCE", 0.05)
-    settings.DECODER_SECONDS = 1
-    _, (problem,) = services.add_slides(case, [upload("slow.png", bomb(12_200))])
-    assert "too long" in problem.reason
-    settings.DECODER_SECONDS = 60
-    with intake._heavy:
-        with pytest.raises(CapacityExceeded):  # no second decoder at once
-            services.add_slides(case, [upload()])
-        slides, _ = services.add_slides(CaseFactory(owner=charlie), [upload()])
-        assert slides
-    slides, _ = services.add_slides(case, [upload()])
-    assert slides
-    cache.clear()
+    monkeypatch.setattr(intake, "PATIENCE", 0.05)
+    run = sandbox.run
+    with ExitStack() as held:
+
+        def then_others(*arguments: Any) -> dict[str, Any]:
+            held.enter_context(MEMORY.hold(charlie.pk))
+            settings.DECODER_CONCURRENCY = 1
+            return run(*arguments)
+
+        monkeypatch.setattr(sandbox, "run", then_others)
+        slides, rejected = services.add_slides(case, [upload("a.png"), upload("b.png")])
+    assert [slide.original_name for slide in slides] == ["a.png"]
+    assert [(problem.filename, problem.code) for problem in rejected] == [("b.png", "busy")]
 
 
 def test_an_error_in_the_decoder_is_logged_and_not_blamed_on_the_file(
@@ -66,8 +64,8 @@ def test_an_error_in_the_decoder_is_logged_and_not_blamed_on_the_file(
 ) -> None:
     run = sandbox.run
 
-    def with_an_argument_too_many(work: str, files: Any, person: int | None) -> dict[str, Any]:
-        return run(work, files, "too many", person=person)
+    def with_an_argument_too_many(work: str, files: Any) -> dict[str, Any]:
+        return run(work, files, "too many")
 
     with monkeypatch.context() as patch:
         patch.setattr(sandbox, "run", with_an_argument_too_many)
@@ -78,14 +76,3 @@ def test_an_error_in_the_decoder_is_logged_and_not_blamed_on_the_file(
     assert (answer.status_code, answer.json()["code"]) == (500, "error") and "mine.png" in answer.json()["detail"]
     assert "Traceback" in caplog.text and "TypeError" in caplog.text
     assert services.add_slides(case, [upload()])[0], "the next upload is read at once"
-
-
-def test_nobody_takes_all_decoders(alice: User, charlie: User, settings: Any) -> None:
-    settings.DECODER_CONCURRENCY = 2
-    with sandbox._decoder(alice.pk, 0.05):
-        with pytest.raises(sandbox.DecoderBusy), sandbox._decoder(alice.pk, 0.05):
-            pass
-        with sandbox._decoder(charlie.pk, 0.05), pytest.raises(sandbox.DecoderBusy), sandbox._decoder(None, 0.05):
-            pass
-    with sandbox._decoder(alice.pk, 0.05):
-        pass

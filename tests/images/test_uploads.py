@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import signal
 import struct
 import tempfile
 import threading
@@ -30,6 +31,7 @@ from inference.engine.image import ImageError, decode
 from inference.models import Analysis, ModelVersion, State
 from tests.factories import upload
 from tests.patching import patch_service
+from tests.processes import decoder_pid
 
 SECRET = b"Erika Mustermann"
 
@@ -174,22 +176,20 @@ def test_decoding_that_takes_too_long_is_ended(case: Case, media: Path, model: M
 
 def test_a_decoder_that_dies_is_replaced(case: Case, media: Path, model: ModelVersion) -> None:
     sandbox.warm_up()
-    helper = sandbox._server
-    assert helper is not None
-    helper.process.kill()
-    helper.process.wait()
+    killed = decoder_pid()
+    os.kill(killed, signal.SIGKILL)
+    os.waitid(os.P_PID, killed, os.WEXITED | os.WNOWAIT)
     slides, rejected = services.add_slides(case, [upload()])
     assert slides and not rejected
-    assert sandbox._server is not None and sandbox._server.process.pid != helper.process.pid
+    assert decoder_pid() != killed
 
 
 def test_the_decoder_knows_no_secret(case: Case, media: Path, model: ModelVersion) -> None:
-    sandbox.warm_up()
-    assert sandbox._server is not None
-    time.sleep(0.5)
-    environment = Path(f"/proc/{sandbox._server.process.pid}/environ").read_bytes()
+    services.add_slides(case, [upload()])  # it has imported what it needs
+    pid = decoder_pid()
+    environment = Path(f"/proc/{pid}/environ").read_bytes()
     assert b"SECRET" not in environment and b"DATABASE" not in environment
-    loaded = Path(f"/proc/{sandbox._server.process.pid}/maps").read_text()
+    loaded = Path(f"/proc/{pid}/maps").read_text()
     assert "_sqlite3" not in loaded and "torch" not in loaded
 
 

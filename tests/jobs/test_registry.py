@@ -12,6 +12,7 @@ from django.core.management import CommandError, call_command
 
 from inference import registry
 from inference.engine import quantised
+from inference.jobs import worker
 from inference.models import ModelVersion
 
 
@@ -105,4 +106,20 @@ def test_damaged_files_of_a_faster_form_are_named(registered: ModelVersion) -> N
     path = quantised.path_of(Path(registered.path), "json")
     assert registry.form_problems(registered) == []
     path.write_text("{")
-    assert registry.form_problems(registered) == [f"{path.name} or what belongs to it can't be read (JSONDecodeError)."]
+    problem = f"{path.name} or what belongs to it can't be read (JSONDecodeError)."
+    assert registry.form_problems(registered) == [problem]
+    said = StringIO()
+    with pytest.raises(CommandError):
+        call_command("verify", stderr=said)
+    assert problem in said.getvalue()
+
+
+def test_a_worker_tells_of_a_damaged_form(registered: ModelVersion, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "_predictors", {})
+    quantised.path_of(Path(registered.path), "json", "bf16").write_text("{")
+    worker.predictor_for(registered)
+    assert worker.fell_back.is_set(), "the heartbeat passes it on to /health"
+    monkeypatch.setattr(worker, "_predictors", {})
+    quantised.path_of(Path(registered.path), "json", "bf16").unlink()
+    worker.predictor_for(registered)
+    assert not worker.fell_back.is_set()

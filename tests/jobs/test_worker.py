@@ -202,21 +202,33 @@ def test_nothing_is_tried_for_ever(waiting: Slide, monkeypatch: pytest.MonkeyPat
 @pytest.mark.django_db(transaction=True)
 def test_who_makes_no_progress_lets_go(waiting: Slide, monkeypatch: pytest.MonkeyPatch) -> None:
     """A network that hangs must not look like one at work."""
-    renewed: list[float] = []
+    renewed, written = list[uuid.UUID](), list[int]()
     monkeypatch.setattr(worker, "PROGRESS_EVERY", 0.02)
-    monkeypatch.setattr(worker, "RENEW_EVERY", 0.02)
-    monkeypatch.setattr(worker, "SILENCE", 0.5)
-    monkeypatch.setattr(queue, "renew", lambda *_: renewed.append(time.monotonic()))
+    monkeypatch.setattr(worker, "RENEW_EVERY", 0.0)
+    monkeypatch.setattr(queue, "renew", lambda claim, _: renewed.append(claim))
+    monkeypatch.setattr(queue, "progress", lambda *values: written.append(values[2]) or True)
     claim = uuid.uuid4()
     analysis = queue.claim_next(claim)
     assert analysis is not None
+    job = Job(analysis.pk, lambda: None)  # type: ignore[arg-type, return-value]
+
+    def rounds(keeper: worker.LeaseHeartbeat) -> None:
+        """The thread of the heartbeat comes round twice, so that at least one round began after this call."""
+        for done in range(2):
+            written.clear()
+            keeper.report(job, done, 12)
+            until(10, lambda: written, "progress is written")
+
     with worker.LeaseHeartbeat(claim) as keeper:
-        started = time.monotonic()
         keeper.hold(analysis)
-        time.sleep(1.5)
-        assert renewed and max(renewed) - started < 1
+        until(10, lambda: renewed, "it renews")
+        monkeypatch.setattr(worker, "SILENCE", -1.0)  # however short ago the last progress was, it is too long ago
+        rounds(keeper)
         count = len(renewed)
-        keeper.report(Job(analysis.pk, lambda: None), 1, 12)  # type: ignore[arg-type, return-value]
+        rounds(keeper)
+        assert len(renewed) == count
+        monkeypatch.setattr(worker, "SILENCE", 60.0)
+        keeper.report(job, 3, 12)
         until(10, lambda: len(renewed) > count, "it renews again")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from django.template.loader import render_to_string
+import pytest
 from django.test import Client
 from django.urls import reverse
 from PIL import Image
@@ -16,6 +16,7 @@ from cases.reporting import text
 from cases.services import export
 from inference.models import Analysis, ModelVersion, PatchTable
 from tests.factories import add_slide
+from tests.patching import printed_pages
 
 from .conftest import Finish
 
@@ -77,26 +78,28 @@ def test_strangers_get_none(case: Case, charlie: User, client_of: Callable) -> N
     assert not Report.objects.exists()
 
 
-def test_it_says_what_is_not_finished_and_which_images_the_mean_hides(case: Case, alice: User, finish: Finish) -> None:
+def test_it_says_what_is_not_finished_and_which_images_the_mean_hides(
+    case: Case, alice: User, finish: Finish, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for probability, name in ((0.1, "a.png"), (0.1, "b.png"), (0.9, "lesion.png")):
         finish(probability, name)
     add_slide(case, "waits.png")
-    context = reports._context(
-        Case.objects.get(pk=case.pk), alice, Report(case=case, author=alice), services.case_model(case), "https://x"
-    )
-    page = render_to_string("cases/report.html", context)
+    pages = printed_pages(monkeypatch)
+    reports.make(case, alice, "https://x")
+    (page,) = pages
     assert "1 of 4 images had not been analysed" in page
     assert "lesion.png (90.0\N{NO-BREAK SPACE}%)" in page and "Review: 1 of 3 images is malignant" in page
 
 
-def test_a_case_that_several_models_judged_says_so(client: Client, case: Case, alice: User, finish: Finish) -> None:
+def test_a_case_that_several_models_judged_says_so(
+    client: Client, case: Case, alice: User, finish: Finish, monkeypatch: pytest.MonkeyPatch
+) -> None:
     finish(0.2, "a.png")
     other = ModelVersion.objects.create(name="other", version="2", file="o.safetensors", sha256="8" * 64, metadata={})
     assert text.MIXED not in client.get(case.get_absolute_url()).content.decode()
     slide = finish(0.9, "b.png")
     Analysis.objects.filter(slide=slide).update(model_version=other)
-    context = reports._context(
-        Case.objects.get(pk=case.pk), alice, Report(case=case, author=alice), services.case_model(case), "https://x"
-    )
-    for page in (render_to_string("cases/report.html", context), client.get(case.get_absolute_url()).content.decode()):
+    pages = printed_pages(monkeypatch)
+    reports.make(case, alice, "https://x")
+    for page in (*pages, client.get(case.get_absolute_url()).content.decode()):
         assert text.MIXED in page

@@ -142,12 +142,21 @@ def test_tiles_that_were_cut_short_are_made_again(client: Client, wide: Slide) -
 
 
 def test_one_slide_at_a_time(client: Client, wide: Slide, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tiles, "PATIENCE", 0.01)
-    path = reverse("cases:tiles", args=[wide.pk])
-    with tiles._making:
-        answer = client.get(path, headers={"accept": "application/json"})
-    assert answer.status_code == 429 and int(answer["Retry-After"]) > 0
+    """Of one user; who asks for the same slide meanwhile gets the tiles that the first request made."""
+    path, made = reverse("cases:tiles", args=[wide.pk]), []
+    run = sandbox.run
+
+    def slow(*arguments: Any) -> dict[str, Any]:
+        with monkeypatch.context() as patch:
+            patch.setattr(tiles, "PATIENCE", 0.01)
+            answer = client.get(path, headers={"accept": "application/json"})
+        assert answer.status_code == 429 and int(answer["Retry-After"]) > 0
+        made.append(arguments)
+        return run(*arguments)
+
+    monkeypatch.setattr(sandbox, "run", slow)
     assert client.get(path).status_code == 200
+    assert client.get(path).status_code == 200 and len(made) == 1
 
 
 def test_very_large_slides_are_shown_in_tiles(client: Client, wide: Slide, monkeypatch: pytest.MonkeyPatch) -> None:

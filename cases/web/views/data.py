@@ -10,21 +10,18 @@ from django import forms
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth import logout
-from django.http import FileResponse, HttpResponse
+from django.http import FileResponse, HttpResponse, QueryDict
 from django.shortcuts import redirect, render
 from django.views.decorators.cache import cache_control
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_GET
 
 from cases import audit
-from cases.limits.concurrency import Kind
+from cases.limits.concurrency import THREADS
 from cases.limits.disk_space import require_space
-from cases.limits.quotas import require_slot
 from cases.models import AuditEvent, User
 from cases.services import privacy
 from cases.web.views.access import SignedInRequest, login_required
-
-BUSY = "An export of your data is already running. Try again in a moment."
 
 
 class HeldResponse(FileResponse):
@@ -44,8 +41,8 @@ class EraseForm(forms.Form):
         label="Your password", widget=forms.PasswordInput(attrs={"autocomplete": "current-password"}), strip=False
     )
 
-    def __init__(self, request: SignedInRequest, *args: object) -> None:
-        super().__init__(*args)  # type: ignore[arg-type]
+    def __init__(self, request: SignedInRequest, data: QueryDict | None = None) -> None:
+        super().__init__(data)
         self.request, self.user = request, request.user
 
     def clean_password(self) -> str:
@@ -81,7 +78,7 @@ def data(request: SignedInRequest) -> HttpResponse:
 def export(request: SignedInRequest) -> FileResponse:
     """All stored data of the user as a ZIP file."""
     with ExitStack() as held:
-        held.enter_context(require_slot(request.user, Kind.EXPORT, BUSY))
+        held.enter_context(THREADS.hold(request.user.pk))
         require_space(privacy.export_size(request.user))
         audit.record(AuditEvent.Kind.EXPORTED, actor=request.user, detail="All data of the account")
         out = held.enter_context(tempfile.TemporaryFile(dir=settings.FILE_UPLOAD_TEMP_DIR))

@@ -115,6 +115,7 @@ def bulk(request: SignedInRequest) -> HttpResponse:
 def analyse_again(request: HttpRequest, cases: list[Case]) -> None:
     """Queue all images of the cases and show the outcome as messages. Raises ``CapacityExceeded`` if a limit allowed
     none of them."""
+    assert isinstance(request.user, User)
     queued, refused = 0, list[CapacityExceeded | NoModel]()
     for case in cases:
         slides = list(case.slides.all())
@@ -122,7 +123,7 @@ def analyse_again(request: HttpRequest, cases: list[Case]) -> None:
             messages.warning(request, f"{case.title} has no images.")
             continue
         try:
-            taken = len(services.request_again(case, slides, request.user))  # type: ignore[arg-type]
+            taken = len(services.request_again(case, slides, request.user))
         except (CapacityExceeded, NoModel) as error:
             refused.append(error)
             continue

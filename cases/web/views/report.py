@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 
+from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.utils.text import slugify
@@ -12,6 +13,7 @@ from django.views.decorators.http import require_GET
 
 from cases.models import Case, Report
 from cases.reporting import pdf as reports
+from cases.reporting import text
 from cases.web.views.access import SignedInRequest, get_case, login_required
 
 
@@ -25,10 +27,12 @@ def report(request: SignedInRequest, pk: uuid.UUID) -> HttpResponse:
     if paper not in reports.PAPERS:
         paper = "a4"
     address = request.build_absolute_uri("/").rstrip("/")
-    made, pdf = reports.make(found, request.user, address, paper)
-    answer = HttpResponse(pdf, content_type="application/pdf")
+    printed = reports.make(found, request.user, address, paper)
+    if printed.missing:
+        messages.warning(request, text.not_printed(printed.missing))
+    answer = HttpResponse(printed.pdf, content_type="application/pdf")
     name = slugify(found.title) or "case"
-    answer["Content-Disposition"] = f'inline; filename="{name}-{made.sha256[:8]}.pdf"'
+    answer["Content-Disposition"] = f'inline; filename="{name}-{printed.report.sha256[:8]}.pdf"'
     return answer
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
 from typing import Any
 
@@ -14,6 +15,7 @@ from django.views.decorators.http import require_GET, require_POST
 
 from cases import services
 from cases.images import tiles as image_tiles
+from cases.images.serving import FileMissing, is_missing
 from cases.images.serving import send as send_file
 from cases.models import Slide, User
 from cases.web import live, parts
@@ -23,6 +25,14 @@ from inference.engine import activationmap, patchmap
 from inference.engine.image import ImageError
 from inference.models import PatchTable, Verdict
 from inference.registry import NoModel
+
+log = logging.getLogger(__name__)
+
+NO_THUMBNAIL = (
+    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 320 210"><rect width="320" height="210" fill="#e4e7ec"/>'
+    '<text x="160" y="112" text-anchor="middle" font-family="sans-serif" font-size="26" fill="#495365">'
+    "Image missing</text></svg>"
+)
 
 private = cache_control(private=True, no_store=True)
 
@@ -41,6 +51,7 @@ def slide(request: SignedInRequest, pk: uuid.UUID) -> HttpResponse:
     context = {
         **parts.slide_context(found, request),
         "live_tag": live.tag(parts.of_slide(found, request)),
+        "image_missing": is_missing(found.file),
         "order": order,
         "number": at + 1,
         "count": len(siblings),
@@ -56,16 +67,20 @@ def slide(request: SignedInRequest, pk: uuid.UUID) -> HttpResponse:
 def image(request: SignedInRequest, pk: uuid.UUID) -> HttpResponseBase:
     """The full image as PNG."""
     found = get_slide(request.user, pk)
-    return send_file(found.file.storage, found.file.name, "image/png")
+    return send_file(found.file, "image/png")
 
 
 @login_required
 @private
 @require_GET
 def thumbnail(request: SignedInRequest, pk: uuid.UUID) -> HttpResponseBase:
-    """The thumbnail as JPEG."""
+    """The thumbnail as JPEG, or a drawing that says that the image is missing."""
     found = get_slide(request.user, pk)
-    return send_file(found.file.storage, found.thumbnail.name, "image/jpeg")
+    try:
+        return send_file(found.thumbnail, "image/jpeg")
+    except FileMissing:
+        # Browsers show the body of a 404 as well.
+        return HttpResponse(NO_THUMBNAIL, content_type="image/svg+xml", status=404)
 
 
 @login_required
@@ -114,7 +129,7 @@ def view(request: SignedInRequest, pk: uuid.UUID) -> HttpResponseBase:
     """The slide as one image: the full PNG, or a reduced JPEG if it is very large."""
     found = get_slide(request.user, pk)
     if not image_tiles.is_large(found):
-        return send_file(found.file.storage, found.file.name, "image/png")
+        return send_file(found.file, "image/png")
     return HttpResponse(_from_tiles(request.user, found, "overview.jpg"), content_type="image/jpeg")
 
 
@@ -151,7 +166,8 @@ def tile(request: SignedInRequest, pk: uuid.UUID, level: int, column: int, row: 
 def _from_tiles(user: User, slide: Slide, member: str) -> bytes:
     try:
         content = image_tiles.read(slide, member, user)
-    except (ImageError, FileNotFoundError) as error:
+    except ImageError as error:
+        log.error("The stored image of slide %s can't be read: %s", slide.pk, error)
         raise Http404("The stored image can’t be read.") from error
     if content is None:
         raise Http404("This tile does not exist.")
@@ -169,7 +185,8 @@ def patch(request: SignedInRequest, pk: uuid.UUID, index: int) -> HttpResponse:
     found = get_slide(request.user, pk)
     try:
         content = image_tiles.patch(found, table.grid, index, request.user)
-    except (ImageError, FileNotFoundError) as error:
+    except ImageError as error:
+        log.error("The stored image of slide %s can't be read: %s", found.pk, error)
         raise Http404("The stored image can’t be read.") from error
     return HttpResponse(content, content_type="image/png")
 

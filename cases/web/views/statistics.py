@@ -7,7 +7,7 @@ from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
 from cases.reporting import agreement as figures
-from cases.reporting import statistics_charts
+from cases.reporting import charts
 from cases.web.views.access import SignedInRequest, login_required
 from inference.models import Verdict
 
@@ -17,5 +17,5 @@ from inference.models import Verdict
 def statistics(request: SignedInRequest) -> HttpResponse:
     """Statistics of the user's own cases; for a reviewer, of all cases."""
     found = figures.compute(figures.latest_reviews(request.user))
-    context = {"found": found, "verdicts": Verdict.choices, "few": figures.FEW, "charts": statistics_charts.draw(found)}
+    context = {"found": found, "verdicts": Verdict.choices, "few": figures.FEW, "charts": charts.statistics(found)}
     return render(request, "cases/statistics.html", context)

@@ -23,6 +23,6 @@ class Command(BaseCommand):
         # Lines end by themselves; progress is no error to be coloured.
         self.stdout.ending = self.stderr.ending = ""
         self.stderr.style_func = None
-        code = main.run(options, settings.MODEL_DIR, self.stdout, self.stderr)  # type: ignore[arg-type]
+        code = main.run(options, settings.MODEL_DIR, self.stdout, self.stderr)  # type: ignore[arg-type]  # Django's wrapper of a TextIO
         if code:
             sys.exit(code)
