@@ -21,7 +21,7 @@ from .verdict import SlideVerdict, has_tissue, slide_verdict
 
 Pixels = NDArray[np.uint8]
 #: Called after every batch with the job, its patches done, and its patches to be done: those with tissue. May raise
-#: :class:`Dropped`.
+#: :class:`JobCancelled`.
 Progress = Callable[["Job", int, int], None]
 
 
@@ -71,7 +71,7 @@ def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     return (exponents / exponents.sum(axis=-1, keepdims=True)).astype(np.float32)
 
 
-class Dropped(Exception):
+class JobCancelled(Exception):
     """Raised by a progress callback: nobody wants this image any more. It ends with this as its error."""
 
 
@@ -223,7 +223,7 @@ class Predictor:
             try:
                 if progress:
                     progress(image.job, image.done, len(image.wanted))
-            except Dropped as error:
+            except JobCancelled as error:
                 image.failed = True
                 yield Outcome(image.job, error=error)
                 continue

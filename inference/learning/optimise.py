@@ -64,7 +64,7 @@ def optimise(
     return record
 
 
-def judge_bf16(checkpoint: Path, data: Path, say: Say = print) -> Record:
+def compare_bf16(checkpoint: Path, data: Path, say: Say = print) -> Record:
     """Compare bf16 with fp32 and write the record beside the checkpoint.
 
     bf16 rounds alike whatever a model has learnt, so fields of the training data are compared too. Raises

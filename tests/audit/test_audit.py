@@ -34,7 +34,7 @@ def kinds(**wanted: Any) -> list[str]:
 def sealed(case: Case, alice: User) -> AuditCheckpoint:
     for number in range(5):
         audit.record(Kind.VIEWED, case, alice, f"Look {number}")
-    made = audit.seal()
+    made = audit.add_checkpoint()
     assert made is not None and made.count == 5
     return made
 
@@ -54,7 +54,7 @@ def test_every_address_that_reads_a_case_is_noted() -> None:
         for row in rows if isinstance(rows, tuple) else (rows,):
             if isinstance(row, Row) and row.method == "get" and row.target in ("case", "slide", "analysis", "report"):
                 reading.add(name)
-    noted = {name for name in access_log.READS if not name.startswith("admin:")}
+    noted = {name for name in access_log.VIEWS if not name.startswith("admin:")}
     assert reading - PARTS - NOTED == noted | set(access_log.PARTS)
 
 
@@ -62,7 +62,7 @@ def test_every_page_of_the_administration_that_shows_clinical_data_is_noted() ->
     clinical = {name for name in REVIEWERS_MAY if "modelversion" not in name}
     pages = {name for name in clinical if name.endswith(("_change", "_history"))}
     # Who may see more than a reviewer does sees reports there, too.
-    noted = {name for name in access_log.READS if name.startswith("admin:") and "report" not in name}
+    noted = {name for name in access_log.VIEWS if name.startswith("admin:") and "report" not in name}
     assert pages == {name for name in noted if not name.endswith("_delete")}
     assert {name for name in clinical if name.endswith("_changelist")} == {
         n for n in access_log.LISTS if "report" not in n
@@ -129,10 +129,10 @@ def test_an_event_can_not_be_changed_or_deleted(case: Case, alice: User) -> None
 
 def test_a_whole_trail_verifies(sealed: AuditCheckpoint, case: Case) -> None:
     audit.record(Kind.EDITED, case)
-    second = audit.seal()
+    second = audit.add_checkpoint()
     assert second is not None and second.previous == sealed.hash
     assert audit.verify() == audit.verify(expected=sealed.hash) == []
-    assert audit.seal() is None
+    assert audit.add_checkpoint() is None
 
 
 @pytest.mark.parametrize(
@@ -172,9 +172,9 @@ def test_the_chain_can_not_fork(sealed: AuditCheckpoint) -> None:
 
 def test_deleting_a_case_leaves_its_trail_without_words(slide: Slide, case: Case) -> None:
     pk = case.pk
-    audit.seal()
+    audit.add_checkpoint()
     services.remove_case(case, case.owner)
-    audit.seal()
+    audit.add_checkpoint()
     events = AuditEvent.objects.filter(case=pk)
     assert Kind.DELETED in kinds(case=pk) and Kind.ADDED in kinds(case=pk)
     assert not events.exclude(detail="").exists()
@@ -184,16 +184,16 @@ def test_deleting_a_case_leaves_its_trail_without_words(slide: Slide, case: Case
 def test_erasing_a_person_leaves_the_chain_whole(alice: User, case: Case, sealed: AuditCheckpoint) -> None:
     key = audit.identity_of(alice).pk
     audit.erase_person(alice)
-    audit.seal()
+    audit.add_checkpoint()
     assert audit.verify() == []
     assert not Pseudonym.objects.filter(user=alice).exists()
     assert {row["actor"] for row in audit.rows(AuditEvent.objects.filter(case=case))} == {f"erased {key}"}
 
 
 def test_addresses_are_forgotten_after_their_time(alice: User, case: Case) -> None:
-    with audit.coming_from("192.0.2.1"):
+    with audit.client_address("192.0.2.1"):
         old = audit.record(Kind.VIEWED, case, alice)
-    with audit.coming_from("192.0.2.2"):
+    with audit.client_address("192.0.2.2"):
         audit.record(Kind.VIEWED, case, alice)
     AuditEvent.objects.filter(pk=old.pk).update(at=timezone.now() - timedelta(days=400))
     assert audit.erase_addresses(timezone.now() - timedelta(days=180)) == 1

@@ -242,7 +242,7 @@ def formatted(record: logging.LogRecord, form: str = "plain") -> str:
 
 
 def test_nothing_that_is_logged_looks_like_a_line_of_its_own(second: User, as_user: As, caplog: Any) -> None:
-    forged = "2026-11-24 12:00:00,000 INFO cases.audit Sealed 5 events: deadbeef"
+    forged = "2026-11-24 12:00:00,000 INFO cases.audit Audit checkpoint over 5 events: deadbeef"
     as_user(second).get(reverse("admin:cases_case_changelist"), {f"owner__password__\n{forged}": "1"})
     lines = [line for record in caplog.records for line in formatted(record).splitlines()]
     assert any(forged in line for line in lines)

@@ -13,7 +13,7 @@ from inference.engine import domain
 from inference.engine.grid import Grid
 from inference.engine.image import ImageError, encode_png
 from inference.engine.network import from_checkpoint
-from inference.engine.predictor import Dropped, Job, Predictor, softmax
+from inference.engine.predictor import Job, JobCancelled, Predictor, softmax
 from inference.engine.runtime import load
 
 
@@ -84,11 +84,11 @@ def test_an_image_that_nobody_wants_any_more_is_left(predictor: Predictor) -> No
     def told(job: Job, done: int, total: int) -> None:
         seen.append((job.key, done))
         if job.key == "large":
-            raise Dropped
+            raise JobCancelled
 
     jobs = [Job("a", lambda: field(1)), Job("large", lambda: field(2, 1500, 1500), 0.5), Job("b", lambda: field(3))]
     outcomes = {outcome.job.key: outcome for outcome in predictor.run(jobs, told)}
-    assert outcomes["a"].prediction and isinstance(outcomes["large"].error, Dropped)
+    assert outcomes["a"].prediction and isinstance(outcomes["large"].error, JobCancelled)
     assert [key for key, _ in seen].count("large") == 1, "told once, and of no batch that was cut before"
     assert outcomes["b"].prediction is not None
     alone = predictor.predict(field(3))

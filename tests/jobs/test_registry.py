@@ -62,7 +62,7 @@ def test_a_model_whose_file_was_harmed_is_added_again(
 
 def test_a_whole_file_is_not_replaced(registered: ModelVersion, tmp_path: Path, random_checkpoint: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(random_checkpoint.read_bytes())
-    with pytest.raises(CommandError, match="exists already"):
+    with pytest.raises(CommandError, match="already exists"):
         call_command("model", "add", str(tmp_path / "model.safetensors"), stdout=StringIO())
 
 

@@ -134,8 +134,8 @@ def test_nothing_is_claimed_beside_an_image_of_long(waiting: Slide, case: Case, 
     other = add_slide(case, "other.png")
     if is_long:
         Slide.objects.filter(pk=waiting.pk).update(width=224 * 16, height=224 * 16)
-    with worker.LeaseHeartbeat(uuid.uuid4()) as keeper:
-        jobs = worker._QueueRun(keeper.claim, keeper)._jobs(waiting.analyses.get().model_version_id)
+    with worker.LeaseHeartbeat(uuid.uuid4()) as heartbeat:
+        jobs = worker._QueueRun(heartbeat.claim, heartbeat)._jobs(waiting.analyses.get().model_version_id)
         assert next(jobs).key == waiting.analyses.get().pk
         assert [job.key for job in jobs] == ([] if is_long else [other.analyses.get().pk])
     assert other.analyses.get().state == (State.QUEUED if is_long else State.RUNNING)
@@ -205,18 +205,18 @@ def test_who_makes_no_progress_lets_go(waiting: Slide, monkeypatch: pytest.Monke
     renewed: list[float] = []
     monkeypatch.setattr(worker, "PROGRESS_EVERY", 0.02)
     monkeypatch.setattr(worker, "RENEW_EVERY", 0.02)
-    monkeypatch.setattr(worker, "SILENCE", 0.5)
+    monkeypatch.setattr(worker, "STALL_SECONDS", 0.5)
     monkeypatch.setattr(queue, "renew", lambda *_: renewed.append(time.monotonic()))
     claim = uuid.uuid4()
     analysis = queue.claim_next(claim)
     assert analysis is not None
-    with worker.LeaseHeartbeat(claim) as keeper:
+    with worker.LeaseHeartbeat(claim) as heartbeat:
         started = time.monotonic()
-        keeper.hold(analysis)
+        heartbeat.hold(analysis)
         time.sleep(1.5)
         assert renewed and max(renewed) - started < 1
         count = len(renewed)
-        keeper.report(Job(analysis.pk, lambda: None), 1, 12)  # type: ignore[arg-type, return-value]
+        heartbeat.report(Job(analysis.pk, lambda: None), 1, 12)  # type: ignore[arg-type, return-value]
         until(10, lambda: len(renewed) > count, "it renews again")
 
 
@@ -241,6 +241,6 @@ def test_what_is_removed_while_it_is_analysed_holds_up_nobody(
     monkeypatch.setattr(worker.LeaseHeartbeat, "report", told)
     with caplog.at_level("INFO", "inference.jobs.worker"):
         worker.process_queue()
-    assert f"Analysis {analysis.pk} gone meanwhile" in caplog.text
+    assert f"Analysis {analysis.pk} cancelled" in caplog.text
     assert seen[-1][0] < seen[-1][1] / 2
     assert other.analyses.get().state == State.DONE

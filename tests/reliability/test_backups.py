@@ -20,7 +20,7 @@ call_command("migrate", interactive=False, verbosity=0)
 alice = User.objects.create_user("alice", "alice@example.org", "correct horse battery staple")
 case = Case.objects.create(owner=alice, title="Before")
 assert services.add_slides(case, synthetic.uploads()[:2])[1] == []
-audit.seal()
+audit.add_checkpoint()
 call_command("dbbackup", interactive=False, verbosity=0)
 call_command("mediabackup", interactive=False, verbosity=0)
 Case.objects.create(owner=alice, title="After")

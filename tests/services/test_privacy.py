@@ -75,9 +75,9 @@ def test_erasing_leaves_nothing_but_a_whole_chain(
     foreign = CaseFactory(owner=charlie)
     User.objects.filter(pk=alice.pk).update(is_superuser=True)
     services.sign_review(foreign, alice, "malignant")
-    audit.seal()
+    audit.add_checkpoint()
     privacy.erase(alice)
-    audit.seal()
+    audit.add_checkpoint()
     assert not User.objects.filter(username="alice").exists()
     assert not Slide.objects.exists() and not Analysis.objects.exists() and not stored(media)
     assert not tokens.ApiToken.objects.exists()
@@ -413,9 +413,9 @@ def test_no_name_is_left_of_who_was_erased(
     joined = {"date_joined_0": "2026-01-01", "date_joined_1": "10:00:00"}
     as_user(admin_user).post(reverse("admin:cases_user_change", args=[reviewer.pk]), {**form, **joined})
     assert LogEntry.objects.filter(object_repr="rita").exists()
-    audit.seal()
+    audit.add_checkpoint()
     privacy.erase(User.objects.get(pk=reviewer.pk))
-    audit.seal()
+    audit.add_checkpoint()
     assert "rita" not in json.dumps(list(audit.rows(AuditEvent.objects.all())))
     assert not LogEntry.objects.filter(object_repr__contains="rita").exists()
     assert audit.verify() == []

@@ -41,7 +41,7 @@ class Command(BaseCommand):
         )
 
     def seal(self, **_: Any) -> None:
-        while made := audit.seal():
+        while made := audit.add_checkpoint():
             self.stdout.write(f"{made.count} events: {made.hash}")
 
     def export(self, case: uuid.UUID | None, **_: Any) -> None:
