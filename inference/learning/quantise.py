@@ -17,7 +17,7 @@ from sklearn.metrics import roc_auc_score
 from inference.engine import graph
 from inference.engine.checkpoint import CheckpointError, load_arrays, read_metadata, sha256
 from inference.engine.predictor import Job, Predictor
-from inference.engine.quantised import Comparison, Form, Record, answer, path_of
+from inference.engine.quantised import Comparison, Form, Record, path_of, probe_logits
 from inference.engine.runtime import OpenVinoRuntime, Runtime, TorchRuntime
 from inference.engine.verdict import has_tissue
 from inference.learning.metrics import equal_group_weight
@@ -151,7 +151,7 @@ def record(checkpoint: Path, comparisons: Iterable[Comparison], form: Form = "in
         bin_sha256="",
         made_with=f"{made.name}, openvino {ov.__version__}, torch {version('torch')}",
         comparisons=tuple(comparisons),
-        probe=answer(made.infer, made.batch_size),
+        probe=probe_logits(made.infer, made.batch_size),
         form=form,
     )
     if form == "bf16":

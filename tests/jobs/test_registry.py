@@ -105,4 +105,6 @@ def test_damaged_files_of_a_faster_form_are_named(registered: ModelVersion) -> N
     path = quantised.path_of(Path(registered.path), "json")
     assert registry.form_problems(registered) == []
     path.write_text("{")
-    assert registry.form_problems(registered) == [f"{path.name} or what belongs to it can't be read (JSONDecodeError)."]
+    assert registry.form_problems(registered) == [
+        f"{path.name} or a file that it refers to can't be read (JSONDecodeError)."
+    ]
