@@ -98,10 +98,10 @@ def test_quality_warnings(bundled, demo):
 def test_foreign_kinds(bundled, data, kind):
     pytest.importorskip("skimage", reason="sample pictures come with scikit-image")
     from inference.learning.dataset import read_index, read_rgb
-    from inference.learning.foreign import foreign_images
+    from inference.learning.ood_images import ood_images
 
     field = next(s for s in read_index(data) if s.magnification == "100X")
-    images = list(foreign_images(kind, [read_rgb(field.path)], 5, seed=1))
+    images = list(ood_images(kind, [read_rgb(field.path)], 5, seed=1))
     assert sum(not check(image, bundled).in_domain for image in images) >= 4
 
 

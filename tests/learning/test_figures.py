@@ -7,7 +7,7 @@ from sklearn.linear_model import LogisticRegression
 
 from inference.engine.checkpoint import Metadata
 from inference.engine.verdict import calibrate
-from inference.learning.calibration import apply_platt, cut_points, decided, fit_platt, logit
+from inference.learning.calibration import apply_platt, choose_thresholds, decided, fit_platt, logit
 from inference.learning.metrics import (
     equal_group_weight,
     expected_calibration_error,
@@ -91,7 +91,7 @@ def test_calibration_is_right_on_average(case):
 def test_cut_points_by_hand():
     p = np.array([0.1, 0.2, 0.45, 0.55, 0.8, 0.9])
     label = np.array([0, 0, 1, 0, 1, 1.0])
-    low, high = cut_points(p, label, np.ones(6), max_error=0, min_decided=0.6)
+    low, high = choose_thresholds(p, label, np.ones(6), max_error=0, min_decided=0.6)
     assert 0.2 < low <= 0.45 and 0.55 <= high < 0.8
     assert decided(p, label, np.ones(6), low, high) == (pytest.approx(4 / 6), 0)
 
@@ -99,6 +99,6 @@ def test_cut_points_by_hand():
 def test_cut_points_where_the_limit_cannot_be_kept():
     random = np.random.default_rng(0)
     p, label = random.random(400), random.integers(0, 2, 400).astype(float)
-    low, high = cut_points(p, label, np.ones(400))
+    low, high = choose_thresholds(p, label, np.ones(400))
     share, error = decided(p, label, np.ones(400), low, high)
     assert share >= 0.7 and error > 0.05

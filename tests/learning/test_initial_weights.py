@@ -19,7 +19,7 @@ from inference.engine.checkpoint import CheckpointError, read_metadata
 from inference.learning import initial_weights
 from inference.learning.features import trunk_network
 from inference.learning.initial_weights import SOURCES, LicenceError, download, resolve
-from inference.learning.layer4 import is_handed_on
+from inference.learning.layer4 import bypasses_layer4
 
 
 class Handler(SimpleHTTPRequestHandler):
@@ -79,7 +79,7 @@ def test_a_named_network_is_downloaded_once_and_used_whole(named: None, publishe
 
     network, metadata = trunk_network(trunk)
     expected = torch.load(published / "lunit.torch", weights_only=True)["layer4.2.conv3.weight"]
-    assert torch.allclose(network.layer4[2].conv3.weight, expected, atol=1e-3) and not is_handed_on(network)
+    assert torch.allclose(network.layer4[2].conv3.weight, expected, atol=1e-3) and not bypasses_layer4(network)
     assert metadata.mean == initial_weights.LUNIT_MEAN
     assert (metadata.stride_in, metadata.stem_pool) == ("conv2", "padded")
     provenance = metadata.training["trunk"]

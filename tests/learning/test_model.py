@@ -13,7 +13,7 @@ from inference.learning.crossval import Patches, out_of_fold
 from inference.learning.dataset import LeakError
 from inference.learning.folds import assign_folds
 from inference.learning.head import fit_head, patch_weights, slide_means
-from inference.learning.layer4 import hand_on, pooled, set_head
+from inference.learning.layer4 import bypass_layer4, pooled, set_head
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def layer3():
 def test_layer_four_hands_layer_three_on(layer3):
     torch.manual_seed(0)
     network = build(Metadata("m", "1", stride_in="conv1", stem_pool="ceil"))
-    hand_on(network)
+    bypass_layer4(network)
     with torch.inference_mode():
         out = network.layer4(layer3)
     assert torch.allclose(out[:, :1024], layer3[:, :, ::2, ::2], atol=1e-5)
@@ -34,7 +34,7 @@ def test_layer_four_hands_layer_three_on(layer3):
 
 def test_folded_head_gives_the_regression_back(layer3):
     network = build(Metadata("m", "1", stride_in="conv1", stem_pool="ceil"))
-    hand_on(network)
+    bypass_layer4(network)
     weight, bias = np.random.default_rng(0).normal(size=1024), 0.3
     set_head(network, weight, bias)
     with torch.inference_mode():
