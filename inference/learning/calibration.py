@@ -20,8 +20,8 @@ def logit(p: Array) -> Array:
 
 
 def fit_platt(raw: Array, label: Array, weight: Array) -> dict[str, float]:
-    """``slope`` and ``intercept`` of the logistic calibration (Platt 1999) of raw probabilities (N,), by weighted maximum
-    likelihood."""
+    """``slope`` and ``intercept`` of the logistic calibration (Platt 1999) of raw probabilities (N,), fitted by maximum
+    likelihood with ``weight`` (N,)."""
     model = LogisticRegression(C=1e6, max_iter=1000).fit(logit(raw)[:, None], label, sample_weight=weight)
     return {"slope": float(model.coef_[0, 0]), "intercept": float(model.intercept_[0])}
 

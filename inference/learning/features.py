@@ -44,8 +44,8 @@ def imagenet_network(
 def trunk_network(weights: Path, name: str = "histopath-resnet50", version: str = "0") -> tuple[PatchNetwork, Metadata]:
     """The network to whose pooled layer 4 a head is fitted.
 
-    ``weights`` is a checkpoint of ``pretrain`` or of a finished model, or the folder of the ImageNet weights, with which
-    layer 4 is bypassed. The metadata keeps the provenance of the trunk as ``training["trunk"]``.
+    ``weights`` is a checkpoint of ``pretrain`` or of a finished model, or the folder of the ImageNet weights, with
+    which layer 4 is bypassed. The metadata keeps the provenance of the trunk as ``training["trunk"]``.
     """
     if not weights.is_file():
         network, metadata = imagenet_network(weights, name, version)

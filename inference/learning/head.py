@@ -72,7 +72,7 @@ def fit_head(
 def slide_means(
     rows: np.ndarray, patches: np.ndarray, tissue: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Image indices in ascending order, and the mean of ``patches`` (N,) for each image, weighted by ``tissue`` (N,)."""
+    """Image indices in ascending order, and the mean of ``patches`` (N,) for each, weighted by ``tissue`` (N,)."""
     images, index = np.unique(rows, return_inverse=True)
     weight = np.ones(len(rows)) if tissue is None else tissue.astype(float)
     return images, np.bincount(index, weight * patches) / np.bincount(index, weight)
