@@ -12,7 +12,7 @@ from tests.conftest import BUNDLED
 CROP = 448
 
 
-def test_glass_beside_a_field_hardly_moves_its_probability(data: Path) -> None:
+def test_glass_around_a_field_hardly_changes_its_probability(data: Path) -> None:
     """The same patches, with as much glass again on the right in the light of the field and with camera noise."""
     from inference.learning.dataset import read_index, read_rgb
 

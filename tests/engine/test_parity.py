@@ -13,7 +13,7 @@ from tests.conftest import BUNDLED
 CHECKPOINT = BUNDLED[-1]
 
 
-def test_the_bundled_form_is_whole_and_passed_its_gate() -> None:
+def test_the_bundled_form_is_intact_and_passed_its_comparison() -> None:
     record = quantised.read_record(CHECKPOINT)
     assert record is not None
     assert record.passed
@@ -37,7 +37,7 @@ def test_it_agrees_with_fp32_on_the_demonstration_images(data: Path) -> None:
     assert found.passed
 
 
-def test_the_machine_chooses_what_agreed() -> None:
+def test_the_default_runtime_is_one_that_passed() -> None:
     digest = read_metadata(CHECKPOINT)[1]
     form = quantised.fastest(
         quantised.passed(CHECKPOINT, digest), vnni=quantised.has_vnni(), amx_bf16=quantised.has_amx_bf16()
@@ -47,7 +47,7 @@ def test_the_machine_chooses_what_agreed() -> None:
 
 
 @pytest.mark.slow
-def test_the_int8_network_comes_out_right_a_hundred_times() -> None:
+def test_a_hundred_int8_networks_pass_their_self_test() -> None:
     """One compilation for several streams came out wrong in 6 % of loads; see docs/model/openvino-int8-race.md."""
     if not quantised.has_vnni():
         pytest.skip("this processor has no VNNI instructions, so INT8 is not used on it")

@@ -39,25 +39,25 @@ def found(path: Path) -> Path | None:
     return quantised.find(path, read_metadata(path)[1])
 
 
-def test_what_agrees_and_is_whole_is_used(checkpoint: Path) -> None:
+def test_an_intact_form_that_passed_is_used(checkpoint: Path) -> None:
     record(checkpoint).write(checkpoint)
     assert found(checkpoint) == quantised.path_of(checkpoint, "xml")
 
 
-def test_without_a_record_it_is_not(checkpoint: Path) -> None:
+def test_a_form_without_a_record_is_not_used(checkpoint: Path) -> None:
     assert found(checkpoint) is None
     quantised.path_of(checkpoint, "json").write_text("{")
     assert found(checkpoint) is None
 
 
 @pytest.mark.parametrize("changes", [{"shift": 0.021}, {"auc_shift": -0.003}])
-def test_what_disagreed_is_not(checkpoint: Path, changes: dict[str, float]) -> None:
+def test_a_form_that_did_not_pass_is_not_used(checkpoint: Path, changes: dict[str, float]) -> None:
     worse = dataclasses.replace(AGREES, **changes)
     record(checkpoint, comparisons=(AGREES, worse)).write(checkpoint)
     assert found(checkpoint) is None
 
 
-def test_an_altered_or_foreign_graph_is_not(checkpoint: Path) -> None:
+def test_a_changed_graph_is_not_used(checkpoint: Path) -> None:
     record(checkpoint, checkpoint_sha256="0" * 64).write(checkpoint)
     assert found(checkpoint) is None
     record(checkpoint).write(checkpoint)
@@ -65,7 +65,7 @@ def test_an_altered_or_foreign_graph_is_not(checkpoint: Path) -> None:
     assert found(checkpoint) is None
 
 
-def test_asked_for_by_name_it_is_refused_with_a_reason(random_checkpoint: Path) -> None:
+def test_requesting_an_unusable_form_is_an_error_with_a_reason(random_checkpoint: Path) -> None:
     with pytest.raises(CheckpointError, match="no INT8 form"):
         load(random_checkpoint, "int8")
     assert load(random_checkpoint, "cpu").name == "openvino-cpu-fp32"
@@ -74,7 +74,7 @@ def test_asked_for_by_name_it_is_refused_with_a_reason(random_checkpoint: Path) 
 BF16 = Record("", "", "", "test", (AGREES,), form="bf16")
 
 
-def test_bf16_needs_a_record_alone(checkpoint: Path) -> None:
+def test_bf16_needs_only_a_record(checkpoint: Path) -> None:
     digest = sha256(checkpoint)
     assert quantised.passed(checkpoint, digest) == set()
     dataclasses.replace(BF16, checkpoint_sha256=digest).write(checkpoint)
@@ -103,7 +103,7 @@ def test_the_fastest_form_that_passed_and_that_the_processor_can_run(
     assert quantised.fastest(passed, vnni=vnni, amx_bf16=amx_bf16) == chosen
 
 
-def test_damaged_files_are_named(checkpoint: Path) -> None:
+def test_damaged_files_are_reported(checkpoint: Path) -> None:
     digest = sha256(checkpoint)
     assert quantised.problem(checkpoint, digest, "int8") is None, "a checkpoint needs no faster form"
     record(checkpoint).write(checkpoint)
@@ -118,7 +118,7 @@ def test_damaged_files_are_named(checkpoint: Path) -> None:
         assert "can't be read" in (quantised.problem(checkpoint, digest, "int8") or "")
 
 
-def test_a_network_that_answers_wrongly_is_not_used(
+def test_a_network_that_fails_its_self_test_is_not_used(
     random_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The fp32 graph stands for the INT8 one; its record has other answers, as after a wrong compilation."""
@@ -143,7 +143,7 @@ def test_a_network_that_answers_wrongly_is_not_used(
     assert made.problem in caplog.text
 
 
-def test_a_processor_without_vnni_keeps_to_fp32(random_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_processor_without_vnni_uses_fp32(random_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(quantised, "has_vnni", lambda: False)
     with pytest.raises(CheckpointError, match="VNNI"):
         load(random_checkpoint, "int8")

@@ -154,7 +154,7 @@ def ingest(content: bytes, folder: Path) -> str:
         return "read"
 
 
-def test_the_seeds_are_read(tmp_path: Path) -> None:
+def test_the_original_images_are_accepted(tmp_path: Path) -> None:
     assert {ingest(seed, tmp_path) for seed in SEEDS} == {"read"}
 
 

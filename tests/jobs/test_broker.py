@@ -54,14 +54,14 @@ def test_a_message_sent_between_two_waits_is_found(waiting: WakingBroker) -> Non
 
 
 @pytest.mark.django_db(transaction=True)
-def test_an_idle_broker_asks_nothing_of_the_database(waiting: WakingBroker) -> None:
+def test_an_idle_broker_does_not_query_the_database(waiting: WakingBroker) -> None:
     with CaptureQueriesContext(connection) as queries:
         assert waiting.dequeue() is None
     assert not queries.captured_queries
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_lost_wake_up_delays_a_message_and_no_more(waiting: WakingBroker, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lost_wake_up_only_delays_a_message(waiting: WakingBroker, monkeypatch: pytest.MonkeyPatch) -> None:
     OrmQ.objects.create(key=waiting.list_key, payload="unannounced", lock="2020-01-01T00:00Z")
     monkeypatch.setattr(waiting, "_next_read", 0.0)
     assert [found for _, found in waiting.dequeue() or []] == ["unannounced"]

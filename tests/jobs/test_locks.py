@@ -174,7 +174,7 @@ def test_an_image_is_removed_while_the_magnification_is_corrected(
 
 
 @pytest.mark.postgresql
-def test_an_image_is_removed_just_after_it_was_asked_for_again(
+def test_an_image_is_removed_just_after_its_reanalysis_was_requested(
     case: Case, alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The deletion waits for the request; the worker that ends the new analysis waits for the deletion."""
@@ -208,7 +208,7 @@ def test_an_image_is_removed_just_after_it_was_asked_for_again(
     assert ended == [False] and not Slide.objects.exists()
 
 
-def test_an_image_asked_for_again_and_removed_at_once_leaves_no_name(
+def test_an_image_removed_while_reanalysed_leaves_no_name(
     case: Case, alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slide = add_slide(case)
@@ -225,7 +225,7 @@ def test_an_image_asked_for_again_and_removed_at_once_leaves_no_name(
 
 
 @pytest.mark.postgresql
-def test_an_account_is_deleted_while_a_worker_renews_what_it_holds_of_two_cases(
+def test_an_account_is_deleted_while_a_worker_renews_leases_of_two_cases(
     case: Case, alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The administration deletes all cases in one transaction, in another order than that of their analyses."""
@@ -289,7 +289,7 @@ def test_an_account_is_erased_while_one_of_its_images_is_queued(
 
 @pytest.mark.parametrize("where", ["portal", "administration"])
 @pytest.mark.postgresql
-def test_an_account_that_is_being_erased_gets_no_further_case(
+def test_an_account_that_is_being_erased_gets_no_new_case(
     where: str, case: Case, alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refused: list[str] = []

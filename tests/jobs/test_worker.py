@@ -39,7 +39,7 @@ def waiting(case: Case, media: Path, real_model: ModelVersion) -> Slide:
     return add_slide(case)
 
 
-def test_draining_leaves_results_that_equal_the_engines(waiting: Slide, case: Case, random_checkpoint: Path) -> None:
+def test_processing_the_queue_stores_the_engines_results(waiting: Slide, case: Case, random_checkpoint: Path) -> None:
     assert worker.process_queue() == 1
     analysis = Analysis.objects.get()
     assert (analysis.state, analysis.error, analysis.claim) == (State.DONE, "", None)
@@ -59,14 +59,14 @@ def test_draining_leaves_results_that_equal_the_engines(waiting: Slide, case: Ca
     assert (case.state, case.verdict, case.probability) == ("done", analysis.verdict, analysis.probability)
 
 
-def test_draining_again_changes_nothing(waiting: Slide) -> None:
+def test_processing_an_empty_queue_changes_nothing(waiting: Slide) -> None:
     worker.process_queue()
     before = Analysis.objects.values().get()
     assert worker.process_queue() == 0
     assert Analysis.objects.values().get() == before
 
 
-def test_a_damaged_or_missing_file_fails_alone(case: Case, media: Path, real_model: ModelVersion) -> None:
+def test_a_damaged_or_missing_file_fails_only_its_analysis(case: Case, media: Path, real_model: ModelVersion) -> None:
     good, damaged, missing = (add_slide(case, name) for name in ("good.png", "damaged.png", "missing.png"))
     with damaged.file.storage.open(damaged.file.name, "wb") as file:
         file.write(ContentFile(b"not an image any more").read())
@@ -106,7 +106,7 @@ def test_a_case_deleted_while_it_is_analysed_is_no_error(waiting: Slide, case: C
     assert not PatchTable.objects.exists()
 
 
-def test_a_stopping_cluster_gets_its_work_back(waiting: Slide) -> None:
+def test_a_stopping_cluster_returns_its_analyses(waiting: Slide) -> None:
     worker.stopping.set()
     try:
         worker.process_queue()
@@ -116,7 +116,7 @@ def test_a_stopping_cluster_gets_its_work_back(waiting: Slide) -> None:
     assert (analysis.state, analysis.attempts) == (State.QUEUED, 0)
 
 
-def test_the_log_follows_an_analysis_by_its_number_and_names_no_file(
+def test_the_log_identifies_an_analysis_by_its_id_and_names_no_file(
     waiting: Slide, caplog: pytest.LogCaptureFixture
 ) -> None:
     analysis = waiting.analyses.get()
@@ -129,7 +129,7 @@ def test_the_log_follows_an_analysis_by_its_number_and_names_no_file(
 
 
 @pytest.mark.parametrize("is_long", [True, False])
-def test_nothing_is_claimed_beside_an_image_of_long(waiting: Slide, case: Case, is_long: bool) -> None:
+def test_nothing_is_claimed_together_with_a_long_image(waiting: Slide, case: Case, is_long: bool) -> None:
     """It would wait for all of that image's patches, while another worker may be free."""
     other = add_slide(case, "other.png")
     if is_long:
@@ -141,7 +141,7 @@ def test_nothing_is_claimed_beside_an_image_of_long(waiting: Slide, case: Case, 
     assert other.analyses.get().state == (State.QUEUED if is_long else State.RUNNING)
 
 
-def test_what_a_worker_died_of_is_worked_on_alone_the_next_time(
+def test_an_analysis_that_killed_a_worker_is_retried_alone(
     case: Case, media: Path, real_model: ModelVersion, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It may kill again, and would take an attempt of whatever is claimed beside it."""
@@ -158,7 +158,7 @@ def test_what_a_worker_died_of_is_worked_on_alone_the_next_time(
 
 
 @pytest.mark.parametrize("shape", [(4096, 16), (16, 4096)])
-def test_a_strip_of_pixels_stops_nobody(
+def test_an_extreme_aspect_ratio_blocks_nobody(
     shape: tuple[int, int], case: Case, media: Path, real_model: ModelVersion
 ) -> None:
     out = BytesIO()
@@ -170,9 +170,7 @@ def test_a_strip_of_pixels_stops_nobody(
 
 
 @pytest.mark.parametrize("error", [ValueError("no such device"), OSError(5, "Input/output error")])
-def test_a_model_that_can_not_be_loaded_fails_visibly(
-    error: Exception, waiting: Slide, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unloadable_model_fails_visibly(error: Exception, waiting: Slide, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*args: object) -> None:
         raise error
 
@@ -183,7 +181,7 @@ def test_a_model_that_can_not_be_loaded_fails_visibly(
     assert type(error).__name__ in analysis.error
 
 
-def test_nothing_is_tried_for_ever(waiting: Slide, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_analysis_is_retried_for_ever(waiting: Slide, monkeypatch: pytest.MonkeyPatch) -> None:
     """A result that can't be written, for whatever reason: after three times it is a failure that its owner sees."""
 
     def broken(*args: object, **kwargs: object) -> None:
@@ -200,7 +198,7 @@ def test_nothing_is_tried_for_ever(waiting: Slide, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.django_db(transaction=True)
-def test_who_makes_no_progress_lets_go(waiting: Slide, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stalled_worker_loses_its_lease(waiting: Slide, monkeypatch: pytest.MonkeyPatch) -> None:
     """A network that hangs must not look like one at work."""
     renewed: list[float] = []
     monkeypatch.setattr(worker, "PROGRESS_EVERY", 0.02)
@@ -220,7 +218,7 @@ def test_who_makes_no_progress_lets_go(waiting: Slide, monkeypatch: pytest.Monke
         until(10, lambda: len(renewed) > count, "it renews again")
 
 
-def test_what_is_removed_while_it_is_analysed_holds_up_nobody(
+def test_a_slide_removed_during_analysis_delays_nobody(
     case: Case, media: Path, real_model: ModelVersion, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     removed, other = add_slide(case, "removed.png"), add_slide(case, "other.png")

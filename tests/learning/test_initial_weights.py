@@ -67,7 +67,7 @@ def named(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(SOURCES, "imagenet-v2", replace(SOURCES["imagenet-v2"], url=server + "imagenet.pth"))
 
 
-def test_a_named_network_is_downloaded_once_and_used_whole(named: None, published: Path, tmp_path: Path) -> None:
+def test_a_named_network_is_downloaded_once(named: None, published: Path, tmp_path: Path) -> None:
     said: list[str] = []
     trunk = resolve("lunit-bt", tmp_path, accept_licence=True, say=said.append)
     digest = hashlib.sha256((published / "lunit.torch").read_bytes()).hexdigest()
@@ -95,7 +95,7 @@ def test_a_licence_must_be_accepted(named: None, tmp_path: Path) -> None:
         call_command("pretrain", data=tmp_path, weights="lunit-bt", out=tmp_path / "out", weights_cache=tmp_path)
 
 
-def test_another_file_than_published_is_refused(named: None, tmp_path: Path) -> None:
+def test_a_file_that_is_not_the_published_one_is_rejected(named: None, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="SHA-256"):
         resolve("imagenet-v2", tmp_path, say=lambda _: None)
     assert not list(tmp_path.iterdir()), "nothing of it stays"
@@ -111,7 +111,7 @@ def test_a_broken_download_leaves_nothing(named: None, tmp_path: Path) -> None:
         call_command("train", weights="lunit-swav", accept_licence=True, weights_cache=tmp_path, out=tmp_path / "out")
 
 
-def test_a_local_file_of_a_whole_network_loses_its_head(published: Path, tmp_path: Path) -> None:
+def test_the_head_of_a_local_file_is_dropped(published: Path, tmp_path: Path) -> None:
     trunk = resolve(str(published / "imagenet.pth"), tmp_path, say=lambda _: None)
     network, _ = trunk_network(trunk)
     assert network.fc.weight.shape == (2, 2048) and not network.fc.weight.any()
@@ -120,6 +120,6 @@ def test_a_local_file_of_a_whole_network_loses_its_head(published: Path, tmp_pat
         resolve(str(published / "imagenet.pth"), tmp_path, sha256=wrong)
 
 
-def test_folders_and_checkpoints_are_taken_as_they_are(tmp_path: Path, random_checkpoint: Path) -> None:
+def test_folders_and_checkpoints_are_used_unchanged(tmp_path: Path, random_checkpoint: Path) -> None:
     assert resolve(str(tmp_path), tmp_path) == tmp_path
     assert resolve(str(random_checkpoint), tmp_path) == random_checkpoint

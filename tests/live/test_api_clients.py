@@ -179,7 +179,7 @@ def test_a_lost_connection_loses_nothing_and_a_retry_finds_the_same(stack: Stack
     assert (other.status_code, problem(other)["code"]) == (422, "idempotency_mismatch")
 
 
-def test_a_client_that_leaves_a_stream_frees_its_place(stack: Stack, headers: dict[str, str]) -> None:
+def test_a_client_that_leaves_a_stream_frees_its_slot(stack: Stack, headers: dict[str, str]) -> None:
     for seed in range(12):  # more than half of the threads
         image = {"file": ("gone.png", noise(100 + seed))}
         with requests.post(
@@ -228,7 +228,7 @@ def test_one_client_in_many_threads(stack: Stack, token: str, tmp_path: Path) ->
 
 
 @pytest.mark.slow
-def test_a_folder_may_be_read_for_longer_than_anything_else(stack: Stack, token: str) -> None:
+def test_an_upload_may_take_longer_than_other_calls(stack: Stack, token: str) -> None:
     client = Client(stack.url, token, timeout=2, retries=0)
     files = [field(700 + seed, 18 * 224)[1][:2] for seed in range(6)]
 
@@ -238,7 +238,7 @@ def test_a_folder_may_be_read_for_longer_than_anything_else(stack: Stack, token:
     assert client.predict_folder(files, progress=answered)["num_images"] == len(files)
 
 
-def test_one_call_made_twice_at_once(stack: Stack, token: str, tmp_path: Path) -> None:
+def test_two_simultaneous_calls_with_one_key(stack: Stack, token: str, tmp_path: Path) -> None:
     """As where the connection broke and the first is still at work: what comes second waits for it."""
     paths = [tmp_path / f"{seed}.png" for seed in range(6)]
     for seed, path in enumerate(paths):
@@ -262,7 +262,7 @@ def test_wrong_and_expired_tokens(stack: Stack) -> None:
     assert (answer.status_code, problem(answer)["code"]) == (401, "token_expired")
 
 
-def test_too_large_and_too_often(strict: Stack) -> None:
+def test_too_large_and_too_many_requests(strict: Stack) -> None:
     headers = {"Authorization": f"Token {sign_in(strict)}"}
     url = f"{strict.url}/predict/single"
     over_request = requests.post(url, files={"file": b"x" * 500_000}, headers=headers, timeout=30)

@@ -85,7 +85,7 @@ def test_the_admin_shows_the_case(browser: Browser) -> None:
     assert "For the admin" in browser.open("/admin/cases/case/").text
 
 
-def test_another_person_sees_nothing_of_it(browser: Browser, stack: Stack) -> None:
+def test_another_user_does_not_see_it(browser: Browser, stack: Stack) -> None:
     case = open_case(browser, "Private", [])
     with Browser(stack) as stranger:
         stranger.open("/accounts/signup/")

@@ -57,7 +57,7 @@ def furthest_out_of_order(stack: Stack) -> int:
     return max(abs(place - sent[at]) for place, at in enumerate(begun))
 
 
-def test_many_at_once(
+def test_response_times_with_many_users(
     start: Start,  # noqa: F811
     postgres: Postgres,  # noqa: F811
     images: list[bytes],  # noqa: F811

@@ -13,7 +13,7 @@ from tests.factories import UserFactory
 
 
 @pytest.mark.parametrize("form", ["plain", "json"])
-def test_a_trace_of_the_database_quotes_no_row(form: str, caplog: pytest.LogCaptureFixture, db: None) -> None:
+def test_tracebacks_do_not_contain_database_rows(form: str, caplog: pytest.LogCaptureFixture, db: None) -> None:
     """PostgreSQL tells below an error which values it did not like."""
     taken = UserFactory(username="jane-doe").username
     try:
@@ -30,7 +30,7 @@ def test_a_trace_of_the_database_quotes_no_row(form: str, caplog: pytest.LogCapt
     assert "jane-doe" not in line.replace('username="jane-doe"', "")
 
 
-def test_only_what_the_database_quotes_is_cut() -> None:
+def test_only_quoted_database_rows_are_removed() -> None:
     first = "psycopg.errors.UniqueViolation: duplicate key\nDETAIL:  Key (title)=(Jane\nDoe) already exists."
     between = "\n\nThe above exception was the direct cause of the following exception:\n\nTraceback:\n"
     said = logs.redact_row_values(f"{first}{between}django.db.utils.{first}")
@@ -38,5 +38,5 @@ def test_only_what_the_database_quotes_is_cut() -> None:
     assert said.count("UniqueViolation") == 2 and between in said
 
 
-def test_the_hashes_of_seals_are_logged_whatever_the_level() -> None:
+def test_checkpoint_hashes_are_logged_at_every_level() -> None:
     assert logs.configuration("json", "ERROR")["loggers"]["cases.audit"]["level"] == "INFO"

@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.live]
 FOLDER = 200
 
 
-def test_a_folder_of_200_does_not_starve_a_single_image(start: Start) -> None:
+def test_a_folder_of_200_does_not_delay_a_single_image(start: Start) -> None:
     # A cluster that was killed counts as there for so long that nothing is refused meanwhile.
     long = {"WORKER_TIMEOUT": "600", "ANALYSIS_LEASE": "120"}
     with start(Q_WORKERS="2", UPLOAD_MAX_FILES=str(FOLDER), ANALYSIS_THREADS="1", **long) as stack:

@@ -67,7 +67,7 @@ def test_a_full_disk(small_disk: Path, random_checkpoint: Path, images: list[byt
         assert not list((small_disk / "incoming").iterdir())
 
 
-def test_a_store_on_a_full_disk_of_its_own(small_disk: Path, start: Start, images: list[bytes]) -> None:
+def test_a_file_store_on_a_separate_full_disk(small_disk: Path, start: Start, images: list[bytes]) -> None:
     """Files are copied there; what a full disk cuts short is no file, and goes."""
     media = small_disk / "media"
     media.mkdir()
@@ -109,7 +109,7 @@ def test_a_store_that_is_read_only(start: Start, tmp_path: Path, images: list[by
         subprocess.run(["umount", "--lazy", media], check=False)
 
 
-def test_a_folder_needs_more_open_files_than_a_shell_gives(start: Start, images: list[bytes]) -> None:
+def test_the_limit_on_open_files_is_raised_for_folders(start: Start, images: list[bytes]) -> None:
     """Each image of a large upload is a temporary file; the server raises its limit as far as it may."""
     with start() as stack:
         stack.stop("web")
@@ -135,7 +135,7 @@ def restart_workers(stack: Stack) -> None:
 
 
 @pytest.mark.parametrize("damage", ["missing", "corrupt"])
-def test_a_model_file_that_is_gone_or_damaged(
+def test_a_missing_or_damaged_model_file(
     damage: str, tmp_path: Path, random_checkpoint: Path, images: list[bytes]
 ) -> None:
     var, models = tmp_path / "var", tmp_path / "models"

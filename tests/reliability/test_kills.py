@@ -202,7 +202,7 @@ class Crasher(threading.Thread):
             time.sleep(0.01)
 
 
-def test_an_image_that_crashes_the_decoder_costs_that_image_alone(start: Start, images: list[bytes]) -> None:
+def test_an_image_that_crashes_the_decoder_fails_alone(start: Start, images: list[bytes]) -> None:
     with start() as stack:
         web = stack.processes["web"].pid
         before = [pid for pid in children(web) if Path(f"/proc/{pid}/cmdline").exists()]
@@ -268,7 +268,7 @@ def large() -> bytes:
     return out.getvalue()
 
 
-def test_a_worker_that_is_asked_to_stop_hands_back(start: Start) -> None:
+def test_a_stopped_worker_returns_its_analyses(start: Start) -> None:
     with start() as stack:
         accepted = upload_several(stack, 6)
         running_one(stack)
@@ -370,7 +370,7 @@ def test_postgresql_killed_in_the_middle_of_an_analysis(start: Start, postgres: 
         assert_all_done(stack, accepted)
 
 
-def test_redis_away_loses_nothing(start: Start, images: list[bytes], redis: Any) -> None:
+def test_nothing_is_lost_without_redis(start: Start, images: list[bytes], redis: Any) -> None:
     process = redis()
     with start(REDIS_URL=redis.url) as stack:
         process.kill()
@@ -384,7 +384,7 @@ def test_redis_away_loses_nothing(start: Start, images: list[bytes], redis: Any)
         assert_all_done(stack, {slide["id"] for slide in answer.json()["slides"]})
 
 
-def test_a_broker_that_is_away_for_long_ends_no_worker(start: Start, images: list[bytes], redis: Any) -> None:
+def test_a_long_broker_outage_ends_no_worker(start: Start, images: list[bytes], redis: Any) -> None:
     """Nobody starts it again: beats and sweep go on, and what was taken is done once the broker is back."""
     process = redis()
     with start(REDIS_URL=redis.url) as stack:

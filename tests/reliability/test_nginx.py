@@ -102,7 +102,7 @@ def large_upload(nginx: Nginx, headers: dict[str, str]) -> tuple[int, int]:
     return answer.status_code, max(held)
 
 
-def test_the_way_through_nginx(nginx: Nginx) -> None:
+def test_pages_uploads_and_files_work_through_nginx(nginx: Nginx) -> None:
     headers = nginx.stack.headers
     address = f"{nginx.url}/api/v1/cases/{nginx.stack.case}/slides"
     assert requests.post(address, files=[field(1)], headers=headers, timeout=60).status_code == 201
@@ -131,7 +131,7 @@ def test_the_way_through_nginx(nginx: Nginx) -> None:
     assert "secret" not in (nginx.folder / "access.log").read_text()
 
 
-def test_nothing_of_strangers_is_kept_on_its_way(nginx: Nginx) -> None:
+def test_nginx_discards_bodies_of_clients_that_are_not_signed_in(nginx: Nginx) -> None:
     status, held = large_upload(nginx, nginx.stack.headers)
     assert status == 400 and held > 5 * 2**20, "of people who are signed in the whole is kept until it has arrived"
     status, held = large_upload(nginx, {})

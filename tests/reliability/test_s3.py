@@ -26,7 +26,7 @@ def names(client: Any) -> list[str]:
     return [item["Key"] for item in client.list_objects_v2(Bucket="slides").get("Contents", [])]
 
 
-def test_slides_live_in_a_bucket(s3: str, tmp_path: Path, random_checkpoint: Path, images: list[bytes]) -> None:
+def test_slides_are_stored_in_a_bucket(s3: str, tmp_path: Path, random_checkpoint: Path, images: list[bytes]) -> None:
     client = bucket(s3)
     client.create_bucket(Bucket="slides", CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
     places = {"MODEL_DIR": str(random_checkpoint.parent), "S3_BUCKET": "slides", "S3_ENDPOINT_URL": s3, **S3_KEYS}
@@ -49,7 +49,7 @@ def test_slides_live_in_a_bucket(s3: str, tmp_path: Path, random_checkpoint: Pat
         assert until(30, lambda: not names(client), "nothing is left in the bucket") is True
 
 
-def test_a_bucket_that_is_away_is_answered_as_a_failing_disk(
+def test_an_unavailable_bucket_is_handled_like_a_failing_disk(
     tmp_path: Path, random_checkpoint: Path, images: list[bytes]
 ) -> None:
     nobody = f"http://127.0.0.1:{free_port()}"
