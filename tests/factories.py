@@ -1,4 +1,4 @@
-"""Real rows for tests, made as people make them."""
+"""Factories that create database rows through the services."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PASSWORD = "correct horse battery staple"
 
 
 def code_of(secret: str) -> str:
-    """What an authenticator app shows now, and for some seconds more."""
+    """The current code of an authenticator app."""
     left = app_settings.TOTP_PERIOD - time.time() % app_settings.TOTP_PERIOD
     if left < 3:
         time.sleep(left)
@@ -43,7 +43,7 @@ class CaseFactory(factory.django.DjangoModelFactory):
 
 
 def upload(name: str = "field.png", content: bytes | None = None) -> SimpleUploadedFile:
-    """A readable PNG of 700x460 unless told otherwise."""
+    """A valid PNG, by default of 700x460 pixels."""
     return SimpleUploadedFile(name, synthetic.uploads()[0].read() if content is None else content)
 
 

@@ -1,4 +1,4 @@
-"""The trail tells everything, can't be changed unseen, and forgets people without breaking."""
+"""The audit trail is complete, detects changes, and stays valid when users are erased."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_every_url_that_shows_a_case_is_recorded() -> None:
 def test_every_administration_page_with_clinical_data_is_recorded() -> None:
     clinical = {name for name in REVIEWERS_MAY if "modelversion" not in name}
     pages = {name for name in clinical if name.endswith(("_change", "_history"))}
-    # Who may see more than a reviewer does sees reports there, too.
+    # Reports are visible only to users with more permissions than a reviewer.
     noted = {name for name in access_log.VIEWS if name.startswith("admin:") and "report" not in name}
     assert pages == {name for name in noted if not name.endswith("_delete")}
     assert {name for name in clinical if name.endswith("_changelist")} == {

@@ -1,4 +1,4 @@
-"""Reading somebody else's case is recorded, whichever way it is read."""
+"""Every way of viewing another user's case is recorded."""
 
 from __future__ import annotations
 

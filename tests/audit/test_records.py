@@ -1,4 +1,4 @@
-"""What is read, printed, logged and taken along tells the whole truth, and nothing beside it."""
+"""Reports, readings, logs and exports are complete and reveal nothing else."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ def test_two_readings_stay_visible_when_both_readers_are_erased(
     assert all(review.was_blind for review in Review.objects.all())
 
 
-# What is noted
+# Audit events
 
 
 def test_lists_and_histories_in_the_administration_are_recorded(
@@ -229,7 +229,7 @@ def test_marking_for_teaching_counts_as_use(case: Case, second: User, as_user: A
     assert Case.objects.filter(pk=case.pk).exists()
 
 
-# What is logged
+# Logs
 
 
 def formatted(record: logging.LogRecord, form: str = "plain") -> str:
@@ -261,7 +261,7 @@ def test_no_failure_logs_the_key_of_a_mailed_link(form: str, db: None, caplog: A
     assert "/accounts/password/reset/key/" in text and "SECRETKEY" not in text
 
 
-# What one may take along
+# Data export
 
 
 def test_the_export_is_complete(slide: Slide, case: Case, alice: User, reviewer: User, client: Client) -> None:

@@ -35,7 +35,7 @@ def draw(path: Path, seed: int, size: tuple[int, int] = (224, 224)) -> Path:
 
 @pytest.fixture
 def images(tmp_path: Path) -> Path:
-    """a.png, b.tif and inner/c.jpg; none of it an image: notes.txt, broken.png is made where needed."""
+    """A folder with the images a.png, b.tif and inner/c.jpg, and notes.txt, which is not an image."""
     folder = tmp_path / "images"
     draw(folder / "a.png", 1)
     draw(folder / "b.tif", 2)
@@ -45,7 +45,7 @@ def images(tmp_path: Path) -> Path:
 
 
 class Run:
-    """A finished command."""
+    """The result of a finished command."""
 
     def __init__(self, done: subprocess.CompletedProcess[str]) -> None:
         self.code, self.out, self.err = done.returncode, done.stdout, done.stderr
@@ -57,7 +57,7 @@ class Run:
 
 @pytest.fixture
 def predict(random_checkpoint: Path, tmp_path: Path) -> Any:
-    """Runs the command as a process of its own whose database can't be reached."""
+    """Runs the command as a separate process without access to a database."""
 
     def run(*arguments: str | Path, typed: str = "", **environment: str) -> Run:
         env = {

@@ -1,4 +1,4 @@
-"""The gate: what it measures, and what the bundled model's gate says of real and of foreign images."""
+"""The domain check: its statistics, and the bundled model's check on real images and on images that are not H&E."""
 
 import numpy as np
 import pytest
@@ -32,7 +32,7 @@ def test_working_size():
 
 
 def test_colour_shares_match_a_hand_calculation():
-    """Half glass, half one dye that lets through e^-0.2, e^-0.6 and e^-0.2 of red, green and blue."""
+    """Half glass, half a dye that transmits e^-0.2, e^-0.6 and e^-0.2 of red, green and blue."""
     rgb = np.full((200, 200, 3), 255, np.uint8)
     rgb[:, 100:] = np.round(255 * np.exp([-0.2, -0.6, -0.2]))
     values = named(rgb)

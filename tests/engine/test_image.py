@@ -1,4 +1,4 @@
-"""One decoder for everybody: what it accepts, how it converts, and what it says of the rest."""
+"""The decoder: accepted formats, conversions and errors."""
 
 import struct
 import zlib
@@ -65,7 +65,7 @@ def test_transparency_becomes_white() -> None:
 
 
 def png_header(width: int, height: int) -> bytes:
-    """A PNG that claims a size and holds no pixels."""
+    """A PNG whose header states a size but that has no pixels."""
 
     def chunk(kind: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
@@ -94,7 +94,7 @@ def test_bad_input_has_a_code_and_a_sentence(content: bytes, code: str) -> None:
     with pytest.raises(ImageError) as caught:
         decode(content)
     assert caught.value.code == code
-    assert str(caught.value)[0].islower()  # it follows the file's name
+    assert str(caught.value)[0].islower()  # the message follows the file name
 
 
 def test_a_truncated_image_is_damaged_even_if_a_library_allows_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""The bundled model's INT8 form says what its fp32 form says, on real images with the real weights."""
+"""The bundled model's INT8 form agrees with fp32 on real images."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ def test_the_bundled_form_is_intact_and_passed_its_comparison() -> None:
 
 
 def test_it_agrees_with_fp32_on_the_demonstration_images(data: Path) -> None:
-    """The gate again, on this machine. Where the processor has no VNNI, INT8 refuses itself."""
+    """Repeats the comparison on this machine. Without VNNI, requesting INT8 is an error."""
     if not quantised.has_vnni():
         with pytest.raises(CheckpointError, match="VNNI"):
             load(CHECKPOINT, "int8")
@@ -48,7 +48,7 @@ def test_the_default_runtime_is_one_that_passed() -> None:
 
 @pytest.mark.slow
 def test_a_hundred_int8_networks_pass_their_self_test() -> None:
-    """One compilation for several streams came out wrong in 6 % of loads; see docs/model/openvino-int8-race.md."""
+    """A network compiled for several streams was wrong in 6 % of loads; see docs/model/openvino-int8-race.md."""
     if not quantised.has_vnni():
         pytest.skip("this processor has no VNNI instructions, so INT8 is not used on it")
     record = quantised.read_record(CHECKPOINT)

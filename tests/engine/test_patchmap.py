@@ -36,7 +36,7 @@ def test_the_colour_map_gets_lighter_monotonically() -> None:
 
 
 def test_a_very_long_strip_keeps_its_colour():
-    """Patches are less than a pixel wide there; none of them may vanish."""
+    """Patches are narrower than a pixel of the map; none may disappear."""
     grid = Grid(160, 900_000)
     assert patchmap.surface(grid, np.ones(len(grid), dtype=np.float32)).min() == 1
     grid = Grid(900_000, 160)

@@ -1,4 +1,4 @@
-"""The predictor against a network of random weights, computed independently patch by patch."""
+"""The predictor compared with a network of random weights that runs patch by patch."""
 
 import threading
 from collections.abc import Iterator
@@ -104,7 +104,7 @@ def test_only_one_job_is_loaded_ahead(predictor: Predictor) -> None:
             yield Job(number, lambda: field(1, 1344, 448))
 
     next(iter(predictor.run(jobs())))
-    # One done, one in the network, one being opened.
+    # One is done, one in the network, and one being loaded.
     assert taken == [0, 1, 2]
 
 
@@ -131,7 +131,7 @@ def test_overlap_adds_patches(predictor: Predictor) -> None:
 def test_a_failure_in_the_runtime_or_domain_check_affects_one_image(
     random_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An error in the network or after it ends that image, and the rest of the queue goes on."""
+    """An error in or after the network ends only that image."""
     predictor = Predictor(load(random_checkpoint))
     infer, check = predictor.runtime.infer, domain.check
 
@@ -166,7 +166,7 @@ GLASS = (232, 234, 230)
 
 
 def with_glass(seed: int) -> np.ndarray:
-    """A field of 448x448 with as much glass on its right."""
+    """A field of 448x448 pixels with an equal area of glass on its right."""
     return np.hstack([field(seed, 448, 448), np.full((448, 448, 3), GLASS, dtype=np.uint8)])
 
 

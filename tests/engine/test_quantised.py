@@ -1,4 +1,4 @@
-"""A faster runtime is used only if it is whole, belongs to the checkpoint, and agreed."""
+"""INT8 and bf16 are used only if their files are intact, belong to the checkpoint, and passed the comparison."""
 
 import dataclasses
 from pathlib import Path
@@ -15,13 +15,13 @@ AGREES = Comparison("demo", 15, shift=0.012, mean_shift=0.004, verdicts=0, logit
 
 @pytest.fixture(autouse=True)
 def vnni(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is decided does not depend on the processor that the tests run on."""
+    """Makes the tests independent of the processor."""
     monkeypatch.setattr(quantised, "has_vnni", lambda: True)
 
 
 @pytest.fixture
 def checkpoint(tmp_path: Path, random_checkpoint: Path) -> Path:
-    """A checkpoint with files beside it that bear the right checksums."""
+    """A checkpoint with INT8 files whose checksums are correct."""
     path = tmp_path / "model.safetensors"
     path.symlink_to(random_checkpoint)
     quantised.path_of(path, "xml").write_text("<net/>")
@@ -121,7 +121,7 @@ def test_damaged_files_are_reported(checkpoint: Path) -> None:
 def test_a_network_that_fails_its_self_test_is_not_used(
     random_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The fp32 graph stands for the INT8 one; its record has other answers, as after a wrong compilation."""
+    """The fp32 graph replaces the INT8 graph; its outputs differ from the record, as after a wrong compilation."""
     import openvino as ov
 
     from inference.engine import graph

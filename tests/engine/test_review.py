@@ -1,4 +1,4 @@
-"""When a case is to be reviewed whatever its mean says."""
+"""When a review of a case is recommended."""
 
 import pytest
 

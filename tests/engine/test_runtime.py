@@ -1,4 +1,4 @@
-"""Every runtime says what the reference says."""
+"""Every runtime agrees with the reference."""
 
 from pathlib import Path
 
@@ -46,7 +46,7 @@ def test_openvino_agrees_with_torch(tmp_path: Path, stride_in: str, stem_pool: s
 
 @pytest.mark.parametrize("device", ["bf16", "torch-bf16"])
 def test_bf16_agrees_approximately(random_checkpoint: Path, device: Device) -> None:
-    """OpenVINO would silently run fp32 where the processor has no bf16: that is refused."""
+    """Without bf16 support OpenVINO would silently use fp32, so this is an error."""
     reference = TorchRuntime(random_checkpoint).infer(PIXELS)
     if device == "bf16" and "BF16" not in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         with pytest.raises(CheckpointError, match="no bf16 on this processor"):

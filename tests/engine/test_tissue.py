@@ -1,4 +1,4 @@
-"""Share of tissue of each patch."""
+"""The share of tissue in each patch."""
 
 from io import BytesIO
 
@@ -13,7 +13,7 @@ GLASS = np.array([228, 232, 226])
 
 
 def slide(width, height, tissue_until, seed=0):
-    """Glass with camera noise, and blots in the colours of H&E left of ``tissue_until``, uint8 (height, width, 3)."""
+    """Glass with camera noise, and blobs in H&E colours left of ``tissue_until``: uint8 (height, width, 3)."""
     random = np.random.default_rng(seed)
     pixels = np.broadcast_to(GLASS, (height, width, 3)) + random.normal(0, 2, (height, width, 3))
     blots = random.normal(0, 20, (-(-height // 16), -(-tissue_until // 16), 3)).repeat(16, axis=0).repeat(16, axis=1)

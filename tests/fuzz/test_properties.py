@@ -1,4 +1,4 @@
-"""What holds for every input: names, checkpoints, verdicts."""
+"""Properties that hold for every input: names, checkpoints, results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A message wakes the broker at once, and an idle broker leaves the database alone."""
+"""A message wakes the broker immediately, and an idle broker does not query the database."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from inference.jobs.broker import PipeWakeup, WakingBroker
 
 @pytest.fixture
 def waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WakingBroker:
-    """A broker that has found its table empty."""
+    """A broker that has found the message table empty."""
     if connection.vendor == "sqlite":
-        # Not beside the database, where other runs of the tests may listen.
+        # A separate path, because other test runs may listen next to the database.
         monkeypatch.setattr(broker, "_wakeup", lambda: PipeWakeup(str(tmp_path / "wake")))
-    # Only a wake-up can bring a message within the time of a test.
+    # Within the duration of a test, only a wake-up can deliver a message.
     monkeypatch.setattr(broker, "READ_EVERY", 600.0)
     waiting = get_broker()
     assert isinstance(waiting, WakingBroker)

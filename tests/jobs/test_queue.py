@@ -1,4 +1,4 @@
-"""The Analysis table as a queue: nothing lost, nothing twice, nobody starved."""
+"""The Analysis table as a queue: nothing is lost or done twice, and the order is fair."""
 
 import re
 import threading
@@ -183,7 +183,7 @@ def test_an_image_can_be_removed_while_its_analysis_ends(case: Case, alice: User
 
 @pytest.mark.django_db(transaction=True)
 def test_analyses_that_end_at_the_same_moment_are_all_counted(case: Case) -> None:
-    """Several workers end the last images of a case together. On PostgreSQL their transactions meet."""
+    """Several workers finish the last images of a case at once. On PostgreSQL their transactions are concurrent."""
     number = 8
     for _ in range(number):
         add_slide(case)
@@ -207,7 +207,7 @@ def test_analyses_that_end_at_the_same_moment_are_all_counted(case: Case) -> Non
 
 
 def test_a_failed_broker_is_not_contacted_for_each_image(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that hangs costs seconds each time; the rows are found by the sweep."""
+    """Each contact with a hanging broker takes seconds; the rows are found at the next heartbeat."""
     asked = []
 
     def hung() -> None:
@@ -249,7 +249,7 @@ def test_health_reports_database_failures_as_such(client: Client, db: None, monk
 
 
 def test_large_images_count_by_their_size(case: Case, charlie: User, media: Path, model: ModelVersion) -> None:
-    """One of twelve times the patches of a single field is followed by twelve of somebody else's fields."""
+    """An image with the patches of twelve fields is followed by twelve fields of another user."""
     for number in range(2):
         large = Slide.objects.get(pk=add_slide(case, f"large-{number}.png").pk)
         Analysis.objects.filter(slide=large).delete()
@@ -267,7 +267,7 @@ def test_large_images_count_by_their_size(case: Case, charlie: User, media: Path
 
 
 def test_a_folder_makes_progress_while_others_send_single_images(case: Case, media: Path, model: ModelVersion) -> None:
-    """Six who send the next image when they have the result of their last: the folder gets its seventh."""
+    """Six users send the next image when the last is done: the folder gets a seventh of the capacity."""
     mine = {add_slide(case, f"{number}.png").pk for number in range(10)}
     others = {add_slide(other).pk: other for other in (CaseFactory(owner=UserFactory()) for _ in range(6))}
     claim, done = uuid.uuid4(), 0
@@ -286,7 +286,7 @@ def test_a_folder_makes_progress_while_others_send_single_images(case: Case, med
 
 @pytest.mark.sqlite
 def test_no_query_scans_finished_analyses(case: Case, media: Path, model: ModelVersion) -> None:
-    """However much there is; on SQLite others would be locked out meanwhile."""
+    """A scan would take long in a large table, and would block writers on SQLite."""
     with CaptureQueriesContext(connection) as captured:
         slide = add_slide(case)
         services.request_again(case, [slide], case.owner)
@@ -310,7 +310,7 @@ def end(analysis: Analysis | None) -> str:
 
 
 def test_a_user_is_not_penalised_for_an_earlier_folder(case: Case, charlie: User, media: Path) -> None:
-    """Time goes on where the queue was empty for a moment."""
+    """Virtual time advances when the queue is empty."""
     for number in range(20):
         add_slide(case, f"{number}.png")
         end(queue.claim_next(uuid.uuid4()))
@@ -379,7 +379,7 @@ def test_deleting_queued_analyses_frees_their_place(case: Case, charlie: User, m
 
 
 def test_virtual_time_never_goes_back(case: Case, charlie: User, media: Path) -> None:
-    """A long image that is handed back has its early turn still; who comes then does not."""
+    """A long image that is released keeps its early start time; new requests do not get an earlier one."""
     add_slide(CaseFactory(owner=UserFactory()), "long.png")
     claim = uuid.uuid4()
     assert queue.claim_next(claim)
@@ -398,7 +398,7 @@ def test_virtual_time_never_goes_back(case: Case, charlie: User, media: Path) ->
 
 
 def test_the_first_request_to_an_empty_queue_is_served_first(case: Case, charlie: User, media: Path) -> None:
-    """Though the last image done was a large one, and nothing is begun before others ask."""
+    """Even if the last finished image was a large one and none has begun before others are requested."""
     large = add_slide(CaseFactory(owner=UserFactory()))
     Analysis.objects.all().delete()
     Slide.objects.filter(pk=large.pk).update(width=12_000, height=12_000)
@@ -414,7 +414,7 @@ def test_the_first_request_to_an_empty_queue_is_served_first(case: Case, charlie
 def test_a_claim_that_waits_for_virtual_time_locks_nothing(
     case: Case, media: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its lease would end meanwhile."""
+    """A locked row could not be renewed, and its lease would expire."""
     add_slide(case)
     begin = fairness.begin
 

@@ -1,4 +1,4 @@
-"""What the queue accepts, and from whom."""
+"""Messages that the queue accepts."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_a_forged_message_is_not_unpickled() -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_a_slide_requested_concurrently_is_analysed_once(slide: Slide, alice: User) -> None:
-    """On PostgreSQL the transactions meet; SQLite lets one write at a time."""
+    """On PostgreSQL the transactions are concurrent; SQLite allows one writer at a time."""
     Analysis.objects.update(state=State.DONE, verdict="benign", probability=0.1, finished_at=timezone.now())
     together = threading.Barrier(6)
 

@@ -1,4 +1,4 @@
-"""Which model serves after an upgrade."""
+"""Registering, activating and repairing model versions."""
 
 import shutil
 from dataclasses import replace
@@ -19,7 +19,7 @@ from inference.models import ModelVersion
 def test_a_bundled_model_replaces_an_active_one_whose_file_is_missing(
     settings: Any, tmp_path: Path, random_checkpoint: Path
 ) -> None:
-    """As where a release brings a new bundled model in place of the old one."""
+    """As after an upgrade that replaces the bundled model."""
     settings.MODEL_DIR = tmp_path
     ModelVersion.objects.all().delete()
     gone = ModelVersion.objects.create(

@@ -1,4 +1,4 @@
-"""The one background task, run in this process on real images with a real network of random weights."""
+"""The background task, in this process, on real images with a network of random weights."""
 
 import time
 import uuid
@@ -130,7 +130,7 @@ def test_the_log_identifies_an_analysis_by_its_id_and_names_no_file(
 
 @pytest.mark.parametrize("is_long", [True, False])
 def test_nothing_is_claimed_together_with_a_long_image(waiting: Slide, case: Case, is_long: bool) -> None:
-    """It would wait for all of that image's patches, while another worker may be free."""
+    """It would wait for all patches of that image, while another worker may be free."""
     other = add_slide(case, "other.png")
     if is_long:
         Slide.objects.filter(pk=waiting.pk).update(width=224 * 16, height=224 * 16)
@@ -144,7 +144,7 @@ def test_nothing_is_claimed_together_with_a_long_image(waiting: Slide, case: Cas
 def test_an_analysis_that_killed_a_worker_is_retried_alone(
     case: Case, media: Path, real_model: ModelVersion, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It may kill again, and would take an attempt of whatever is claimed beside it."""
+    """It may kill the worker again, which would cost other claimed analyses an attempt."""
     slides = [add_slide(case, f"{n}.png") for n in range(5)]
     suspect = Analysis.objects.get(slide=slides[2])
     Analysis.objects.filter(pk=suspect.pk).update(attempts=1)
@@ -182,7 +182,7 @@ def test_an_unloadable_model_fails_visibly(error: Exception, waiting: Slide, mon
 
 
 def test_no_analysis_is_retried_for_ever(waiting: Slide, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A result that can't be written, for whatever reason: after three times it is a failure that its owner sees."""
+    """If a result cannot be stored, the analysis fails visibly after three attempts."""
 
     def broken(*args: object, **kwargs: object) -> None:
         raise DatabaseError("for this test")
@@ -199,7 +199,7 @@ def test_no_analysis_is_retried_for_ever(waiting: Slide, monkeypatch: pytest.Mon
 
 @pytest.mark.django_db(transaction=True)
 def test_a_stalled_worker_loses_its_lease(waiting: Slide, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A network that hangs must not look like one at work."""
+    """A hanging network must not keep its lease."""
     renewed: list[float] = []
     monkeypatch.setattr(worker, "PROGRESS_EVERY", 0.02)
     monkeypatch.setattr(worker, "RENEW_EVERY", 0.02)

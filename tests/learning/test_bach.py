@@ -1,4 +1,4 @@
-"""The BACH set, on a small tree of its layout."""
+"""The BACH set, with a small folder of the same layout."""
 
 from __future__ import annotations
 

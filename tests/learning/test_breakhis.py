@@ -1,4 +1,4 @@
-"""A small tree in the official layout, built here."""
+"""BreakHis, with a small folder of the official layout."""
 
 import pytest
 from PIL import Image
@@ -79,7 +79,7 @@ def test_published_table_matches_a_hand_calculation(tree):
     samples = [s for s in read_tree(tree) if s.magnification == "40X"]
     p = [0.9 if s.subtype == "LC" else 0.2 for s in samples]
     row = published_table([s.label for s in samples], p, samples)[0]
-    # images: A right, F right, DC wrong, LC right; patients: 1, 1 and a half
+    # images: A, F and LC correct, DC wrong; patients: 1, 1 and 0.5
     assert (row["images"], row["patients"]) == (4, 3)
     assert row["image_rate"] == pytest.approx(3 / 4)
     assert row["patient_rate"] == pytest.approx((1 + 1 + 0.5) / 3)

@@ -1,4 +1,4 @@
-"""The commands as a user calls them, and what the registry refuses."""
+"""The commands train, evaluate and model, and their errors."""
 
 import json
 import shutil
@@ -30,7 +30,7 @@ def model_dir(tmp_path, settings):
 
 @pytest.fixture
 def serving(db, model_dir, random_checkpoint):
-    """A registry in which one version is active."""
+    """A registry with one active version."""
     shutil.copy(random_checkpoint, model_dir / "old.safetensors")
     model = registry.add(model_dir / "old.safetensors")
     registry.activate(model)
@@ -94,7 +94,7 @@ def test_activate_needs_one_version(serving):
 
 @pytest.mark.skipif(not BUNDLED, reason="no bundled checkpoint")
 def test_the_record_matches_the_bundled_model(capsys):
-    """The shipped calibration, cut points and figures follow from the shipped predictions."""
+    """The bundled model's calibration, thresholds and metrics follow from the stored predictions."""
     metadata, digest = read_metadata(BUNDLED[-1])
     predictions = training.read_predictions(RECORD / "predictions.csv")
     again = training.calibrated(metadata, predictions)
@@ -136,7 +136,7 @@ def test_train_says_what_is_missing(tmp_path):
 
 @pytest.mark.slow
 def test_fine_tuning_learns_and_can_resume(tmp_path):
-    """Colour tells the label of these images, so a step or two must lower the loss; a second call goes on."""
+    """The label of these images follows from their colour, so a few steps lower the loss; a second call resumes."""
     random, samples = np.random.default_rng(0), []
     for index in range(10):
         label = index % 2

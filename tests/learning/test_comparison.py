@@ -1,4 +1,4 @@
-"""Differences of two versions: none from itself, and the sign and size that the predictions have."""
+"""Comparison of two versions: sign and size of the differences."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_a_held_out_laboratory_is_predicted_by_a_model_of_the_other(samples: lis
     features = random.normal(size=(len(samples), 4))
     own = np.array([s.dataset == "ucsb" for s in samples])
     label = np.array([s.label for s in samples])
-    # One direction tells the label everywhere, another one in each laboratory with the opposite sign.
+    # One direction predicts the label everywhere; another one does so with opposite signs in each laboratory.
     features[:, 0] += 3 * label
     features[:, 1] += np.where(own, -6, 6) * label
     patches = Patches(np.arange(len(samples)), features)

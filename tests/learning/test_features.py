@@ -1,4 +1,4 @@
-"""What is learned from: patches with tissue, weighted as the product weighs them, kept on disk."""
+"""Features for training: patches with tissue, weighted as in the application, cached on disk."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from inference.learning.head import slide_means
 
 @pytest.fixture
 def half_glass(tmp_path: Path) -> Sample:
-    """A field 896x448 whose left half is stained and whose right half is glass."""
+    """A field of 896x448 pixels: tissue on the left half, glass on the right."""
     random = np.random.default_rng(0)
     rgb = np.full((448, 896, 3), 245, np.uint8)
     rgb[:, :448] = (np.array([190, 90, 170]) + random.integers(-30, 30, (448, 448, 1))).astype(np.uint8)

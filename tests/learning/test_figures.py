@@ -1,4 +1,4 @@
-"""Figures and calibration against scikit-learn and values worked out by hand."""
+"""Metrics and calibration compared with scikit-learn and hand calculations."""
 
 import numpy as np
 import pytest

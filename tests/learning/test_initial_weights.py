@@ -1,4 +1,4 @@
-"""Initial weights by name: files of the published layout, served on the loopback address."""
+"""Named initial weights, with files of the published layout from a local server."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from inference.learning.layer4 import bypasses_layer4
 
 
 class Handler(SimpleHTTPRequestHandler):
-    """Serves a folder quietly; ``cut.torch`` ends before its announced length."""
+    """Serves a folder; ``cut.torch`` ends before its announced length."""
 
     def log_message(self, *args: object) -> None: ...
 
@@ -40,7 +40,7 @@ class Handler(SimpleHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """``lunit.torch``, a ResNet50 without a head, and ``imagenet.pth``, one with a thousand classes."""
+    """``lunit.torch``, a ResNet50 without a head, and ``imagenet.pth``, a ResNet50 with a thousand classes."""
     folder = tmp_path_factory.mktemp("published")
     torch.manual_seed(0)
     state = resnet50(weights=None).state_dict()

@@ -1,4 +1,4 @@
-"""Layer 4 that hands on, the folded head, and a cross-validation that can't see what it predicts."""
+"""The bypassed layer 4, the head, and cross-validation without leaks."""
 
 import numpy as np
 import pytest
@@ -80,7 +80,7 @@ def test_out_of_fold_learns_what_is_there(samples):
 
 
 def test_out_of_fold_cannot_use_a_group_that_it_predicts(samples):
-    """Each group has its own feature that tells its label and nothing else does: useless to a group never seen."""
+    """Each group has its own feature that predicts its label, which is useless for held-out groups."""
     groups = sorted({s.group for s in samples})
     rows = np.arange(len(samples))
     features = np.zeros((len(samples), len(groups)))

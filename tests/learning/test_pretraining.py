@@ -1,4 +1,4 @@
-"""Pre-training: what it may learn from, what it leaves alone, and that a run goes on where it was stopped."""
+"""Pre-training: its data, the frozen weights, and resuming a run."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TINY = pretraining.Pretraining(minutes=0.02, batch=6, size=32, average=0.5)
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two data sets of other organs, IDC patches, and fields that must not be learned from."""
+    """Two data sets of other organs, IDC patches, and breast fields that must not be used."""
     root = tmp_path_factory.mktemp("pretraining")
     random = np.random.default_rng(0)
 
@@ -64,7 +64,7 @@ def _made(path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder laid out as that of the ImageNet weights."""
+    """A folder with the layout of the ImageNet weights."""
     folder = tmp_path_factory.mktemp("weights")
     torch.manual_seed(0)
     state = build(Metadata("m", "1")).state_dict()

@@ -1,4 +1,4 @@
-"""No group on two sides, no demonstration image anywhere, every group of the same weight."""
+"""No group is on both sides, demonstration images are excluded, and all groups have the same weight."""
 
 from collections import Counter
 
@@ -64,7 +64,7 @@ def test_the_real_index_has_no_demonstration_groups(data):
     shared = {s.group for s in samples if s.dataset == "breakhis"} & {
         s.group for s in samples if s.dataset == "breakhis-tile"
     }
-    assert shared  # tiles of a field's patient exist, so the folds must be by group over both
+    assert shared  # some patients have both fields and tiles, so folds must be by group over both
     folds = assign_folds(samples)
     for fold in range(5):
         split(samples, folds, fold)

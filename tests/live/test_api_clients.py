@@ -1,4 +1,4 @@
-"""Programs against a real server with a real worker: upstream's clients, retries, limits, and where it refuses."""
+"""API clients with a real server and worker: upstream's clients, retries, limits and errors."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def headers(token: str) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def strict(tmp_path_factory: pytest.TempPathFactory, model_dir: Path) -> Iterator[Stack]:
-    """A server with narrow limits."""
+    """A server with low limits."""
     running = start(
         tmp_path_factory.mktemp("strict"), model_dir,
         API_RATE_PREDICT="4/min", UPLOAD_MAX_BYTES="100000", UPLOAD_MAX_REQUEST_BYTES="400000",
@@ -165,7 +165,7 @@ def test_a_lost_connection_loses_nothing_and_a_retry_finds_the_same(stack: Stack
     limit = time.monotonic() + 60
     while True:
         again = requests.post(url, files={"file": ("a.png", image)}, headers=sent, timeout=120)
-        if again.status_code != 409:  # the first call is still being received
+        if again.status_code != 409:  # the first call is still in progress
             break
         assert time.monotonic() < limit
         time.sleep(0.3)
@@ -217,7 +217,7 @@ def test_a_mixed_folder_and_a_folder_of_bad_files(stack: Stack, headers: dict[st
 
 
 def test_one_client_in_many_threads(stack: Stack, token: str, tmp_path: Path) -> None:
-    """More calls at once than one person has turns: each gets its own in a while."""
+    """More simultaneous calls than a user has concurrency slots: all succeed eventually."""
     paths = []
     for seed in range(32):
         paths.append(tmp_path / f"{seed}.png")
@@ -233,13 +233,13 @@ def test_an_upload_may_take_longer_than_other_calls(stack: Stack, token: str) ->
     files = [field(700 + seed, 18 * 224)[1][:2] for seed in range(6)]
 
     def answered(_: object) -> None:
-        client._timeout = 60.0  # what follows are questions how far it is
+        client._timeout = 60.0  # the following calls only ask for the progress
 
     assert client.predict_folder(files, progress=answered)["num_images"] == len(files)
 
 
 def test_two_simultaneous_calls_with_one_key(stack: Stack, token: str, tmp_path: Path) -> None:
-    """As where the connection broke and the first is still at work: what comes second waits for it."""
+    """As after a lost connection while the first call is still processed: the second waits for it."""
     paths = [tmp_path / f"{seed}.png" for seed in range(6)]
     for seed, path in enumerate(paths):
         path.write_bytes(noise(600 + seed))

@@ -1,4 +1,4 @@
-"""What the log contains, and what it must not."""
+"""What the log contains, and what it must not contain."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.factories import UserFactory
 
 @pytest.mark.parametrize("form", ["plain", "json"])
 def test_tracebacks_do_not_contain_database_rows(form: str, caplog: pytest.LogCaptureFixture, db: None) -> None:
-    """PostgreSQL tells below an error which values it did not like."""
+    """PostgreSQL's errors quote the offending values."""
     taken = UserFactory(username="jane-doe").username
     try:
         with transaction.atomic():

@@ -1,4 +1,4 @@
-"""Logs without secrets, figures for Prometheus, and plain words when something underneath is away."""
+"""Logs without secrets, metrics for Prometheus, and clear errors when a service is unavailable."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ As = Callable[[User], Client]
 
 @pytest.fixture
 def lines(caplog: pytest.LogCaptureFixture) -> Callable[[], list[dict[str, Any]]]:
-    """What was logged, as the JSON that production writes."""
+    """The log lines as JSON, as in production."""
     made = configuration("json", "INFO")["formatters"]["json"]
     from pythonjsonlogger.json import JsonFormatter
 
@@ -135,7 +135,7 @@ def test_drift_is_measured_against_the_weeks_before(
 
 
 def test_the_stability_index_matches_a_hand_calculation() -> None:
-    """Two bins hold everything: (60.5 of 65) against (0.5 of 65), and the other way round."""
+    """All values are in two bins: 60.5 of 65 versus 0.5 of 65, and vice versa."""
     a, b, rest = 60.5 / 65, 0.5 / 65, 0.5 / 65
     expected = (b - a) * np.log(b / a) + (a - b) * np.log(a / b) + 8 * (rest - rest)
     assert population_stability(np.full(60, 0.1), np.full(60, 0.9)) == pytest.approx(expected)
@@ -148,7 +148,7 @@ def test_the_stability_index_matches_a_hand_calculation() -> None:
         (OperationalError("server closed the connection"), 503),
         (OSError(errno.ENOSPC, "No space left on device"), 503),
         (OSError(errno.EROFS, "Read-only file system"), 503),
-        # The database works; what was asked of it doesn't.
+        # The database is available, but the query fails.
         (DataError("the value 4711"), 400),
         (IntegrityError("its case is gone"), 409),
         (DatabaseError("Save with update_fields did not affect any rows."), 409),
@@ -183,7 +183,7 @@ def test_system_checks_report_configuration_errors(settings: Any, tmp_path: Path
 
 
 def test_a_probe_by_ip_address_is_answered(client: Client, settings: Any, db: None) -> None:
-    """Container engines and load balancers ask by address; the rest of the site keeps to ALLOWED_HOSTS."""
+    """Container engines and load balancers use IP addresses; all other pages need a host in ALLOWED_HOSTS."""
     settings.ALLOWED_HOSTS = ["example.org"]
     assert client.get("/health/live", headers={"Host": "10.0.0.7:8000"}).status_code == 200
     assert client.get("/health", headers={"Host": "10.0.0.7:8000"}).status_code == 503

@@ -1,4 +1,4 @@
-"""Disks and models that fail while everything runs: the state is clear, others go on, and it heals by itself."""
+"""Failures of disks and model files: clear errors, no effect on other work, and recovery without a restart."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.live]
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 64 MB; making one takes root."""
+    """A file system of 64 MB, which only root can create."""
     folder = tmp_path / "disk"
     folder.mkdir()
     if (
@@ -34,7 +34,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def fill(folder: Path, leave: int) -> Path:
-    """Take all space but so many bytes."""
+    """Fill the file system except for this many bytes."""
     ballast = folder / "ballast"
     ballast.unlink(missing_ok=True)
     free = shutil.disk_usage(folder).free - leave
@@ -68,7 +68,7 @@ def test_a_full_disk(small_disk: Path, random_checkpoint: Path, images: list[byt
 
 
 def test_a_file_store_on_a_separate_full_disk(small_disk: Path, start: Start, images: list[bytes]) -> None:
-    """Files are copied there; what a full disk cuts short is no file, and goes."""
+    """A file that is truncated because the disk is full is removed."""
     media = small_disk / "media"
     media.mkdir()
     with start(MEDIA_ROOT=str(media), MIN_FREE_DISK="0") as stack:
@@ -110,7 +110,7 @@ def test_a_store_that_is_read_only(start: Start, tmp_path: Path, images: list[by
 
 
 def test_the_limit_on_open_files_is_raised_for_folders(start: Start, images: list[bytes]) -> None:
-    """Each image of a large upload is a temporary file; the server raises its limit as far as it may."""
+    """Each image of a large upload needs a temporary file, so the server raises its limit on open files."""
     with start() as stack:
         stack.stop("web")
         stack.prefix = ("prlimit", f"--nofile={len(images)}:4096")
@@ -127,7 +127,7 @@ def test_the_limit_on_open_files_is_raised_for_folders(start: Start, images: lis
 
 
 def restart_workers(stack: Stack) -> None:
-    """So that the model is read from its file again."""
+    """Restart the worker, so that it reads the model file again."""
     before = children(stack.processes["worker"].pid)
     for pid in before[1:]:
         stack.kill("worker", pid)

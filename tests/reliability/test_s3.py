@@ -1,4 +1,4 @@
-"""Files in a bucket: what works with a folder works there, over the real protocol."""
+"""Files in a bucket work as in a folder, over the real protocol."""
 
 from __future__ import annotations
 
