@@ -42,7 +42,7 @@ def test_slides_are_stored_in_a_bucket(s3: str, tmp_path: Path, random_checkpoin
         picture = requests.get(slide["image_url"], headers=stack.headers, timeout=30)
         assert (picture.status_code, picture.headers["Content-Type"]) == (200, "image/png")
         assert picture.content.startswith(b"\x89PNG")
-        assert "1 slides, 1 cases and every model are whole" in stack.manage("verify")
+        assert "1 slides, 1 cases and all models are intact" in stack.manage("verify")
 
         gone = requests.delete(f"{stack.url}/api/v1/cases/{stack.case}", headers=stack.headers, timeout=60)
         assert gone.status_code == 204

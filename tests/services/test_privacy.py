@@ -272,7 +272,7 @@ def test_verify_names_a_case_that_says_other_than_its_analyses_and_mends_it(alic
     assert str(case.pk) in said.getvalue()
     with pytest.raises(CommandError, match="1 problems"):  # the model of this test has no file
         call_command("verify", "--mend", stdout=said, stderr=StringIO())
-    assert "1 cases derived anew" in said.getvalue()
+    assert "1 case results corrected" in said.getvalue()
     assert Case.objects.values().get(pk=case.pk) == right | {"updated_at": Case.objects.get().updated_at}
     assert (
         AuditEvent.objects.filter(case=case, kind=AuditEvent.Kind.ANALYSED, detail="no result, recalculated").count()
