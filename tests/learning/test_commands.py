@@ -68,7 +68,7 @@ def test_rejected_checkpoints_leave_the_old_one_active(serving, tmp_path, damage
         from safetensors.numpy import save_file
 
         save_file({"x": np.zeros(3)}, bad)
-    with pytest.raises(CommandError, match="Refused"):
+    with pytest.raises(CommandError, match="Rejected"):
         call_command("model", "add", str(bad))
     assert active() == serving and ModelVersion.objects.count() == before
 

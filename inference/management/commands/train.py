@@ -25,7 +25,9 @@ class Command(BaseCommand):
         parser.add_argument("--bach", type=Path, help="also train on the BACH set (licence CC BY-NC-ND)")
         initial.add_arguments(parser)
         parser.add_argument("--out", type=Path, default=Path("var/training"), help="results and cache (%(default)s)")
-        parser.add_argument("--recipe", choices=("frozen", "upstream"), default="frozen", help="(%(default)s)")
+        parser.add_argument(
+            "--recipe", choices=("frozen", "upstream"), default="frozen", help="training recipe (%(default)s)"
+        )
         parser.add_argument("--model-version", default="1", help="version stored in the checkpoint (%(default)s)")
         parser.add_argument("--features", choices=("layer3", "layer4", "both"), default="both",
                             help="recipe frozen: features that the head uses (%(default)s)")  # fmt: skip
