@@ -15,7 +15,7 @@ from storages.backends.s3 import S3Storage
 
 
 @contextmanager
-def _as_a_disk_would() -> Iterator[None]:
+def _raising_oserror() -> Iterator[None]:
     """Turn errors of the service into ``OSError``, so that they are handled like a failing disk."""
     try:
         yield
@@ -46,7 +46,7 @@ class _RangeReader(io.RawIOBase):
         wanted = min(len(buffer), self._size - self._at)
         if wanted <= 0:
             return 0
-        with _as_a_disk_would():
+        with _raising_oserror():
             got = self._object.get(Range=f"bytes={self._at}-{self._at + wanted - 1}")["Body"].read()
         buffer[: len(got)] = got
         self._at += len(got)
@@ -57,11 +57,11 @@ class Storage(S3Storage):
     """The storage of django-storages, raising ``OSError`` on failure as local storage does."""
 
     def _save(self, name: str, content: Any) -> str:
-        with _as_a_disk_would():
+        with _raising_oserror():
             return str(super()._save(name, content))
 
     def _open(self, name: str, mode: str = "rb") -> Any:
-        with _as_a_disk_would():
+        with _raising_oserror():
             return super()._open(name, mode)
 
     def open_in_pieces(self, name: str) -> io.BufferedReader:
@@ -69,18 +69,18 @@ class Storage(S3Storage):
         return io.BufferedReader(_RangeReader(self.open(name).obj), 2**16)
 
     def exists(self, name: str) -> bool:
-        with _as_a_disk_would():
+        with _raising_oserror():
             return bool(super().exists(name))
 
     def delete(self, name: str) -> None:
-        with _as_a_disk_would():
+        with _raising_oserror():
             super().delete(name)
 
     def get_modified_time(self, name: str) -> datetime:
-        with _as_a_disk_would():
+        with _raising_oserror():
             return super().get_modified_time(name)
 
     def listdir(self, name: str) -> tuple[list[str], list[str]]:
-        with _as_a_disk_would():
+        with _raising_oserror():
             folders, files = super().listdir(name)
             return folders, files

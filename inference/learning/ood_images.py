@@ -13,7 +13,7 @@ from inference.learning.augment import HED, HED_INVERSE
 Random = np.random.Generator
 Maker = Callable[[Random, np.ndarray], np.ndarray]
 SIZE = (460, 700)
-# Diaminobenzidine (brown) beside haematoxylin: Ruifrok & Johnston, Anal. Quant. Cytol. Histol. 2001.
+# Diaminobenzidine (brown) with haematoxylin: Ruifrok & Johnston, Anal. Quant. Cytol. Histol. 2001.
 DAB = np.array([0.268, 0.570, 0.776], dtype=np.float32)
 
 

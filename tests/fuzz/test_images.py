@@ -170,7 +170,9 @@ def test_damaged_images(tmp_path: Path, settings: Any, capsys: pytest.CaptureFix
         code = ingest(mutant(number), tmp_path)
         assert code in KNOWN | {"read"}, (number, code)
         counted[code] += 1
-    assert sandbox._server.process.pid == helper and sandbox._server.process.poll() is None, "it never died"
+    assert sandbox._server.process.pid == helper and sandbox._server.process.poll() is None, (
+        "the decoder server did not crash"
+    )
     grown = resident(os.getpid()) - before
     assert grown < 100 * 2**20
     with capsys.disabled():

@@ -91,4 +91,4 @@ def test_a_case_result_follows_from_the_mean(values: list[float], one: float, ot
     expected = "benign" if p < low else "malignant" if p > high else "indeterminate"
     assert found.verdict == expected
     assert found.confidence == max(p, 1 - p) >= 0.5
-    assert verdict.case_verdict(values[::-1], low, high) == found, "order says nothing"
+    assert verdict.case_verdict(values[::-1], low, high) == found, "the order does not matter"

@@ -120,7 +120,7 @@ class Browser(requests.Session):
     def sign_in(self, username: str, password: str) -> None:
         self.open("/accounts/login/")
         answer = self.submit("/accounts/login/", {"login": username, "password": password})
-        assert "/accounts/login" not in answer.url, "sign-in was refused"
+        assert "/accounts/login" not in answer.url, "sign-in failed"
 
 
 @pytest.fixture

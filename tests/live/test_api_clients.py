@@ -87,7 +87,7 @@ def test_upstreams_requests_client(stack: Stack, headers: dict[str, str], tmp_pa
     folder = answer.json()
     assert folder["num_images"] == 2
     again = folder["individual_predictions"][0]
-    assert again["probabilities"] == single["probabilities"], "the same bits, whoever asks"
+    assert again["probabilities"] == single["probabilities"], "identical results from every client"
 
 
 def test_upstreams_curl_client(stack: Stack, token: str, tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_a_lost_connection_loses_nothing_and_a_retry_finds_the_same(stack: Stack
         requests.post(url, files={"file": ("a.png", image)}, headers=sent, timeout=(5, 0.02))
     with contextlib.closing(sqlite3.connect(stack.var / "live.sqlite3")) as database:
         known = "SELECT 1 FROM cases_submission WHERE key = 'lost-1'"
-        until(60, lambda: database.execute(known).fetchone(), "what was sent is taken in without its sender")
+        until(60, lambda: database.execute(known).fetchone(), "the upload is stored although its client has gone")
     limit = time.monotonic() + 60
     while True:
         again = requests.post(url, files={"file": ("a.png", image)}, headers=sent, timeout=120)

@@ -86,7 +86,7 @@ def test_response_times_with_many_users(
         )
         fill(stack, cases[0])
         weight = Path(f"/proc/{stack.processes['worker'].pid}/autogroup")
-        assert not weight.exists() or "nice 10" in weight.read_text(), "pages come before the network"
+        assert not weight.exists() or "nice 10" in weight.read_text(), "pages have priority over the worker"
         before = {name: resident(stack, name) for name in stack.processes}
         done = subprocess.run(
             [

@@ -60,7 +60,7 @@ def test_a_full_disk(small_disk: Path, random_checkpoint: Path, images: list[byt
         assert answer.status_code in (200, 503), answer.text
 
         ballast.unlink()
-        assert until(30, lambda: stack.upload(images[1]).status_code == 201, "taken again without a restart")
+        assert until(30, lambda: stack.upload(images[1]).status_code == 201, "accepted again without a restart")
         until(120, stack.settled, "settled")
         rows = stack.rows()
         assert {row["state"] for row in rows} == {"done"} and all(row["file"] for row in rows)
@@ -153,13 +153,15 @@ def test_a_missing_or_damaged_model_file(
         restart_workers(stack)
         health = requests.get(f"{stack.url}/health", timeout=20)
         assert (health.status_code, health.json()["checks"]["model"]) == (503, False)
-        assert stack.upload(images[0]).status_code == 201, "it is kept and can be tried again"
+        assert stack.upload(images[0]).status_code == 201, "the slide is kept and can be analysed again"
         until(120, stack.settled, "ended")
         (row,) = stack.rows()
         assert row["state"] == "failed" and "model" in row["error"].lower(), row
 
         shutil.copyfile(random_checkpoint, file)
-        until(30, lambda: requests.get(f"{stack.url}/health", timeout=20).status_code == 200, "healthy by itself")
+        until(
+            30, lambda: requests.get(f"{stack.url}/health", timeout=20).status_code == 200, "healthy without a restart"
+        )
         again = f"{stack.url}/api/v1/cases/{stack.case}/analyses"
         assert requests.post(again, headers=stack.headers, json={}, timeout=30).status_code == 202
         until(120, stack.settled, "ended")

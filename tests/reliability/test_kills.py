@@ -39,7 +39,7 @@ def upload_several(stack: Stack, count: int) -> set[str]:
 
 
 def running_one(stack: Stack) -> Any:
-    return until(60, lambda: [s for s in stack.states().values() if s["state"] == "running"], "one runs")
+    return until(60, lambda: [s for s in stack.states().values() if s["state"] == "running"], "an analysis is running")
 
 
 def assert_all_done(stack: Stack, slides: set[str]) -> None:
@@ -77,7 +77,7 @@ def test_any_process_of_the_cluster_killed_while_it_is_idle(start: Start, images
             assert answer.status_code == 201
             accepted |= {slide["id"] for slide in answer.json()["slides"]}
             until(60, stack.settled, f"settled after kill {n}")
-            until(30, lambda: len(worker_pids(stack)) == workers + 3, "all there again")
+            until(30, lambda: len(worker_pids(stack)) == workers + 3, "all processes are replaced")
         assert_all_done(stack, accepted)
         assert stack.processes["worker"].poll() is None
         assert stack.stop("worker") == 0
@@ -90,7 +90,11 @@ def test_the_whole_cluster_killed_leaves_no_process_and_no_stuck_slide(start: St
         below = worker_pids(stack)
         assert below
         stack.kill("worker")
-        until(10, lambda: not [pid for pid in below if Path(f"/proc/{pid}/cwd").exists()], "its children are gone too")
+        until(
+            10,
+            lambda: not [pid for pid in below if Path(f"/proc/{pid}/cwd").exists()],
+            "its child processes have ended",
+        )
         stack.start("worker")
         until(LEASE + 120, stack.settled, "all settled")
         assert_all_done(stack, accepted)
@@ -135,7 +139,7 @@ def test_gunicorn_killed_in_the_middle_of_a_folder_call(start: Start) -> None:
 
         sender = threading.Thread(target=send)
         sender.start()
-        until(60, lambda: len(stack.rows()) >= 2, "some are stored")
+        until(60, lambda: len(stack.rows()) >= 2, "some images are stored")
         stack.kill_whole("web")
         sender.join()
         assert not answers
@@ -150,7 +154,7 @@ def test_gunicorn_killed_in_the_middle_of_a_folder_call(start: Start) -> None:
         late += "answer = Submission.objects.filter(key='one').update(receiving_until=timezone.now() - timedelta(1))"
         assert stack.ask(late) == 1
         # A busy worker does this after its current task, which takes long with images of this size.
-        until(600, lambda: stack.ask(stored) == [2, 0], "what was cut off is gone")
+        until(600, lambda: stack.ask(stored) == [2, 0], "the incomplete case is deleted")
         assert stack.ask("answer = Slide.objects.count()") == 3
 
 
@@ -223,7 +227,7 @@ def test_an_image_that_crashes_the_decoder_fails_alone(start: Start, images: lis
         (problem,) = body["errors"]
         assert (problem["filename"], problem["code"]) == ("poison.png", "undecodable")
         assert "crash" in problem["reason"]
-        assert set(before) <= set(children(web)), "web process and decoder's server live"
+        assert set(before) <= set(children(web)), "web process and decoder server still run"
         assert crasher.server in children(web)
         assert stack.upload(images[2]).status_code == 201
         until(120, stack.settled, "settled")
@@ -322,7 +326,7 @@ def random_kills(stack: Stack, images: list[bytes], kills: int, seed: int) -> di
     until(LEASE + 900, settled, "all settled after the kills")
     rows = stack.rows()
     failed = [row for row in rows if row["state"] == "failed"]
-    assert all(row["error"] for row in failed), "each failure says why"
+    assert all(row["error"] for row in failed), "each failure has a reason"
     if failed:
         again = requests.post(
             f"{stack.url}/api/v1/cases/{stack.case}/analyses", headers=stack.headers, json={}, timeout=60
@@ -365,7 +369,9 @@ def test_postgresql_killed_in_the_middle_of_an_analysis(start: Start, postgres: 
         time.sleep(3)
         postgres.start()
         stack.supervise()
-        until(90, lambda: requests.get(f"{stack.url}/health", timeout=5).status_code == 200, "healthy by itself")
+        until(
+            90, lambda: requests.get(f"{stack.url}/health", timeout=5).status_code == 200, "healthy without a restart"
+        )
         until(LEASE + 120, stack.settled, "all settled")
         assert_all_done(stack, accepted)
 

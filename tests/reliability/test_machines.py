@@ -47,7 +47,7 @@ def test_workers_on_two_machines_share_the_queue(
         second = Stack(two, shared)
         try:
             second.start("worker")
-            until(60, lambda: first.ask("answer = Cluster.objects.count()") == 2, "both clusters beat")
+            until(60, lambda: first.ask("answer = Cluster.objects.count()") == 2, "both clusters send heartbeats")
             answer = requests.post(
                 f"{first.url}/predict/folder",
                 headers={**first.headers, "Prefer": "respond-async"},

@@ -133,7 +133,7 @@ def test_pages_uploads_and_files_work_through_nginx(nginx: Nginx) -> None:
 
 def test_nginx_discards_bodies_of_clients_that_are_not_signed_in(nginx: Nginx) -> None:
     status, held = large_upload(nginx, nginx.stack.headers)
-    assert status == 400 and held > 5 * 2**20, "of people who are signed in the whole is kept until it has arrived"
+    assert status == 400 and held > 5 * 2**20, "uploads of signed-in users are buffered completely"
     status, held = large_upload(nginx, {})
     assert status == 401 and held == 0
 

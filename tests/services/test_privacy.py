@@ -270,7 +270,7 @@ def test_verify_names_a_case_that_says_other_than_its_analyses_and_mends_it(alic
     with pytest.raises(CommandError):
         call_command("verify", stderr=said)
     assert str(case.pk) in said.getvalue()
-    with pytest.raises(CommandError, match="1 problems"):  # the model of this test has no file
+    with pytest.raises(CommandError, match="Problems found: 1"):  # the model of this test has no file
         call_command("verify", "--mend", stdout=said, stderr=StringIO())
     assert "1 case results corrected" in said.getvalue()
     assert Case.objects.values().get(pk=case.pk) == right | {"updated_at": Case.objects.get().updated_at}
