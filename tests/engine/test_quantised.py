@@ -105,7 +105,7 @@ def test_the_fastest_form_that_passed_and_that_the_processor_can_run(
 
 def test_damaged_files_are_reported(checkpoint: Path) -> None:
     digest = sha256(checkpoint)
-    assert quantised.problem(checkpoint, digest, "int8") is None, "a checkpoint needs no faster form"
+    assert quantised.problem(checkpoint, digest, "int8") is None, "a checkpoint needs no other form"
     record(checkpoint).write(checkpoint)
     assert quantised.problem(checkpoint, digest, "int8") is None
     assert "another checkpoint" in (quantised.problem(checkpoint, "0" * 64, "int8") or "")
