@@ -1,5 +1,5 @@
 # syntax=docker/dockerfile:1
-# One image, two roles: the web server (default) and the worker (manage.py qcluster).
+# One image for the web server (default command) and the worker (manage.py qcluster).
 
 FROM node:24-slim AS scripts
 WORKDIR /app
@@ -11,7 +11,7 @@ WORKDIR /app
 RUN python -m venv /venv
 ENV PATH=/venv/bin:$PATH PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 COPY requirements.txt .
-# The CPU builds of torch are a tenth of the CUDA ones; "+cpu" is theirs.
+# The CPU builds of torch (version suffix "+cpu") have a tenth of the size of the CUDA builds.
 RUN sed -E 's/^(torch|torchvision)==(.*)$/\1==\2+cpu/' requirements.txt > cpu.txt \
     && pip install --extra-index-url https://download.pytorch.org/whl/cpu -r cpu.txt
 COPY . .
@@ -20,7 +20,7 @@ RUN SECRET_KEY=only-for-collecting-static-files-at-build-time-0 VAR_DIR=/tmp/var
     python manage.py collectstatic --no-input
 
 FROM python:3.11-slim-bookworm
-# What lays out the PDF reports, and what writes backups of PostgreSQL.
+# Libraries and fonts for PDF reports, and pg_dump for backups.
 RUN apt-get update -qq \
     && apt-get install -y -qq --no-install-recommends \
        fonts-dejavu-core libpango-1.0-0 libpangoft2-1.0-0 libharfbuzz-subset0 postgresql-client \

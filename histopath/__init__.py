@@ -1,3 +1,3 @@
-"""The project's frame: settings, addresses, checks. Nothing of the domain."""
+"""Django project: settings, URLs, system checks and generic infrastructure. No domain code."""
 
 __version__ = "1.0.0"

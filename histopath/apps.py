@@ -10,6 +10,6 @@ class HistopathConfig(AppConfig):
 
 
 class StaticFiles(StaticFilesConfig):
-    """Leaves out what packages bring and no page here uses: collecting and compressing it takes a minute."""
+    """Skips static files of packages that no page uses: collecting and compressing them would take a minute."""
 
     ignore_patterns = [*StaticFilesConfig.ignore_patterns, "redoc", "rest_framework", "openseadragon.js*"]

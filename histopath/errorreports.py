@@ -1,4 +1,4 @@
-"""What a report of an error tells whoever operates this, and what it does not."""
+"""Error reports to Sentry, without personal data."""
 
 from __future__ import annotations
 
@@ -7,31 +7,31 @@ from typing import Any
 import sentry_sdk
 
 from . import __version__
-from .logging import without_key, without_row
+from .logging import redact_link_key, redact_row_values
 
 
-def switch_on(dsn: str) -> None:
-    """Report errors to Sentry: where in the code and at which address, but nothing that anybody typed or is named."""
+def enable(dsn: str) -> None:
+    """Report errors to Sentry, with traceback, method and URL, but no names and no user input."""
     sentry_sdk.init(
         dsn,
         release=__version__,
         send_default_pii=False,
         max_request_body_size="never",
         include_local_variables=False,
-        # They would hold lines of the log and parts of the database's questions.
+        # Breadcrumbs would contain log lines and parts of SQL statements.
         max_breadcrumbs=0,
         before_send=_strip,
     )
 
 
 def _strip(event: Any, hint: dict[str, Any]) -> Any:
-    """Of the request only method and address: a query holds what was searched for, headers the page before."""
+    """Keep only method and URL of the request: the query string may hold search terms, the headers a referrer."""
     request = event.get("request", {})
-    event["request"] = {"method": request.get("method"), "url": without_key(request.get("url", ""))}
+    event["request"] = {"method": request.get("method"), "url": redact_link_key(request.get("url", ""))}
     if line := event.get("logentry"):
-        event["logentry"] = {"message": without_key(line.get("formatted") or line.get("message") or "")}
+        event["logentry"] = {"message": redact_link_key(line.get("formatted") or line.get("message") or "")}
     for error in event.get("exception", {}).get("values", []):
-        error["value"] = without_row(error.get("value") or "")
+        error["value"] = redact_row_values(error.get("value") or "")
     event.pop("user", None)
     event.pop("server_name", None)
     return event

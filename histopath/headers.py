@@ -1,4 +1,4 @@
-"""Headers that Django has no setting for."""
+"""Response headers that Django has no setting for."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.utils.cache import patch_cache_control
 
-#: Nothing here needs a device or a browser feature.
+#: The pages need none of these browser features.
 PERMISSIONS = ", ".join(
     f"{feature}=()"
     for feature in (
@@ -20,7 +20,7 @@ PERMISSIONS = ", ".join(
 
 
 class HeadersMiddleware:
-    """Switches browser features off, and keeps what a signed-in person sees out of every cache."""
+    """Disables browser features, and forbids caching of what a signed-in person sees."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         self.get_response = get_response

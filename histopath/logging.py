@@ -1,4 +1,4 @@
-"""Logs that a machine can read: one JSON object a line, each with the request or analysis it belongs to."""
+"""Logging as text or as JSON lines, with the request that each line belongs to and without secrets."""
 
 from __future__ import annotations
 
@@ -14,66 +14,66 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from pythonjsonlogger.json import JsonFormatter
 
-#: The request that this thread is answering; empty elsewhere.
+#: Id of the request that this thread is answering; empty outside requests.
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 
-#: A proxy's own number for the request is taken over where it looks like one.
+#: An ``X-Request-ID`` set by a proxy is used if it has this form.
 FROM_PROXY = re.compile(r"[A-Za-z0-9-]{8,64}")
-#: Asked every few seconds by machines; not worth a line.
-QUIET = ("/health", "/metrics", "/static/")
+#: Requested by machines every few seconds, so not logged.
+UNLOGGED = ("/health", "/metrics", "/static/")
 
-#: What opens an account to whoever holds the mail stands in the address.
-MAILED = re.compile(r"(/accounts/(?:password/reset/key|confirm-email)/)[^/?]+")
+#: Paths of e-mailed links end with a key that grants access to an account.
+EMAILED_LINK = re.compile(r"(/accounts/(?:password/reset/key|confirm-email)/)[^/?]+")
 
-#: "DETAIL:  Key (username)=(alice) already exists.", up to the end of that exception.
+#: PostgreSQL's "DETAIL:  Key (username)=(alice) already exists.", up to the end of that exception.
 DETAIL = re.compile(r"\nDETAIL: .*?(?=\n\n(?:The above exception|During handling)|\Z)", re.DOTALL)
 
 log = logging.getLogger("histopath.request")
 
 
-def without_key(address: str) -> str:
-    """An address as it may be written down: without the key of a mailed link."""
-    return MAILED.sub(r"\1…", address)
+def redact_link_key(text: str) -> str:
+    """The text without the keys of e-mailed links."""
+    return EMAILED_LINK.sub(r"\1…", text)
 
 
-def without_row(text: str) -> str:
-    """An error of PostgreSQL without the values that it quotes."""
+def redact_row_values(text: str) -> str:
+    """The text without the row values that PostgreSQL quotes in its errors."""
     return DETAIL.sub("", text)
 
 
-class Discreet(logging.Formatter):
-    """Traces without the row that PostgreSQL quotes below an error, in which names stand, and without keys."""
+class Redacting(logging.Formatter):
+    """Tracebacks without the row values that PostgreSQL quotes, which may be names, and without link keys."""
 
     def formatException(self, ei: Any) -> str:  # noqa: N802
-        return without_key(without_row(super().formatException(ei)))
+        return redact_link_key(redact_row_values(super().formatException(ei)))
 
 
-class Json(Discreet, JsonFormatter):
-    """For machines: an object a line."""
+class Json(Redacting, JsonFormatter):
+    """One JSON object per line."""
 
 
-class Plain(Discreet):
-    """For people. What belongs to a line stands behind a bar, so that nothing that is logged looks like a line."""
+class Plain(Redacting):
+    """Text. Continuation lines start with a bar, so that logged text can't imitate a log line."""
 
     def format(self, record: logging.LogRecord) -> str:
         return super().format(record).replace("\r", "\\r").replace("\n", "\n  | ")
 
 
 class Context(logging.Filter):
-    """Adds ``request_id`` to every record, and takes out of it what nobody should read there."""
+    """Adds ``request_id`` to every record and removes secrets from its message."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         record.request_id = request_id.get()
-        record.msg, record.args = without_key(without_row(record.getMessage())), ()
-        # Django's own records carry the request, whose address a formatter would write.
+        record.msg, record.args = redact_link_key(redact_row_values(record.getMessage())), ()
+        # Django's own records carry the request, whose full URL a formatter would write.
         record.__dict__.pop("request", None)
         return True
 
 
 class RequestMiddleware:
-    """Numbers each request, tells the number in the answer, and logs what came of it.
+    """Gives each request an id, returns it in ``X-Request-ID``, and logs the outcome.
 
-    Neither query nor body, cookie or token is ever written: they may hold names or secrets.
+    Query string, body, cookies and tokens are never logged: they may hold names or secrets.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
@@ -87,7 +87,7 @@ class RequestMiddleware:
         try:
             answer = self.get_response(request)
             answer["X-Request-ID"] = number
-            if not request.path.startswith(QUIET):
+            if not request.path.startswith(UNLOGGED):
                 facts = _facts(request, answer, started)
                 log.info("%s %s %d", request.method, facts["path"], answer.status_code, extra=facts)
             return answer
@@ -96,12 +96,12 @@ class RequestMiddleware:
 
 
 def _facts(request: HttpRequest, answer: HttpResponseBase, started: float) -> dict[str, Any]:
-    # Not ``request.user``: that may ask the database, which may be what is failing.
+    # ``request.user`` could query the database, which may be the cause of a failure.
     user = request.__dict__.get("_cached_user")
     return {
         "method": request.method,
-        # Escaped, so that no address can write a line of its own.
-        "path": without_key(request.path.encode("unicode_escape").decode()),
+        # Escaped, so that a URL can't insert a log line.
+        "path": redact_link_key(request.path.encode("unicode_escape").decode()),
         "status": answer.status_code,
         "milliseconds": round((time.monotonic() - started) * 1000, 1),
         "user_id": getattr(user, "pk", None),
@@ -109,7 +109,7 @@ def _facts(request: HttpRequest, answer: HttpResponseBase, started: float) -> di
 
 
 def configuration(form: str, level: str) -> dict[str, Any]:
-    """Django's LOGGING: ``form`` is ``plain`` for people or ``json`` for machines."""
+    """Django's LOGGING setting; ``form`` is ``plain`` (text) or ``json``, ``level`` that of the root logger."""
     formatters = {
         "plain": {"()": "histopath.logging.Plain", "format": "%(asctime)s %(levelname)s %(name)s %(message)s"},
         "json": {
@@ -128,9 +128,9 @@ def configuration(form: str, level: str) -> dict[str, Any]:
         "loggers": {
             "django-q": {"handlers": ["console"], "level": "WARNING", "propagate": False},
             "weasyprint": {"level": "WARNING"},
-            # Whatever LOG_LEVEL says: the hashes of the trail's seals are kept outside the database by this alone.
+            # Independent of LOG_LEVEL: the log is the only copy of the audit checkpoints outside the database.
             "cases.audit": {"level": "INFO"},
-            # A line a request is for machines; a person at the terminal wants to see what matters.
+            # One line per request is useful to log collectors, but hides other messages on a terminal.
             "histopath.request": {"level": "INFO" if form == "json" else "WARNING"},
         },
     }

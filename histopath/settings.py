@@ -1,8 +1,7 @@
-"""Settings, all from the environment (or a ``.env`` file beside manage.py).
+"""Settings, read from the environment or from a file ``.env`` beside manage.py.
 
-The README's configuration table explains each variable. Production is the default: a missing
-secret stops the start, cookies are secure, HTTPS is enforced. ``make run`` writes a ``.env`` for
-one machine.
+The README's configuration table explains each variable. The defaults are for production: the server needs a secret
+to start, cookies are secure, HTTPS is enforced. ``make run`` writes a ``.env`` for local use.
 """
 
 from __future__ import annotations
@@ -39,21 +38,21 @@ for _old, _new in RENAMED.items():
 
 VERSION = __version__
 
-# What kind of place this is
+# Environment
 DEBUG = env.bool("DEBUG", default=False)
 HTTPS = env.bool("HTTPS", default=not DEBUG)
 VAR = Path(env.str("VAR_DIR", default=str(BASE_DIR / "var")))
 VAR.mkdir(parents=True, exist_ok=True)
 
 SECRET_KEY = env.str("SECRET_KEY", default="")
-#: Without a secret, commands that neither serve pages nor sign anything still work; see histopath/checks.py.
+#: Commands that neither serve pages nor sign anything work without a secret; see histopath/checks.py.
 HAS_SECRET_KEY = bool(SECRET_KEY) or DEBUG
 if not SECRET_KEY:
     SECRET_KEY = "development-only-" + "0" * 40 if DEBUG else secrets.token_urlsafe(50)
 if len(SECRET_KEY) < 40 or (not DEBUG and SECRET_KEY.startswith(("development-only-", "django-insecure-"))):
     raise ImproperlyConfigured(
-        "SECRET_KEY is too short or a default. Set it to at least 40 random characters, for "
-        "example with: python -c 'import secrets; print(secrets.token_urlsafe(50))'"
+        "SECRET_KEY is too short or a published default. Set it to at least 40 random characters, for "
+        "example from: python -c 'import secrets; print(secrets.token_urlsafe(50))'"
     )
 SECRET_KEY_FALLBACKS = env.list("SECRET_KEY_FALLBACKS", default=[])
 
@@ -65,7 +64,7 @@ WSGI_APPLICATION = "histopath.wsgi.application"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 INSTALLED_APPS = [
-    # Before django_q: its qcluster command is replaced by ours, which adds heartbeat and sweep.
+    # Before django_q, so that its qcluster command replaces django-q2's.
     "inference",
     "cases",
     "django.contrib.admin",
@@ -110,7 +109,7 @@ MIDDLEWARE = [
     "cases.web.middleware.SessionActivityMiddleware",
     "cases.web.middleware.TimeZoneMiddleware",
     "cases.web.middleware.StillSignedInMiddleware",
-    "cases.audit.access_log.TrailMiddleware",
+    "cases.audit.access_log.AuditMiddleware",
     "cases.web.middleware.MethodMiddleware",
     "cases.web.middleware.BusyMiddleware",
 ]
@@ -131,10 +130,10 @@ TEMPLATES = [
     }
 ]
 
-# Database: SQLite unless DATABASE_URL says otherwise
+# Database
 DATABASES = {"default": env.db("DATABASE_URL", default=f"sqlite:///{VAR / 'histopath.sqlite3'}")}
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
-    # A web process and a worker share the file: writers queue up instead of failing.
+    # Web processes and workers share the file: with these options writers wait for each other instead of failing.
     DATABASES["default"]["OPTIONS"] = {
         "timeout": 20,
         "transaction_mode": "IMMEDIATE",
@@ -144,7 +143,7 @@ else:
     DATABASES["default"].setdefault("CONN_MAX_AGE", 60)
     DATABASES["default"].setdefault("CONN_HEALTH_CHECKS", True)
 if DATABASES["default"]["ENGINE"] == "django.db.backends.postgresql":
-    # A server that vanishes without a word is noticed in half a minute; by itself the kernel waits for up to two hours.
+    # Detects a lost connection in half a minute; the kernel's defaults take up to two hours.
     DATABASES["default"]["OPTIONS"] = {
         "connect_timeout": 5,
         "keepalives_idle": 10,
@@ -157,20 +156,20 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.postgresql":
 CACHES = {"default": env.cache("CACHE_URL", default=f"filecache://{VAR / 'cache'}")}
 _cache_options = CACHES["default"].setdefault("OPTIONS", {})
 if "redis" in CACHES["default"]["BACKEND"].lower():
-    # A Redis that does not answer fails a request within seconds instead of holding its thread.
+    # If Redis does not answer, a request fails within seconds instead of blocking its thread.
     _cache_options |= {"socket_timeout": 2, "socket_connect_timeout": 2}
 else:
-    # Beyond its limit Django drops a third of the entries, including counters of failed sign-ins. Its default is 300.
+    # When the limit is reached (default 300), Django drops a third of the entries, among them failed sign-in counters.
     _cache_options.setdefault("MAX_ENTRIES", 5000)
 
-# Files: uploads never lie under the static root and are served by views alone
+# Files. Uploads are outside the static root and served only by views, which check permissions
 MEDIA_ROOT = Path(env.str("MEDIA_ROOT", default=str(VAR / "media")))
 MEDIA_URL = "/never-served/"
-#: Where nginx, and nobody else, finds MEDIA_ROOT: files are then sent by it (docs/operations.md).
+#: Internal nginx location of MEDIA_ROOT; if set, nginx sends the files (docs/operations.md).
 ACCEL_PREFIX = env.str("ACCEL_PREFIX", default="").rstrip("/")
 STATIC_URL = "static/"
 STATIC_ROOT = Path(env.str("STATIC_ROOT", default=str(BASE_DIR / "staticfiles")))
-#: Scripts that others wrote come from npm, pinned by package-lock.json; a check says how where they are missing.
+#: Third-party scripts come from npm, pinned by package-lock.json; a system check reports missing ones.
 SCRIPTS = [("vendor/openseadragon", BASE_DIR / "node_modules/openseadragon/build/openseadragon")]
 STATICFILES_DIRS = [BASE_DIR / "static", *SCRIPTS]
 SILENCED_SYSTEM_CHECKS = ["staticfiles.W004"]
@@ -180,7 +179,7 @@ STORAGES: dict[str, dict[str, Any]] = {
         "BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage" if DEBUG else "histopath.staticfiles.Storage"
     },
 }
-#: Web and workers on several machines can share a bucket instead of a folder; boto3 finds its keys by itself.
+#: A bucket instead of a folder, for several machines; boto3 reads the credentials from its usual places.
 S3_BUCKET = env.str("S3_BUCKET", default="")
 if S3_BUCKET:
     encryption = env.str("S3_ENCRYPTION", default="AES256")
@@ -213,10 +212,10 @@ WHITENOISE_SKIP_COMPRESS_EXTENSIONS = ["jpg", "jpeg", "png", "gz", "br", "woff",
 FILE_UPLOAD_PERMISSIONS = 0o600
 FILE_UPLOAD_DIRECTORY_PERMISSIONS = 0o700
 
-# Limits on uploads; the page and the API state the same
+# Upload limits, the same for pages and API
 UPLOAD_MAX_BYTES = env.int("UPLOAD_MAX_BYTES", default=64 * 2**20)
 UPLOAD_MAX_FILES = env.int("UPLOAD_MAX_FILES", default=200)
-#: A case is one page and one report, whose cost grows with its images.
+#: The cost of a case's page and report grows with the number of its images.
 CASE_MAX_IMAGES = env.int("CASE_MAX_IMAGES", default=500)
 UPLOAD_MAX_REQUEST_BYTES = env.int("UPLOAD_MAX_REQUEST_BYTES", default=512 * 2**20)
 UPLOAD_MAX_PIXELS = env.int("UPLOAD_MAX_PIXELS", default=150_000_000)
@@ -224,23 +223,24 @@ DATA_UPLOAD_MAX_NUMBER_FILES = UPLOAD_MAX_FILES + 1
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * 2**20
 FILE_UPLOAD_TEMP_DIR = VAR / "incoming"
 FILE_UPLOAD_TEMP_DIR.mkdir(exist_ok=True)
-#: Whole archives pass through it; /tmp may be memory.
+#: Backups are written here first; /tmp may be in memory and too small.
 DBBACKUP_TMP_DIR = FILE_UPLOAD_TEMP_DIR
 FILE_UPLOAD_HANDLERS = [
     "cases.images.intake.SizeLimitUploadHandler",
     "django.core.files.uploadhandler.MemoryFileUploadHandler",
     "cases.images.intake.AnonymousTempUploadHandler",
 ]
-#: Bytes of disk that uploads leave free, so that the database can still write.
+#: Bytes of disk space that uploads leave free for the database.
 MIN_FREE_DISK = env.int("MIN_FREE_DISK", default=256 * 2**20)
-# Images that a web process decodes and reports that it draws at once, and what decoding one image may use.
+# Images that a web process decodes and reports that it draws at the same time, and the bytes and seconds that the
+# sandboxed process may use for one image
 DECODER_CONCURRENCY = env.int("DECODER_CONCURRENCY", default=2)
 DECODER_MEMORY = env.int("DECODER_MEMORY", default=3 * 2**30)
 DECODER_SECONDS = env.int("DECODER_SECONDS", default=60)
 
-#: Days after the last change until a case is deleted; 0 keeps cases for ever.
+#: Days after its last use until a case is deleted; 0 keeps cases for ever.
 RETENTION_DAYS = env.int("RETENTION_DAYS", default=0)
-#: Days that the audit trail remembers network addresses; 0 keeps them for ever.
+#: Days until network addresses are erased from the audit trail; 0 keeps them for ever.
 IP_RETENTION_DAYS = env.int("IP_RETENTION_DAYS", default=180)
 
 # Analysis
@@ -248,13 +248,13 @@ MODEL_DIR = Path(env.str("MODEL_DIR", default=str(BASE_DIR / "inference" / "weig
 ANALYSIS_OVERLAP = env.float("ANALYSIS_OVERLAP", default=0.0)
 ANALYSIS_DEVICE = env.str("ANALYSIS_DEVICE", default="auto")
 ANALYSIS_THREADS = env.int("ANALYSIS_THREADS", default=0) or None
-#: Seconds after which a claim that nobody renews counts as lost.
+#: Seconds after which a lease that was not renewed expires.
 ANALYSIS_LEASE = env.int("ANALYSIS_LEASE", default=30)
 ANALYSIS_MAX_ATTEMPTS = 3
-#: A cluster that was not heard of for so many seconds counts as gone.
+#: Seconds after its last heartbeat until a worker cluster counts as stopped.
 WORKER_TIMEOUT = env.int("WORKER_TIMEOUT", default=20)
 
-# How many analyses may wait or run, in all and for one person; what is over it is answered with 429
+# Most queued and running analyses, overall and per user; above it requests are answered with 429
 MAX_PENDING = env.int("MAX_PENDING", default=5000)
 MAX_PENDING_PER_USER = env.int("MAX_PENDING_PER_USER", default=1000)
 
@@ -262,14 +262,14 @@ REDIS_URL = env.str("REDIS_URL", default="")
 Q_CLUSTER = {
     "name": "histopath",
     "workers": env.int("Q_WORKERS", default=1),
-    # A wake-up task works for a minute and then passes on; only one enormous slide takes longer.
+    # A task works for a minute and then starts a new one; only a very large slide takes longer.
     "timeout": 7200,
     "retry": 7500,
     "max_attempts": 1,
     "ack_failures": True,
     "recycle": 100_000,
     "save_limit": 100,
-    # The broker waits for messages by itself; see inference/jobs/broker.py.
+    # The broker waits for messages itself; see inference/jobs/broker.py.
     "poll": 0,
     "guard_cycle": 1,
     "scheduler": False,
@@ -277,7 +277,7 @@ Q_CLUSTER = {
     **({"redis": REDIS_URL} if REDIS_URL else {"orm": "default", "broker_class": "inference.jobs.broker.WakingBroker"}),
 }
 
-# People
+# Accounts
 AUTH_USER_MODEL = "cases.User"
 AUTHENTICATION_BACKENDS = [
     "django.contrib.auth.backends.ModelBackend",
@@ -298,7 +298,7 @@ ACCOUNT_FORMS = {
     "change_password": "cases.accounts.forms.ChangePasswordForm",
     "reset_password": "cases.accounts.forms.ResetPasswordForm",
 }
-# It signs the readings of people who were erased.
+# Shown as the author of readings whose account was deleted.
 ACCOUNT_USERNAME_BLACKLIST = ["former-user"]
 ACCOUNT_LOGIN_METHODS = {"username", "email"}
 ACCOUNT_SIGNUP_FIELDS = ["username*", "email*", "password1*", "password2*"]
@@ -306,12 +306,12 @@ ACCOUNT_EMAIL_VERIFICATION = env.str("EMAIL_VERIFICATION", default="none")
 ACCOUNT_LOGOUT_REDIRECT_URL = "account_login"
 ACCOUNT_USERNAME_MIN_LENGTH = 3
 ACCOUNT_LOGIN_ON_PASSWORD_RESET = False
-# Who owns an account hears of new addresses, passwords and factors, whoever set them.
+# Account owners are notified of changes to their e-mail addresses, password and second factor.
 ACCOUNT_EMAIL_NOTIFICATIONS = True
-# Another e-mail address is a way to another password, so a session left open or stolen is not enough for it.
+# A new e-mail address allows a password reset, so adding one needs the password and not just an open session.
 ACCOUNT_REAUTHENTICATION_REQUIRED = True
 ACCOUNT_RATE_LIMITS = {"login_failed": "10/5m/ip,5/5m/key"}
-# How many proxies of one's own stand before the web server: whose X-Forwarded-For is believed.
+# Number of trusted proxies in front of the web server, whose X-Forwarded-For is used.
 NUM_PROXIES = env.int("NUM_PROXIES", default=0)
 MFA_FORMS = {
     "authenticate": "cases.accounts.forms.AuthenticateForm",
@@ -320,14 +320,14 @@ MFA_FORMS = {
 MFA_ADAPTER = "cases.accounts.adapters.MFAAdapter"
 MFA_SUPPORTED_TYPES = ["totp", "recovery_codes"]
 MFA_TOTP_ISSUER = "histopath"
-# Without verification of addresses nobody could ever switch the second step on.
+# Without e-mail verification nobody could enable two-factor authentication.
 MFA_ALLOW_UNVERIFIED_EMAIL = ACCOUNT_EMAIL_VERIFICATION != "mandatory"
 USERSESSIONS_TRACK_ACTIVITY = True
 vars().update(env.email("EMAIL_URL", default="consolemail://"))
 EMAIL_TIMEOUT = 10
 DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default="histopath@localhost")
 
-# Transport and browser
+# Browser security
 SESSION_COOKIE_AGE = env.int("SESSION_COOKIE_AGE", default=12 * 3600)
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
 SESSION_COOKIE_NAME = "__Host-session" if HTTPS else "sessionid"
@@ -357,7 +357,7 @@ CONTENT_SECURITY_POLICY = {
 # API
 #: Threads of one web process; see cases/limits/concurrency.py for how many of them costly requests take.
 WEB_THREADS = env.int("WEB_THREADS", default=16)
-#: Seconds that a prediction call waits for its result before it answers 202, and that a stream lasts.
+#: Seconds until a waiting prediction call answers 202, and the longest duration of a progress stream.
 API_WAIT_SECONDS = env.float("API_WAIT_SECONDS", default=25.0)
 API_STREAM_SECONDS = env.float("API_STREAM_SECONDS", default=900.0)
 REST_FRAMEWORK = {
@@ -384,24 +384,24 @@ REST_FRAMEWORK = {
 }
 KNOX_TOKEN_MODEL = "cases.ApiToken"  # noqa: S105
 REST_KNOX = {"AUTH_HEADER_PREFIX": "Token", "TOKEN_MODEL": KNOX_TOKEN_MODEL, "TOKEN_TTL": timedelta(days=90)}
-# knox's own token table is replaced by ours and never made.
+# ApiToken replaces knox's own token table, which is not created.
 MIGRATION_MODULES = {"knox": None}
 SPECTACULAR_SETTINGS = {
     "TITLE": "histopath",
     "VERSION": __version__,
-    "DESCRIPTION": "Benign or malignant, for H&E images of breast tissue. For research and education: no diagnosis "
-    "may rest on a result.\n\nSign in with *Authorize*: `Token ` and a token of your account page. Send images to "
-    "the *Predict* calls, or open a case and add slides to it. Errors are problem details (RFC 9457); programs "
-    "decide by `code`.",
+    "DESCRIPTION": "Classifies H&E images of breast tissue as benign or malignant. For research and education only; "
+    "not for diagnosis.\n\nTo sign in, choose *Authorize* and enter `Token ` followed by a token from your account "
+    "page. Send images to the *Predict* calls, or create a case and add slides to it. Errors are problem details "
+    "(RFC 9457) with a stable `code`.",
     "TAGS": [
-        {"name": "Predict", "description": "Images in, result out: as the replaced demo's clients know it."},
-        {"name": "Cases", "description": "Slides that belong together, and what is said of them together."},
-        {"name": "Slides", "description": "One uploaded image each."},
-        {"name": "Analyses", "description": "One run of one model version over one slide."},
-        {"name": "Reviews", "description": "What people read in a case, signed and never overwritten."},
-        {"name": "Models", "description": "The checkpoints that were used, with their record."},
-        {"name": "Account", "description": "Who you are, and your tokens."},
-        {"name": "About", "description": "What is where, and whether it works."},
+        {"name": "Predict", "description": "Send images, get results; compatible with clients of the earlier demo."},
+        {"name": "Cases", "description": "Slides of one patient, and their joint result."},
+        {"name": "Slides", "description": "Uploaded images."},
+        {"name": "Analyses", "description": "Runs of one model version on one slide."},
+        {"name": "Reviews", "description": "Signed readings of a case; never overwritten."},
+        {"name": "Models", "description": "Model versions, with their training record and metrics."},
+        {"name": "Account", "description": "Your account and its tokens."},
+        {"name": "About", "description": "Entry points and health."},
     ],
     "SERVE_INCLUDE_SCHEMA": False,
     "SERVE_AUTHENTICATION": [],
@@ -423,7 +423,7 @@ SPECTACULAR_SETTINGS = {
     ],
 }
 
-# Pages of other origins may call the API only where this is set
+# Origins whose pages may call the API
 CORS_ALLOWED_ORIGINS = env.list("CORS_ALLOWED_ORIGINS", default=[])
 if CORS_ALLOWED_ORIGINS:
     INSTALLED_APPS.append("corsheaders")
@@ -438,13 +438,13 @@ TIME_ZONE = env.str("TIME_ZONE", default="UTC")
 USE_I18N = True
 USE_TZ = True
 
-#: Bearer token with which Prometheus may read /metrics; without one there is no such address.
+#: Bearer token for /metrics; without it the endpoint answers 404.
 METRICS_TOKEN = env.str("METRICS_TOKEN", default="")
 LOGGING = logging.configuration(env.str("LOG_FORMAT", default="plain"), env.str("LOG_LEVEL", default="INFO"))
 
-# Errors are reported to Sentry only where this is set; never with names, addresses, cookies or bodies
+# If set, errors are reported to Sentry, without names, addresses, cookies and request bodies
 SENTRY_DSN = env.str("SENTRY_DSN", default="")
 if SENTRY_DSN:
     from histopath import errorreports
 
-    errorreports.switch_on(SENTRY_DSN)
+    errorreports.enable(SENTRY_DSN)

@@ -1,9 +1,9 @@
-"""Static files under names that change with their content, so that browsers keep them for ever."""
+"""Static files with a content hash in their names, so that browsers can cache them for ever."""
 
 from whitenoise.storage import CompressedManifestStaticFilesStorage
 
 
 class Storage(CompressedManifestStaticFilesStorage):
-    """As WhiteNoise has it, and the imports between our scripts follow the new names too."""
+    """WhiteNoise's storage, which also rewrites the imports between JavaScript modules to the hashed names."""
 
     support_js_module_import_aggregation = True

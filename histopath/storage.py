@@ -1,4 +1,4 @@
-"""Stored files on S3 or what speaks its protocol. Imported only where ``S3_BUCKET`` is set."""
+"""Stored files in an S3-compatible bucket. Imported only if ``S3_BUCKET`` is set."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from storages.backends.s3 import S3Storage
 
 
 @contextmanager
-def _as_a_disk_would() -> Iterator[None]:
-    """A service that is away or refuses is an ``OSError``, so that it is answered like a failing disk."""
+def _raising_oserror() -> Iterator[None]:
+    """Turn errors of the service into ``OSError``, so that they are handled like a failing disk."""
     try:
         yield
     except (BotoCoreError, ClientError) as error:
         raise OSError(errno.EIO, os.strerror(errno.EIO)) from error
 
 
-class _Pieces(io.RawIOBase):
-    """An object of the bucket as a file of which only what is read is fetched."""
+class _RangeReader(io.RawIOBase):
+    """An object in the bucket as a seekable file; only the bytes that are read are fetched."""
 
     def __init__(self, obj: Any) -> None:
         self._object = obj
@@ -46,7 +46,7 @@ class _Pieces(io.RawIOBase):
         wanted = min(len(buffer), self._size - self._at)
         if wanted <= 0:
             return 0
-        with _as_a_disk_would():
+        with _raising_oserror():
             got = self._object.get(Range=f"bytes={self._at}-{self._at + wanted - 1}")["Body"].read()
         buffer[: len(got)] = got
         self._at += len(got)
@@ -54,33 +54,33 @@ class _Pieces(io.RawIOBase):
 
 
 class Storage(S3Storage):
-    """As django-storages', but it fails as the local file store does."""
+    """The storage of django-storages, raising ``OSError`` on failure as local storage does."""
 
     def _save(self, name: str, content: Any) -> str:
-        with _as_a_disk_would():
+        with _raising_oserror():
             return str(super()._save(name, content))
 
     def _open(self, name: str, mode: str = "rb") -> Any:
-        with _as_a_disk_would():
+        with _raising_oserror():
             return super()._open(name, mode)
 
     def open_in_pieces(self, name: str) -> io.BufferedReader:
-        """A file for reading here and there: ``open`` would fetch the whole of it first."""
-        return io.BufferedReader(_Pieces(self.open(name).obj), 2**16)
+        """Open a file for random access: ``open`` would fetch the whole file first."""
+        return io.BufferedReader(_RangeReader(self.open(name).obj), 2**16)
 
     def exists(self, name: str) -> bool:
-        with _as_a_disk_would():
+        with _raising_oserror():
             return bool(super().exists(name))
 
     def delete(self, name: str) -> None:
-        with _as_a_disk_would():
+        with _raising_oserror():
             super().delete(name)
 
     def get_modified_time(self, name: str) -> datetime:
-        with _as_a_disk_would():
+        with _raising_oserror():
             return super().get_modified_time(name)
 
     def listdir(self, name: str) -> tuple[list[str], list[str]]:
-        with _as_a_disk_would():
+        with _raising_oserror():
             folders, files = super().listdir(name)
             return folders, files

@@ -1,4 +1,4 @@
-"""All addresses. Pages live in cases, prediction and resources for programs under api."""
+"""URLs: pages (``cases.web``), API (``cases.api``), accounts, health, metrics and administration."""
 
 from allauth.account.decorators import secure_admin_login
 from django.conf import settings
@@ -8,7 +8,7 @@ from django.views.generic import RedirectView
 
 from cases.monitoring import health, metrics
 
-# The admin's own sign-in page would know neither throttle nor second factor.
+# The admin's own sign-in page has neither rate limit nor second factor.
 admin.site.login = secure_admin_login(admin.site.login)  # type: ignore[method-assign]  # as allauth documents
 
 handler429 = "cases.web.errors.too_often"
@@ -21,7 +21,7 @@ urlpatterns = [
     path("health", health.ready, name="health"),
     path("health/live", health.live, name="health-live"),
     path("metrics", metrics.metrics, name="metrics"),
-    # Nor would its page for a new password.
+    # The same holds for its password page.
     path(
         f"{settings.ADMIN_PATH}password_change/",
         RedirectView.as_view(pattern_name="account_change_password"),

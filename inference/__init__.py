@@ -1,6 +1,6 @@
-"""Analyses of slides: the queue, the worker, the engine, and how models are made."""
+"""Analyses of slides: queue, workers, engine, training, and the command line."""
 
 import sys
 
-# OpenVINO reports its import, version and use to Google Analytics unless it can't find this package.
+# OpenVINO sends usage data to Google Analytics if it can import this package.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # None forbids the import

@@ -18,19 +18,19 @@ from .models import Analysis, Cluster, ModelVersion, Verdict, in_domain
 
 
 class PlainAdmin(admin.ModelAdmin):
-    """Refuses regular expressions in addresses, which could keep the server busy, and invalid primary keys."""
+    """Rejects regular expressions in query strings, which could overload the database, and invalid primary keys."""
 
     def response_action(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse | None:
         try:
             for row in request.POST.getlist("_selected_action"):
                 self.opts.pk.clean(row, None)
         except ValidationError:
-            self.message_user(request, "Nothing was changed: no such row exists.", messages.ERROR)
+            self.message_user(request, "Nothing was changed: there is no such row.", messages.ERROR)
             return None
         return super().response_action(request, *args, **kwargs)
 
     def log_deletions(self, request: HttpRequest, queryset: Any) -> Any:
-        # One at a time: Django logs several with bulk_create, which sends no signal, and the audit trail needs it.
+        # One at a time: Django logs several with bulk_create, which sends no signal to the audit trail.
         for one in queryset:
             super().log_deletions(request, [one])  # type: ignore[arg-type]  # Django itself passes a list
 
@@ -52,7 +52,7 @@ class ReadOnlyAdmin(PlainAdmin):
 
 
 class ErrorCodeFilter(admin.SimpleListFilter):
-    """The error codes in use. Django's own filter would also offer the empty one, as a link without text."""
+    """Filter by the error codes in use. Django's own filter would also show the empty code, as a link without text."""
 
     title = "error code"
     parameter_name = "error_code"
@@ -65,8 +65,8 @@ class ErrorCodeFilter(admin.SimpleListFilter):
         return queryset.filter(error_code=self.value()) if self.value() else queryset
 
 
-def _figure(analysis: Analysis, share: float | None) -> str:
-    """A figure to three decimals; a dash without one or if the image is out of domain."""
+def _share(analysis: Analysis, share: float | None) -> str:
+    """The number to three decimals; a dash if there is none or if the image is out of domain."""
     return "–" if share is None or analysis.verdict == Verdict.OUT_OF_DOMAIN else f"{share:.3f}"
 
 
@@ -95,24 +95,24 @@ class AnalysisAdmin(ReadOnlyAdmin):
 
     @admin.display(description="P(malignant)", ordering=in_domain("probability"))
     def p_malignant(self, analysis: Analysis) -> str:
-        return _figure(analysis, analysis.probability)
+        return _share(analysis, analysis.probability)
 
     @admin.display(description="confidence", ordering=in_domain("confidence"))
     def sure(self, analysis: Analysis) -> str:
-        return _figure(analysis, analysis.confidence)
+        return _share(analysis, analysis.confidence)
 
 
 @admin.register(ModelVersion)
 class ModelVersionAdmin(ReadOnlyAdmin):
-    list_display = ["name", "version", "is_active", "calibrated", "cuts", "short", "added_at"]
+    list_display = ["name", "version", "is_active", "calibrated", "thresholds", "short", "added_at"]
     list_filter = ["is_active", "calibrated"]
     actions = ["activate"]
 
     def has_activate_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("inference.change_modelversion")
 
-    @admin.display(description="thresholds")
-    def cuts(self, model: ModelVersion) -> str:
+    @admin.display
+    def thresholds(self, model: ModelVersion) -> str:
         return f"{model.cut_low:.3f} / {model.cut_high:.3f}"
 
     @admin.display(description="SHA-256")

@@ -1,4 +1,4 @@
-"""What is remembered of models and of their runs over slides."""
+"""Model versions, analyses with their patches, and the state of queue and workers."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from .engine.grid import MAX_OVERLAP, Grid
 
 
 class ModelVersionManager(models.Manager["ModelVersion"]):
-    """Leaves the metadata, some 40 kB of training record, unread until somebody asks for it."""
+    """Defers the metadata, some 40 kB of training record, until it is accessed."""
 
     def get_queryset(self) -> models.QuerySet[ModelVersion]:
         return super().get_queryset().defer("metadata")
 
 
 class ModelVersion(models.Model):
-    """A checkpoint file that was checked and may be used. One of them is active."""
+    """A registered checkpoint file. At most one is active: new analyses use it."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     name = models.CharField(max_length=100)
@@ -72,7 +72,7 @@ class State(models.TextChoices):
     FAILED = "failed", "Failed"
 
 
-#: Not ended yet.
+#: States of an analysis that has not ended.
 OPEN = (State.QUEUED, State.RUNNING)
 
 
@@ -84,17 +84,18 @@ class Verdict(models.TextChoices):
 
 
 def in_domain(field: str) -> models.Case:
-    """The field to order by, of a row with a verdict; none out of domain, where a figure means nothing."""
+    """An expression for ordering by ``field``: null for out-of-domain results, where its value has no meaning."""
     return models.Case(models.When(~Q(verdict=Verdict.OUT_OF_DOMAIN), then=models.F(field)))
 
 
 class Analysis(models.Model):
-    """One run of one model version over one slide. The table is also the queue.
+    """One run of one model version on one slide. The table is also the queue.
 
-    Probabilities are of class malignant, 0 to 1: ``raw_probability`` is the mean over the patches with
-    tissue, weighted by their share of it, ``probability`` that mean calibrated. They are empty until the
-    analysis is done; for an out-of-domain slide ``probability`` is 0.5 and ``confidence`` 0.
-    ``patches_done`` and ``patches_total`` count the patches that are run: those with tissue.
+    Probabilities are of malignancy, 0 to 1. ``raw_probability`` is the mean over the patches with tissue, weighted by
+    their share of tissue; ``probability`` is the calibrated value. Both are null until the analysis is done; for an
+    out-of-domain slide ``probability`` is 0.5 and ``confidence`` 0. ``patches_done`` and ``patches_total`` count only
+    the patches that are run, which are those with tissue. ``turn`` is the virtual start time in the queue, see
+    :mod:`inference.jobs.fairness`.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
@@ -104,7 +105,7 @@ class Analysis(models.Model):
     overlap = models.FloatField(default=0.0, validators=[MinValueValidator(0.0), MaxValueValidator(MAX_OVERLAP)])
 
     state = models.CharField(max_length=10, choices=State.choices, default=State.QUEUED)
-    #: The primary key of who owns the slide; none where an older version asked.
+    #: Primary key of the slide's owner; null in analyses requested by older versions.
     person = models.BigIntegerField(null=True, editable=False)
     turn = models.PositiveBigIntegerField(default=0)
     queued_at = models.DateTimeField(default=timezone.now)
@@ -125,7 +126,7 @@ class Analysis(models.Model):
     confidence = models.FloatField(null=True, blank=True)
     benign_patches = models.PositiveIntegerField(null=True, blank=True)
     malignant_patches = models.PositiveIntegerField(null=True, blank=True)
-    #: None in analyses made before tissue was measured: they ran every patch.
+    #: Null in analyses by older versions, which ran every patch.
     empty_patches = models.PositiveIntegerField(null=True, blank=True)
     warnings = models.JSONField(default=list, blank=True)
     seconds = models.FloatField(null=True, blank=True, help_text="From the first patch to the last.")
@@ -141,7 +142,7 @@ class Analysis(models.Model):
         indexes = [
             models.Index(fields=["turn", "queued_at"], condition=Q(state="queued"), name="analysis_queue"),
             models.Index(fields=["lease_until"], condition=Q(state="running"), name="analysis_leases"),
-            # Of somebody's very many those that are open; and of all those that ended of late.
+            # For the open analyses of one user, and for those of all users that ended recently.
             models.Index(fields=["person", "finished_at"], name="analysis_of_person"),
             models.Index(fields=["finished_at"], name="analysis_finished"),
         ]
@@ -151,12 +152,12 @@ class Analysis(models.Model):
 
     @classmethod
     def with_model(cls) -> models.QuerySet[Analysis]:
-        """Analyses with their model version, but for its long metadata."""
+        """Analyses joined with their model version, without its metadata."""
         return cls.objects.select_related("model_version").defer("model_version__metadata")
 
     @property
     def is_open(self) -> bool:
-        """Whether a result is still to come."""
+        """Whether the analysis is queued or running."""
         return self.state in OPEN
 
     @property
@@ -165,17 +166,17 @@ class Analysis(models.Model):
 
     @property
     def tissue_patches(self) -> int | None:
-        """Patches that were run, which are those with tissue; None where the analysis is not done."""
+        """Number of patches with tissue, which are those that were run; None if the analysis is not done."""
         return self.patches_total if self.state == State.DONE else None
 
     @property
     def all_patches(self) -> int:
-        """Patches of the grid of a finished analysis: those that were run and those without tissue."""
+        """Number of patches in the grid of a finished analysis, with and without tissue."""
         return self.patches_total + (self.empty_patches or 0)
 
     @property
     def expected_patches(self) -> int:
-        """Patches that it has or will have, reckoned from its slide, which must be at hand."""
+        """Number of patches in the grid, computed from the size of the slide, which must be loaded."""
         return len(Grid(self.slide.width, self.slide.height, self.overlap))
 
     @property
@@ -184,9 +185,9 @@ class Analysis(models.Model):
 
 
 class UserQueueState(models.Model):
-    """How far somebody's work that was begun reaches on the queue's virtual time; see :mod:`inference.jobs.fairness`.
+    """The virtual finish time of a user's latest begun analysis; see :mod:`inference.jobs.fairness`.
 
-    ``person`` is a user's primary key, or :attr:`ALL`: the highest turn that was begun of anybody's.
+    ``person`` is a user's primary key. The row of :attr:`ALL` holds the current virtual time of the queue.
     """
 
     ALL = 0
@@ -199,14 +200,14 @@ class UserQueueState(models.Model):
 
 
 class PatchTable(models.Model):
-    """The patches of a finished analysis, apart from it so that lists of analyses stay light."""
+    """Patch values of a finished analysis, in a separate table so that lists of analyses stay fast."""
 
     analysis = models.OneToOneField(Analysis, on_delete=models.CASCADE, primary_key=True, related_name="patches")
     width = models.PositiveIntegerField()
     height = models.PositiveIntegerField()
     malignant_bytes = models.BinaryField()
     activation_bytes = models.BinaryField()
-    #: Empty in tables made before tissue was measured.
+    #: Empty in rows written by older versions, which did not measure tissue.
     tissue_bytes = models.BinaryField(default=b"")
 
     def __str__(self) -> str:
@@ -228,12 +229,12 @@ class PatchTable(models.Model):
 
     @property
     def tissue(self) -> NDArray[np.float32] | None:
-        """Share of tissue of each patch, float32 (N,), 0 to 1, in the grid's order; None where it was not measured."""
+        """Share of tissue of each patch, float32 (N,), 0 to 1, in the grid's order; None if it was not measured."""
         return np.frombuffer(bytes(self.tissue_bytes), dtype="<f4") if self.tissue_bytes else None
 
     def rows(self) -> list[dict[str, Any]]:
-        """Each patch as ``index``, ``x``, ``y`` (pixels), ``malignant`` (raw probability, None without tissue) and
-        ``tissue`` (share of it, None where it was not measured)."""
+        """One dictionary per patch: ``index``, ``x`` and ``y`` (pixels, top left), ``malignant`` (raw probability, None
+        without tissue) and ``tissue`` (share of tissue, None if it was not measured)."""
         malignant = [None if np.isnan(value) else float(value) for value in self.malignant]
         tissue = [None] * len(malignant) if self.tissue is None else self.tissue.tolist()
         return [
@@ -243,14 +244,14 @@ class PatchTable(models.Model):
 
 
 class Cluster(models.Model):
-    """A running group of worker processes, known by its heartbeat."""
+    """A running cluster of worker processes; ``seen_at`` is its last heartbeat."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     host = models.CharField(max_length=255)
     pid = models.PositiveIntegerField()
     started_at = models.DateTimeField(default=timezone.now)
     seen_at = models.DateTimeField(default=timezone.now)
-    #: Whether a faster form of the model is damaged there or failed its check, so that a slower one may be used.
+    #: Whether the INT8 or bf16 form of the model is damaged there or failed its check: a slower one may be used.
     fell_back = models.BooleanField(default=False)
 
     class Meta:

@@ -1,4 +1,4 @@
-"""Which model versions there are, and which one is active."""
+"""The registry of model versions: add, check and activate."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 class NoModel(RuntimeError):
-    """No model version is active, so nothing can be analysed."""
+    """No model version is active, so images can't be analysed."""
 
 
 def active_model() -> ModelVersion:
@@ -30,10 +30,10 @@ def active_model() -> ModelVersion:
 
 
 def add(path: Path) -> ModelVersion:
-    """Register a checkpoint that lies in the model directory; the same content twice is one version, which takes this
-    file where its own is gone or damaged.
+    """Register a checkpoint in the model directory.
 
-    Raises :class:`inference.engine.checkpoint.CheckpointError` for a file that can't be used.
+    Files with the same content are one version. If the registered file is missing or damaged, the version refers to
+    this file from now on. Raises :class:`inference.engine.checkpoint.CheckpointError` for a file that can't be used.
     """
     metadata, sha256 = read_metadata(path)
     _require_short(name=metadata.name, version=metadata.version, file=path.name)
@@ -59,7 +59,7 @@ def _require_short(**values: str) -> None:
     for name, value in values.items():
         longest = getattr(ModelVersion._meta.get_field(name), "max_length", None)
         if longest and len(value) > longest:
-            raise CheckpointError("metadata", f"its {name} is longer than {longest} characters")
+            raise CheckpointError("metadata", f"The checkpoint's {name} is longer than {longest} characters.")
 
 
 def _is_whole(model: ModelVersion) -> bool:
@@ -71,14 +71,14 @@ def _is_whole(model: ModelVersion) -> bool:
 
 
 def verify(model: ModelVersion) -> None:
-    """Raise :class:`CheckpointError` unless the file is there and is the one that was registered."""
+    """Raise :class:`CheckpointError` unless the file exists and is the one that was registered."""
     read_metadata(Path(model.path), expected_sha256=model.sha256)
 
 
 def form_problems(model: ModelVersion) -> list[str]:
-    """A sentence for each faster form of a model whose files are damaged, or that fails its check on this machine.
+    """A sentence for each INT8 or bf16 form of a model with damaged files or a failed check on this machine.
 
-    Loads the model if it is active. Raises :class:`CheckpointError` where that fails.
+    Loads the model if it is active. Raises :class:`CheckpointError` if that fails.
     """
     from .engine import quantised, runtime
 
@@ -90,7 +90,7 @@ def form_problems(model: ModelVersion) -> list[str]:
 
 
 def activate(model: ModelVersion) -> None:
-    """Use this version from now on. Raises :class:`CheckpointError`, and the old one stays active."""
+    """Use this version for new analyses. Raises :class:`CheckpointError`; the previous version then stays active."""
     verify(model)
     with transaction.atomic():
         ModelVersion.objects.filter(is_active=True).exclude(pk=model.pk).update(is_active=False)
@@ -98,37 +98,38 @@ def activate(model: ModelVersion) -> None:
 
 
 def register_bundled(**kwargs: Any) -> None:
-    """After migrating: register the checkpoints at hand, and activate the newest if none with a file is active."""
+    """Receiver of ``post_migrate``: register the checkpoints in MODEL_DIR, and activate the newest if no active version
+    has its file."""
     if ModelVersion._meta.db_table not in connection.introspection.table_names():
-        return  # migrated back to before there were models
+        return  # migrated back to before this table existed
     found = []
     for path in sorted(Path(settings.MODEL_DIR).glob("*.safetensors")):
         try:
             found.append(add(path))
         except CheckpointError as error:
-            log.warning("%s is left out: %s", path.name, error)
+            log.warning("%s was not registered: %s", path.name, error)
     if found and not _active_file_is_there():
         try:
             activate(found[-1])
         except CheckpointError as error:
-            log.warning("%s is not activated: %s", found[-1], error)
+            log.warning("%s was not activated: %s", found[-1], error)
 
 
 def _active_file_is_there() -> bool:
-    """Whether some version is active and has its file: a release may have replaced the bundled one."""
+    """Whether the active version's file exists: a release may have replaced the bundled one."""
     model = ModelVersion.objects.filter(is_active=True).first()
     return model is not None and Path(model.path).is_file()
 
 
 def has_active() -> bool:
-    """Whether any model version is active, be its file in order or not."""
+    """Whether a model version is active, even if its file is missing or damaged."""
     return ModelVersion.objects.filter(is_active=True).exists()
 
 
 def is_usable() -> bool:
     """Whether a model is active and its file is the registered one.
 
-    The file is read whole only where it is new, has changed, or was last read an hour ago; a bad one every 10 s.
+    The result is cached until the file changes: for an hour if it is intact, otherwise for 10 seconds.
     """
     model = ModelVersion.objects.filter(is_active=True).first()
     if model is None:
@@ -144,7 +145,7 @@ def is_usable() -> bool:
             verify(model)
             known = True
         except OSError:
-            # It may pass, and the file stay as it is.
+            # Not cached: the error may be temporary while the file stays the same.
             return False
         except CheckpointError:
             known = False

@@ -1,4 +1,4 @@
-"""CSV, written in one way by pages, API and command line: no cell that a spreadsheet would run as a formula."""
+"""CSV output of pages, API and command line, protected against formula injection in spreadsheets."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _FORMULA_START = re.compile(rf"(^|[;\t\r\n]\s*)([{re.escape(FORMULA)}])")
 
 
 def safe_cell(value: Any) -> Any:
-    """A value as a cell: None as empty, text with an apostrophe before anything that could begin a formula."""
+    """A value for a cell: None becomes empty, and an apostrophe precedes text that could start a formula."""
     if isinstance(value, str):
         # Some spreadsheets also split cells at semicolons, tabs and line breaks; the rest then begins a new cell.
         return _FORMULA_START.sub(r"\1'\2", value)

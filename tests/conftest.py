@@ -1,4 +1,4 @@
-"""Fixtures for all tests: people, a registered model with random weights, and where the real data lies."""
+"""Fixtures for all tests: users, a registered model with random weights, and the folder of the real data."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ BUNDLED = sorted((ROOT / "inference" / "weights").glob("*.safetensors"))
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Where everything is there that a test may need (NO_SKIPS is set), a skipped test is a failed one."""
+    """With NO_SKIPS set, everything that tests need is available, and skipped tests count as failed."""
     report = yield
     is_of_one_database = any(item.get_closest_marker(vendor) for vendor in ("postgresql", "sqlite"))
     if report.skipped and os.environ.get("NO_SKIPS") and not hasattr(report, "wasxfail") and not is_of_one_database:
@@ -40,14 +40,14 @@ def pytest_runtest_makereport(
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """A test of one database is skipped on the other."""
+    """Skip tests of one database on the other."""
     for vendor in ("postgresql", "sqlite"):
         if item.get_closest_marker(vendor) and connection.vendor != vendor:
             pytest.skip(f"needs {vendor}")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Slow tests run whole suites and long kill sequences; pyproject's timeout is for the others."""
+    """The timeout in pyproject.toml does not apply to slow tests."""
     for item in items:
         if item.get_closest_marker("slow"):
             item.add_marker(pytest.mark.timeout(3600))
@@ -69,7 +69,7 @@ def demo(data: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def random_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint file with random weights: right in form, without any knowledge."""
+    """A valid checkpoint file with random weights."""
     import torch
 
     from inference.engine.checkpoint import Metadata, save
@@ -92,7 +92,7 @@ def media(tmp_path: Path, settings: object) -> Path:
 
 @pytest.fixture
 def model(db: None) -> ModelVersion:
-    """An active model version; its file need not exist where nothing is predicted."""
+    """An active model version; its file exists only if a test predicts."""
     ModelVersion.objects.filter(is_active=True).update(is_active=False)
     return ModelVersion.objects.create(
         name="test", version="1", file="test.safetensors", sha256="0" * 64, is_active=True, metadata={}
@@ -101,19 +101,19 @@ def model(db: None) -> ModelVersion:
 
 @pytest.fixture
 def alice(db: None) -> User:
-    """Owns things."""
+    """A user who owns the cases of the tests."""
     return UserFactory(username="alice")
 
 
 @pytest.fixture
 def charlie(db: None) -> User:
-    """Has nothing to do with Alice."""
+    """A user without access to Alice's cases."""
     return UserFactory(username="charlie")
 
 
 @pytest.fixture
 def reviewer(db: None) -> User:
-    """Reads every case."""
+    """A reviewer, who may see every case."""
     user = UserFactory(username="rita", is_staff=True)
     user.groups.add(Group.objects.get(name=REVIEWERS))
     return user
@@ -121,7 +121,7 @@ def reviewer(db: None) -> User:
 
 @pytest.fixture
 def as_user() -> Callable[[User], Client]:
-    """A client that is signed in."""
+    """A signed-in client."""
 
     def sign_in(user: User) -> Client:
         client = Client()
@@ -138,13 +138,13 @@ def case(alice: User) -> Case:
 
 @pytest.fixture
 def slide(case: Case, media: Path, model: ModelVersion) -> Slide:
-    """A stored slide of Alice's, its analysis queued."""
+    """A stored slide of Alice's with a queued analysis."""
     return add_slide(case)
 
 
 @pytest.fixture(autouse=True)
 def _no_earlier_attempts() -> Iterator[None]:
-    """Nobody is locked out by what another test tried."""
+    """Clear rate limits and lockouts between tests."""
     cache.clear()
     yield
     cache.clear()
@@ -157,7 +157,7 @@ def root(db: None) -> User:
 
 @pytest.fixture
 def finished(slide: Slide) -> Slide:
-    """Alice's slide with a result, so that every address about it has something to show."""
+    """Alice's slide with a result."""
     analysis = Analysis.objects.get(slide=slide)
     grid = Grid(slide.width, slide.height, analysis.overlap)
     Analysis.objects.filter(pk=analysis.pk).update(

@@ -1,4 +1,4 @@
-"""Real rows for tests, made as people make them."""
+"""Factories that create database rows through the services."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def add_recovery_codes(user: User) -> list[str]:
 
 
 def code_of(secret: str) -> str:
-    """What an authenticator app shows now, and for some seconds more (RFC 6238)."""
+    """The current code of an authenticator app, valid for some seconds more (RFC 6238)."""
     left = PERIOD - time.time() % PERIOD
     if left < 3:
         time.sleep(left)
@@ -69,7 +69,7 @@ class CaseFactory(factory.django.DjangoModelFactory):
 
 
 def upload(name: str = "field.png", content: bytes | None = None) -> SimpleUploadedFile:
-    """A readable PNG of 700x460 unless told otherwise."""
+    """A valid PNG, by default of 700x460 pixels."""
     return SimpleUploadedFile(name, synthetic.uploads()[0].read() if content is None else content)
 
 

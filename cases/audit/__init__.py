@@ -1,7 +1,8 @@
-"""Who did and saw what: the events, the chain that seals them, and how they are forgotten."""
+"""The audit trail: who did and saw what, the hash chain over its events, and their erasure."""
 
 from cases.audit.log import (
-    coming_from,
+    add_checkpoint,
+    client_address,
     erase_addresses,
     erase_details,
     erase_log_entries,
@@ -9,16 +10,16 @@ from cases.audit.log import (
     erase_person,
     housekeeping,
     identity_of,
-    keep_no_name,
     record,
     record_all,
+    redact_log_entry,
     rows,
-    seal,
     verify,
 )
 
 __all__ = [
-    "coming_from",
+    "add_checkpoint",
+    "client_address",
     "erase_addresses",
     "erase_details",
     "erase_log_entries",
@@ -26,10 +27,9 @@ __all__ = [
     "erase_person",
     "housekeeping",
     "identity_of",
-    "keep_no_name",
     "record",
     "record_all",
+    "redact_log_entry",
     "rows",
-    "seal",
     "verify",
 ]

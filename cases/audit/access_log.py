@@ -1,4 +1,4 @@
-"""What goes into the trail by itself: every read of somebody's case, every sign-in, every change in the admin."""
+"""Automatic audit events: every view of case data, every sign-in, every change in the administration."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from cases.accounts.signals import password_accepted
 from cases.models import ApiToken, AuditEvent, Case, Report, Review, Slide, User
 from inference.models import Analysis
 
-#: Addresses whose GET is a read of somebody's data, by name: what their ``pk`` is, and what was read.
-READS = {
+#: URL names whose GET shows case data: the model that their ``pk`` belongs to, and the text of the audit event.
+VIEWS = {
     "cases:case": ("case", "Case"),
     "cases:trail": ("case", "Trail"),
     "cases:slide": ("slide", "Slide"),
@@ -62,7 +62,7 @@ READS = {
     "admin:cases_report_history": ("report", "Report’s changes, in the administration"),
     "admin:inference_analysis_history": ("analysis", "Analysis’s changes, in the administration"),
 }
-#: Lists of the administration that tell of cases: which one a row belongs to. Noted of other people's.
+#: Lists in the administration that show case data, with the case of a row. Recorded for other people's cases.
 LISTS: dict[str, Callable[[Any], uuid.UUID]] = {
     "admin:cases_case_changelist": lambda row: row.pk,
     "admin:cases_slide_changelist": lambda row: row.case_id,
@@ -70,58 +70,59 @@ LISTS: dict[str, Callable[[Any], uuid.UUID]] = {
     "admin:cases_report_changelist": lambda row: row.case_id,
     "admin:inference_analysis_changelist": lambda row: row.slide.case_id,
 }
-#: What a slide's page asks for by itself: noted only where that page was not, by the same person, of late.
+#: Requests that a slide's page makes by itself: recorded only if the same person has not viewed that slide recently.
 PARTS = {
     "cases:map": "Map",
     "cases:activation": "Activation map",
     "cases:patch": "Patch",
     "cases:tile": "Image, in tiles",
 }
-LATELY = timedelta(hours=1)
+RECENTLY = timedelta(hours=1)
 
 
-class TrailMiddleware:
-    """Notes the address of a request, and after it what was read. Stands behind authentication."""
+class AuditMiddleware:
+    """Records what a request showed, with its network address. Must follow the authentication middleware."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        with audit.coming_from(client_ip(request)):
+        with audit.client_address(client_ip(request)):
             answer = self.get_response(request)
             try:
-                _note(request, answer)
-            except BaseException:  # raised again: nothing is shown that could not be recorded
+                _record(request, answer)
+            except BaseException:
+                # A response whose audit event could not be written is not sent.
                 answer.close()
                 raise
             return answer
 
 
-def _note(request: HttpRequest, answer: HttpResponseBase) -> None:
+def _record(request: HttpRequest, answer: HttpResponseBase) -> None:
     match = request.resolver_match
     if match is None or not isinstance(request.user, User):
         return
-    # The API tells of a failed analysis with a 500, and of one out of domain in place of its map.
+    # The API reports a failed analysis with status 500, and the result ``out_of_domain`` instead of a map.
     is_verdict = getattr(answer, "problem", "") == "out_of_domain"
     shown = answer.status_code < 300 or answer.status_code == 500 or is_verdict
-    # The administration answers a mistake in a form with the form and all that stands in it.
+    # After an invalid form, the administration shows the form with its content again.
     again = request.method == "POST" and match.view_name.startswith("admin:") and match.view_name.endswith("_change")
     if shown and (request.method == "GET" or again):
-        _note_read(request.user, match)
+        _record_view(request.user, match)
     if match.view_name in LISTS:
         context = getattr(answer, "context_data", None) or {}
-        # The list itself, or the page that asks about an action on some of it.
+        # The list itself, or the confirmation page of an action on some of its rows.
         rows = context["cl"].result_list if "cl" in context else context.get("queryset", [])
         if cases := {LISTS[match.view_name](row) for row in rows}:
             note_list(request.user, cases, "List, in the administration")
-    # What the administration answers with a page has only been asked about.
+    # The administration answers with a page when an action still has to be confirmed.
     is_done = answer.status_code < 400 and not isinstance(answer, TemplateResponse)
-    if request.method == "POST" and is_done and (did := _did(request, match)):
-        audit.record(did[0], actor=request.user, detail=did[1])
+    if request.method == "POST" and is_done and (event := _form_event(request, match)):
+        audit.record(event[0], actor=request.user, detail=event[1])
 
 
-def _did(request: HttpRequest, match: ResolverMatch) -> tuple[AuditEvent.Kind, str] | None:
-    """What is noted of a form that was sent, where nothing else tells of it."""
+def _form_event(request: HttpRequest, match: ResolverMatch) -> tuple[AuditEvent.Kind, str] | None:
+    """Kind and detail of the event for a submitted form, if no signal reports it."""
     name = match.view_name
     if name == "usersessions_list":
         return AuditEvent.Kind.ACCOUNT, "Other sessions ended"
@@ -137,7 +138,7 @@ def _did(request: HttpRequest, match: ResolverMatch) -> tuple[AuditEvent.Kind, s
 
 
 def _action(request: HttpRequest) -> str:
-    """The action of a list that was asked for, chosen among its two forms as Django does it."""
+    """The requested action of a list, from one of its two forms, determined as Django does."""
     sent = request.POST.getlist("action") or [""]
     try:
         return sent[int(request.POST.get("index", 0))]
@@ -147,16 +148,16 @@ def _action(request: HttpRequest) -> str:
         return sent[-1]
 
 
-def _note_read(user: User, match: ResolverMatch) -> None:
+def _record_view(user: User, match: ResolverMatch) -> None:
     if match.view_name in PARTS:
         kind, what = "slide", PARTS[match.view_name]
-    elif match.view_name in READS:
-        kind, what = READS[match.view_name]
+    elif match.view_name in VIEWS:
+        kind, what = VIEWS[match.view_name]
     else:
         return
-    # The administration's own addresses have text where ours have a UUID.
+    # URLs of the administration carry a quoted string instead of a UUID.
     pk = match.kwargs.get("pk") or uuid.UUID(unquote(match.kwargs["object_id"]))
-    if match.view_name in PARTS and _was_noted(user, pk):
+    if match.view_name in PARTS and _was_viewed_recently(user, pk):
         return
     about = None if kind == "case" else pk
     audit.record(AuditEvent.Kind.VIEWED, _case_of(kind, pk), user, what, about=about)
@@ -175,20 +176,20 @@ def _case_of(kind: str, pk: uuid.UUID) -> uuid.UUID | None:
     return pk
 
 
-def _was_noted(user: User, slide: uuid.UUID) -> bool:
-    """Whether this person's look at the slide stands in the trail already."""
-    looks = AuditEvent.objects.filter(kind=AuditEvent.Kind.VIEWED, case=_case_of("slide", slide), about=slide)
-    return looks.filter(actor__user=user, at__gte=timezone.now() - LATELY).exists()
+def _was_viewed_recently(user: User, slide: uuid.UUID) -> bool:
+    """Whether a recent event already records that this person viewed the slide."""
+    views = AuditEvent.objects.filter(kind=AuditEvent.Kind.VIEWED, case=_case_of("slide", slide), about=slide)
+    return views.filter(actor__user=user, at__gte=timezone.now() - RECENTLY).exists()
 
 
 def note_list(user: User, cases: Collection[uuid.UUID], what: str = "In a list, by API") -> None:
-    """A list that tells all of cases was read; noted of those that are not this person's own."""
+    """Record that a list with details of these cases was viewed, for each case of another owner."""
     others = Case.objects.filter(pk__in=cases).exclude(owner=user).values_list("pk", flat=True)
     audit.record_all(AuditEvent.Kind.VIEWED, list(others), user, what)
 
 
 def connect() -> None:
-    """Listen to what happens to accounts, tokens and in the administration."""
+    """Connect the signals of accounts, tokens and the administration."""
     auth.user_logged_in.connect(_on_signed_in, dispatch_uid="trail")
     auth.user_logged_out.connect(_on_signed_out, dispatch_uid="trail")
     auth.user_login_failed.connect(_on_refused, dispatch_uid="trail")
@@ -212,7 +213,7 @@ def connect() -> None:
     post_delete.connect(_on_token_deleted, sender=ApiToken, dispatch_uid="trail")
     account.email_confirmed.connect(_on_email_confirmed, dispatch_uid="trail")
     mfa.authentication_failed.connect(_on_wrong_code, dispatch_uid="trail")
-    pre_save.connect(audit.keep_no_name, sender=LogEntry, dispatch_uid="trail")
+    pre_save.connect(audit.redact_log_entry, sender=LogEntry, dispatch_uid="trail")
     post_save.connect(_on_admin, sender=LogEntry, dispatch_uid="trail")
 
 
@@ -230,7 +231,7 @@ def _on_signed_out(sender: Any, request: HttpRequest, user: User | None, **kwarg
 
 
 def _on_refused(sender: Any, credentials: dict[str, Any], **kwargs: Any) -> None:
-    # What was typed is not kept: it may be a password in the wrong field.
+    # The entered name is not stored: it may be a password typed into the wrong field.
     for user in matching_users(credentials) or [None]:  # type: ignore[list-item]  # None: no account
         audit.record(AuditEvent.Kind.REFUSED, actor=user)
 
@@ -245,11 +246,13 @@ def _on_email_confirmed(sender: Any, email_address: EmailAddress, **kwargs: Any)
 
 def _on_new_password(sender: Any, request: HttpRequest, user: User, **kwargs: Any) -> None:
     if user.tokens_ended:
-        messages.info(request, "Your API tokens ended with the old password; make new ones where you need them.")
+        messages.info(request, "Your API tokens were revoked with the old password. Create new ones if you need them.")
     others = EmailAddress.objects.filter(user=user).exclude(email__iexact=user.email).values_list("email", flat=True)
     if others:
-        # Who knew the old password may have added them, and could set another by them.
-        messages.warning(request, f"Also yours? {', '.join(others)}. Remove under E-mail what you did not add.")
+        # Someone who knew the old password may have added an address, and could reset the new password with it.
+        messages.warning(
+            request, f"Your account also has {', '.join(others)}. Under E-mail, remove addresses you don't recognise."
+        )
 
 
 def _on_account(text: str) -> Callable[..., None]:
@@ -265,7 +268,7 @@ def _on_token_saved(sender: Any, instance: ApiToken, created: bool, **kwargs: An
 
 
 def _on_token_deleted(sender: Any, instance: ApiToken, origin: Any = None, **kwargs: Any) -> None:
-    # Not where the account goes and takes its tokens with it.
+    # Not recorded when the whole account is deleted.
     if isinstance(origin, ApiToken) or getattr(origin, "model", None) is ApiToken:
         audit.record(AuditEvent.Kind.ACCOUNT, actor=instance.user, detail="API token revoked", about=instance.pk)
 

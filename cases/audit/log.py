@@ -1,4 +1,4 @@
-"""Writing, sealing, checking and exporting the trail of :mod:`cases.models.audit`."""
+"""Writing, checking, exporting and erasing the audit events of :mod:`cases.models.audit`."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ _address: ContextVar[str | None] = ContextVar("audit_address", default=None)
 
 
 @contextlib.contextmanager
-def coming_from(address: str | None) -> Iterator[None]:
-    """Events written meanwhile note this address."""
+def client_address(address: str | None) -> Iterator[None]:
+    """Within this context, events are written with this network address."""
     token = _address.set(address)
     try:
         yield
@@ -40,7 +40,7 @@ def coming_from(address: str | None) -> Iterator[None]:
 
 
 def identity_of(user: User) -> Pseudonym:
-    """The key under which the trail knows this person."""
+    """The pseudonym that stands for this person in the audit trail."""
     return Pseudonym.objects.get_or_create(user=user)[0]
 
 
@@ -51,7 +51,10 @@ def record(
     detail: str = "",
     about: uuid.UUID | None = None,
 ) -> AuditEvent:
-    """Write an event of now. A failing write fails what it speaks of: nothing happens unrecorded."""
+    """Write an event with the current time.
+
+    Call it in the transaction of the action, so that a failed write also rolls back the action.
+    """
     event = AuditEvent(
         kind=kind,
         case_id=case.pk if isinstance(case, Case) else case,
@@ -65,7 +68,7 @@ def record(
 
 
 def record_all(kind: AuditEvent.Kind, cases: Iterable[uuid.UUID], actor: User, detail: str) -> None:
-    """The same event of several cases, in one statement."""
+    """Write the same event for several cases, in one statement."""
     actor_key, address = identity_of(actor), _identity_of_address()
     events = [AuditEvent(kind=kind, case_id=pk, actor=actor_key, address=address, detail=detail[:200]) for pk in cases]
     for event in events:
@@ -85,11 +88,11 @@ def _link(previous: str, lines: Iterable[str]) -> str:
     return digest.hexdigest()
 
 
-def seal() -> AuditCheckpoint | None:
-    """Close the events written since the last seal with a link of the chain; None where there are none.
+def add_checkpoint() -> AuditCheckpoint | None:
+    """Add a link to the hash chain over the events since the last checkpoint; None if there are none.
 
-    May run anywhere at any time: of two at once one wins and the other does nothing. The hash is logged,
-    so that a copy of it lies outside the database.
+    Safe to call concurrently: one call succeeds and the others do nothing. The hash is logged, so that a copy exists
+    outside the database.
     """
     try:
         with transaction.atomic():
@@ -108,14 +111,14 @@ def seal() -> AuditCheckpoint | None:
                 raise IntegrityError
     except IntegrityError:
         return None
-    log.info("Sealed %d events: %s", made.count, made.hash)
+    log.info("Audit checkpoint over %d events: %s", made.count, made.hash)
     return made
 
 
 def verify(expected: str = "") -> list[str]:
-    """What is wrong with the trail; nothing where it is whole.
+    """A sentence for each problem of the audit trail; empty if it is intact.
 
-    ``expected`` is a hash noted earlier: the chain must contain it, which also shows that its end was not cut off.
+    ``expected`` is a hash recorded earlier. The chain must contain it, which shows that its end was not cut off.
     """
     problems = []
     previous, seen = GENESIS, False
@@ -124,10 +127,10 @@ def verify(expected: str = "") -> list[str]:
         if link.previous != previous:
             problems.append(f"Checkpoint {link.pk} does not follow the one before it.")
         if len(events) != link.count:
-            problems.append(f"Checkpoint {link.pk} closes {link.count} events, but {len(events)} are there.")
+            problems.append(f"Checkpoint {link.pk} covers {link.count} events, but {len(events)} exist.")
         if _link(link.previous, (event.line for event in events)) != link.hash:
-            problems.append(f"Checkpoint {link.pk}: its events were changed after it was made.")
-        problems += [f"Event {event.pk}: its words were changed." for event in events if not event.matches_digest]
+            problems.append(f"Checkpoint {link.pk}: its events were changed after it was written.")
+        problems += [f"Event {event.pk}: its detail was changed." for event in events if not event.matches_digest]
         previous = link.hash
         seen = seen or link.hash == expected
     if expected and not seen:
@@ -136,7 +139,7 @@ def verify(expected: str = "") -> list[str]:
 
 
 def rows(events: QuerySet[AuditEvent]) -> Iterator[dict[str, Any]]:
-    """Events as plain values for an export, oldest first, names resolved where they are still known."""
+    """Events as plain values for an export, oldest first, with the names that have not been erased."""
     for event in events.select_related("actor__user", "address").order_by("pk").iterator(chunk_size=1000):
         yield {
             "id": event.pk,
@@ -158,36 +161,36 @@ def _name(identity: Pseudonym | None, key: uuid.UUID | None) -> str | None:
 
 
 def erase_details(case: uuid.UUID) -> None:
-    """Forget the words of a deleted case's events; that they happened stays."""
+    """Erase the details of a deleted case's events; the events remain."""
     AuditEvent.objects.filter(case=case).update(detail="", salt="")
 
 
 def erase_name(slide: uuid.UUID, case: uuid.UUID, name: str) -> None:
-    """Forget what an image was called that is gone; that it was added and run again stays."""
-    # Events of earlier versions tell their image by its name alone.
+    """Erase the file name of a deleted image from its events; the events remain."""
+    # Events of earlier versions identify the image by its name only.
     its = Q(about=slide) | Q(about=None, detail=name[:200])
     kinds = [AuditEvent.Kind.ADDED, AuditEvent.Kind.REQUESTED]
     AuditEvent.objects.filter(its, case=case, kind__in=kinds).update(detail="", salt="")
 
 
-#: Of what the administration's own log may keep the names, which go with what they name. The words of all else
-#: (addresses, tags, sessions with browser and network address) nobody would find again.
-NAMED = {"case", "slide", "user", "group", "modelversion"}
+#: Models whose names the administration's log may keep: they are erased when the object is deleted. Names of other
+#: objects (e-mail addresses, tags, sessions with browser and network address) would stay in the log for ever.
+ERASABLE = {"case", "slide", "user", "group", "modelversion"}
 
 
-def keep_no_name(sender: Any, instance: LogEntry, **kwargs: Any) -> None:
-    """Before an entry of the administration's log is written."""
-    if instance.content_type is None or instance.content_type.model not in NAMED:
+def redact_log_entry(sender: Any, instance: LogEntry, **kwargs: Any) -> None:
+    """Signal receiver: remove the object's name from an entry of the administration's log before it is saved."""
+    if instance.content_type is None or instance.content_type.model not in ERASABLE:
         instance.object_repr = ""
 
 
 def erase_log_entries(keys: Iterable[uuid.UUID]) -> None:
-    """Forget what the administration's own log calls cases and slides that are gone."""
+    """Erase the names of deleted cases and slides from the administration's log."""
     LogEntry.objects.filter(object_id__in=[str(key) for key in keys]).update(object_repr="erased")
 
 
 def erase_person(user: User) -> None:
-    """Forget whom a key stands for, and the name where words tell it. The trail says so, by that key."""
+    """Delete a person's pseudonym, and their name from details. An event under that pseudonym records the erasure."""
     record(AuditEvent.Kind.ERASED, actor=user)
     named = Q(about=identity_of(user).pk) | Q(detail=str(user))
     AuditEvent.objects.filter(named, kind=AuditEvent.Kind.ASSIGNED).update(detail="", salt="")
@@ -197,13 +200,13 @@ def erase_person(user: User) -> None:
 
 
 def erase_addresses(before: Any) -> int:
-    """Forget the addresses that only events before this moment speak of."""
+    """Delete the network addresses that no event since ``before`` refers to; returns how many."""
     recent = AuditEvent.objects.filter(at__gte=before, address__isnull=False).values("address_id")
     return Pseudonym.objects.filter(user=None).exclude(pk__in=recent).delete()[0]
 
 
 def housekeeping(sender: Any, **kwargs: Any) -> None:
-    """Write a checkpoint once a minute, called by every running cluster every few seconds."""
+    """Signal receiver, called by every running cluster every few seconds: write a checkpoint once a minute."""
     oldest = AuditEvent.objects.filter(checkpoint=None).order_by("pk").values_list("at", flat=True).first()
     if oldest and (timezone.now() - oldest).total_seconds() > 60:
-        seal()
+        add_checkpoint()

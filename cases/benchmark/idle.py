@@ -1,4 +1,4 @@
-"""Processor time that the application uses while nobody uses it."""
+"""CPU time that an idle application uses."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from cases.benchmark.stack import descendants
 
 
 def processor_seconds(pid: int) -> float:
-    """Time that all threads of a process have spent on a processor, in seconds; 0 once it has ended. Linux only."""
+    """CPU time of all threads of a process, in seconds; 0 if the process has ended. Linux only."""
     total = 0
     for thread in Path(f"/proc/{pid}/task").glob("*/schedstat"):
         try:
@@ -20,7 +20,7 @@ def processor_seconds(pid: int) -> float:
 
 
 def share_of_a_core(roots: list[int], seconds: float) -> float:
-    """What these processes and their descendants use of one core, 0 to 1, while nothing is sent to them."""
+    """CPU time of these processes and their descendants over the next ``seconds``, as a share of one core."""
     processes = [each for root in roots for each in (root, *descendants(root))]
     before, began = sum(map(processor_seconds, processes)), time.monotonic()
     time.sleep(seconds)

@@ -88,7 +88,7 @@ class Stack:
         """Start one of :data:`COMMANDS` without waiting for it."""
         with contextlib.ExitStack() as opened:
             log = opened.enter_context((self._logs / f"{name}.log").open("ab")) if self._logs else None
-            # A session of its own: Ctrl-C reaches only this process, which then stops the others in order.
+            # In a separate session Ctrl-C reaches only this process, which then stops the others in order.
             self.processes[name] = subprocess.Popen(
                 [*self.prefix, sys.executable, *COMMANDS[name]],
                 cwd=settings.BASE_DIR, env=self.env, stdout=log, stderr=log, start_new_session=True,

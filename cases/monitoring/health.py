@@ -1,4 +1,4 @@
-"""Whether this process, and the whole, can do their work."""
+"""Health checks of this process and of the whole installation."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PROBES = ("/health", "/health/live")
 
 
 class CommonMiddleware(common.CommonMiddleware):
-    """Django's, but probes may name any host: container engines and load balancers ask by address."""
+    """Django's, but without a host check for probes: container engines and load balancers use IP addresses."""
 
     def process_request(self, request: HttpRequest) -> HttpResponsePermanentRedirect | None:
         return None if request.path in PROBES else super().process_request(request)
@@ -29,16 +29,16 @@ class CommonMiddleware(common.CommonMiddleware):
 
 REASONS = {
     "database_unavailable": "The database does not answer.",
-    "health_unknown": "The check itself failed; the log has the cause.",
-    "not_working": "Images wait, but none is taken up. See the worker's log; restart it, and Redis where it is used.",
-    "no_worker": "No background worker was heard of lately. Start one: manage.py qcluster.",
+    "health_unknown": "The health check itself failed; the server log has the cause.",
+    "not_working": "Jobs are queued but not processed. See the worker's log; restart the worker, and Redis if used.",
+    "no_worker": "No background worker is running. Start one: manage.py qcluster.",
     "no_model": "No model is active. Add and activate one: manage.py model add, manage.py model activate.",
     "model_unusable": "The active model's file is missing, damaged or not the one that was registered.",
 }
-#: What makes work slower, not impossible.
+#: Problems that make work slower, not impossible.
 WARNINGS = {
-    "fp32_fallback": "A faster form of the model is damaged or failed its check, so a worker may use a slower one. "
-    "Results are right, but may take longer. The worker's log and manage.py verify name the cause.",
+    "fp32_fallback": "A faster form of the model (INT8 or bf16) is damaged or failed its check, so a worker may use a "
+    "slower one. Results are correct but may take longer. The worker's log and manage.py verify name the cause.",
 }
 
 
@@ -46,7 +46,7 @@ WARNINGS = {
 @require_safe
 @never_cache
 def live(request: HttpRequest) -> JsonResponse:
-    """This process answers; container checks use it."""
+    """Liveness: 200 whenever this process answers. For container checks."""
     return JsonResponse({"status": "alive"})
 
 
@@ -54,7 +54,7 @@ def live(request: HttpRequest) -> JsonResponse:
 @require_safe
 @never_cache
 def ready(request: HttpRequest) -> JsonResponse:
-    """Database, worker and model, each by itself; 503 when an image could not be analysed now."""
+    """Readiness: the state of database, worker and model; 503 if an image could not be analysed now."""
     checks = {"database": False, "worker": False, "model": False}
     codes = []
     warnings = []

@@ -1,4 +1,4 @@
-"""Figures for Prometheus: requests of this process, and what the database says of queue and model."""
+"""Metrics for Prometheus: requests of this process, and queue, workers and results from the database."""
 
 from __future__ import annotations
 
@@ -35,17 +35,18 @@ SECONDS = Histogram(
 ANSWERS = Counter("histopath_requests", "Requests, by view and status", ["method", "view", "status"], registry=REQUESTS)
 REQUESTS.register(MISSING)
 
-#: Of what time the figures of verdicts and speed speak, and against how long a past drift is measured.
+#: Period of the metrics on results and speed.
 RECENT = timedelta(days=1)
+#: Drift compares the last week with the 90 days before it.
 DRIFT_NOW, DRIFT_BEFORE = timedelta(days=7), timedelta(days=90)
-#: Fewer results than this on either side, and drift is not stated.
-DRIFT_LEAST = 50
+#: With fewer results in either period, no drift is reported.
+DRIFT_MIN_RESULTS = 50
 BINS = np.linspace(0, 1, 11)
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 
 
 class MetricsMiddleware:
-    """Counts and times requests under the name of their view, so that ids never become labels."""
+    """Counts and times requests by view name, so that ids never become labels."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         self.get_response = get_response
@@ -62,10 +63,11 @@ class MetricsMiddleware:
 
 
 def population_stability(before: np.ndarray, now: np.ndarray) -> float:
-    """How far two samples of probabilities (0 to 1) differ: the population stability index over ten bins.
+    """Population stability index of two samples of probabilities (0 to 1), over ten bins: the sum of
+    (b - a) ln(b / a), where a and b are the shares of a bin.
 
-    Below 0.1 is commonly taken for stable, above 0.25 for a shift (Siddiqi, Credit Risk Scorecards, 2006). Half a
-    count is added to each bin, so that an empty one does not make it infinite.
+    Below 0.1 is commonly considered stable, above 0.25 a shift (Siddiqi, Credit Risk Scorecards, 2006). Half a
+    count is added to each bin, so that an empty bin does not make the index infinite.
     """
     a, b = (np.histogram(values, BINS)[0] + 0.5 for values in (before, now))
     a, b = a / a.sum(), b / b.sum()
@@ -73,7 +75,7 @@ def population_stability(before: np.ndarray, now: np.ndarray) -> float:
 
 
 class Work(Collector):
-    """Queue, workers and results, asked from the database when somebody asks."""
+    """Queue, workers and results, queried from the database at each scrape."""
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         now = timezone.now()
@@ -83,7 +85,7 @@ class Work(Collector):
             .annotate(n=Count("pk"))
             .order_by()
         )
-        depth = GaugeMetricFamily("histopath_analyses_open", "Analyses that wait or run", labels=["state"])
+        depth = GaugeMetricFamily("histopath_analyses_open", "Queued and running analyses", labels=["state"])
         for state in (State.QUEUED, State.RUNNING):
             depth.add_metric([state], states.get(state, 0))
         yield depth
@@ -94,12 +96,14 @@ class Work(Collector):
             .first()
         )
         yield GaugeMetricFamily(
-            "histopath_queue_age_seconds", "How long the oldest waiting analysis waits",
+            "histopath_queue_age_seconds", "Age of the oldest queued analysis",
             value=(now - oldest).total_seconds() if oldest else 0,
         )  # fmt: skip
         seen = now - timedelta(seconds=settings.WORKER_TIMEOUT)
         yield GaugeMetricFamily(
-            "histopath_clusters", "Clusters heard of lately", value=Cluster.objects.filter(seen_at__gte=seen).count()
+            "histopath_clusters",
+            "Worker clusters with a recent heartbeat",
+            value=Cluster.objects.filter(seen_at__gte=seen).count(),
         )
         yield from self._results(Analysis.objects.filter(finished_at__gte=now - RECENT))
         yield from self._drift()
@@ -107,7 +111,7 @@ class Work(Collector):
     def _results(self, ended: QuerySet[Analysis]) -> Iterator[GaugeMetricFamily]:
         done = ended.filter(state=State.DONE)
         verdicts = dict(done.values_list("verdict").annotate(n=Count("pk")).order_by())
-        mix = GaugeMetricFamily("histopath_verdicts_day", "Results of the last day, by verdict", labels=["verdict"])
+        mix = GaugeMetricFamily("histopath_verdicts_day", "Results of the last day", labels=["verdict"])
         for verdict in Verdict.values:
             mix.add_metric([verdict], verdicts.get(verdict, 0))
         yield mix
@@ -115,27 +119,27 @@ class Work(Collector):
         outside = verdicts.get(Verdict.OUT_OF_DOMAIN, 0)
         yield GaugeMetricFamily(
             "histopath_out_of_domain_share_day",
-            "Share of the last day's results",
+            "Share of the last day's results that are not H&E breast tissue",
             value=outside / total if total else 0,
         )
         yield GaugeMetricFamily(
-            "histopath_failures_day", "Analyses that failed in the last day",
+            "histopath_failures_day", "Failed analyses of the last day",
             value=ended.filter(state=State.FAILED).count(),
         )  # fmt: skip
         patches = Cast(F("benign_patches") + F("malignant_patches"), FloatField())
         speed = done.filter(~Q(verdict=Verdict.OUT_OF_DOMAIN)).aggregate(
             slide=Avg("seconds"), all=Sum("seconds"), n=Sum(patches)
         )
-        yield GaugeMetricFamily("histopath_slide_seconds_day", "Mean time a slide", value=speed["slide"] or 0)
+        yield GaugeMetricFamily("histopath_slide_seconds_day", "Mean time per slide", value=speed["slide"] or 0)
         yield GaugeMetricFamily(
-            "histopath_patch_seconds_day", "Mean time a patch", value=speed["all"] / speed["n"] if speed["n"] else 0
+            "histopath_patch_seconds_day", "Mean time per patch", value=speed["all"] / speed["n"] if speed["n"] else 0
         )
 
     def _drift(self) -> Iterator[GaugeMetricFamily]:
         now = timezone.now()
         drift = GaugeMetricFamily(
             "histopath_probability_drift",
-            "Population stability index, last week against the 90 days before",
+            "Population stability index of the probabilities, last week versus the 90 days before",
             labels=["model"],
         )
         done = Analysis.objects.filter(state=State.DONE, model_version__is_active=True).exclude(
@@ -147,7 +151,7 @@ class Work(Collector):
             done.filter(finished_at__lt=after, finished_at__gte=from_).values_list("probability", flat=True),
             dtype=float,
         )
-        if min(len(recent), len(before)) >= DRIFT_LEAST:
+        if min(len(recent), len(before)) >= DRIFT_MIN_RESULTS:
             sha256 = done.values_list("model_version__sha256", flat=True)[0]
             drift.add_metric([sha256[:12]], population_stability(before, recent))
         yield drift
@@ -156,7 +160,7 @@ class Work(Collector):
 @require_GET
 @never_cache
 def metrics(request: HttpRequest) -> HttpResponse:
-    """For Prometheus, with ``Authorization: Bearer`` and METRICS_TOKEN; without that setting there is nothing here."""
+    """Metrics for Prometheus. Needs ``Authorization: Bearer`` with METRICS_TOKEN; otherwise, or if it is unset, 404."""
     given = request.headers.get("Authorization", "").removeprefix("Bearer ")
     if not settings.METRICS_TOKEN or not hmac.compare_digest(given.encode(), settings.METRICS_TOKEN.encode()):
         raise Http404

@@ -1,4 +1,1 @@
-"""The command line: the same engine and numbers as page and API, without database or server.
-
-No Django here: the management command ``predict`` is a thin cover.
-"""
+"""The ``predict`` command and the API client. Without Django: ``manage.py predict`` only calls :mod:`main`."""

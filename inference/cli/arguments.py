@@ -1,4 +1,4 @@
-"""What may be typed, and what it means."""
+"""Command-line options and their validation."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from inference.engine.runtime import DEVICES, Device
 
 
 class UsageError(Exception):
-    """What was typed can't be done; exit code 2."""
+    """The options are invalid; exit code 2."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """What to analyse, with what, and how to say it. ``map_path`` is where the patch map goes."""
+    """The validated options. ``output`` is ``text``, ``json`` or ``csv``; ``map_path`` the file for the patch map."""
 
     images: list[Path]
     is_folder: bool
@@ -37,54 +37,56 @@ class Task:
 def overlap(text: str) -> float:
     value = float(text)
     if not 0 <= value <= MAX_OVERLAP:
-        raise argparse.ArgumentTypeError(f"must lie between 0 and {MAX_OVERLAP}")
+        raise argparse.ArgumentTypeError(f"must be between 0 and {MAX_OVERLAP}")
     return value
 
 
 def add_to(parser: argparse.ArgumentParser) -> None:
     what = parser.add_argument_group("what to analyse")
-    what.add_argument("--mode", choices=["single", "folder"], help="Default: by which of the two below is given.")
-    what.add_argument("--image", metavar="PATH", help="One image: PNG, JPEG, BMP or TIFF.")
-    what.add_argument("--folder", metavar="DIR", help="A folder of images; - reads paths from standard input.")
-    what.add_argument("--recursive", action="store_true", help="With the folders inside the folder.")
-    how = parser.add_argument_group("how")
+    what.add_argument(
+        "--mode", choices=["single", "folder"], help="Default: single with --image, folder with --folder."
+    )
+    what.add_argument("--image", metavar="PATH", help="An image: PNG, JPEG, BMP or TIFF.")
+    what.add_argument("--folder", metavar="DIR", help="A folder of images, or - to read paths from standard input.")
+    what.add_argument("--recursive", action="store_true", help="Include subfolders.")
+    how = parser.add_argument_group("how to analyse")
     how.add_argument(
-        "--overlap", type=overlap, default=0.0, metavar="SHARE", help="Of neighbouring patches, 0 to 0.75."
+        "--overlap", type=overlap, default=0.0, metavar="SHARE", help="Minimum patch overlap, 0 (default) to 0.75."
     )
     how.add_argument("--model", type=Path, metavar="FILE", help="Checkpoint; default: the newest in MODEL_DIR.")
-    how.add_argument("--device", choices=DEVICES, default="auto")
-    how.add_argument("--threads", type=int, metavar="N", help="Default: all cores.")
-    how.add_argument("--server", default="", metavar="URL", help="Let a server do it, over its API.")
+    how.add_argument("--device", choices=DEVICES, default="auto", help="Device or runtime; default: the fastest.")
+    how.add_argument("--threads", type=int, metavar="N", help="CPU threads; default: all cores.")
+    how.add_argument("--server", default="", metavar="URL", help="Analyse on this server, through its API.")
     how.add_argument("--token", default="", help="API token for --server; default: $HISTOPATH_TOKEN.")
     out = parser.add_argument_group("output")
     form = out.add_mutually_exclusive_group()
-    form.add_argument("--json", dest="output", action="store_const", const="json", help="As the API answers.")
-    form.add_argument("--csv", dest="output", action="store_const", const="csv", help="One line an image.")
-    out.add_argument("--map", type=Path, metavar="OUT.png", help="Write the patch map of a single image.")
+    form.add_argument("--json", dest="output", action="store_const", const="json", help="JSON, as in the API.")
+    form.add_argument("--csv", dest="output", action="store_const", const="csv", help="CSV, one line per image.")
+    out.add_argument("--map", type=Path, metavar="OUT.png", help="Write the patch map of a single image to this file.")
     parser.set_defaults(output="text")
 
 
 def task_from(options: dict[str, object]) -> Task:
-    """Raises :class:`UsageError`."""
+    """The task for parsed options. Raises :class:`UsageError`."""
     given = argparse.Namespace(**options)
     if bool(given.image) == bool(given.folder):
-        raise UsageError("Give either --image or --folder.")
+        raise UsageError("Specify either --image or --folder.")
     mode = given.mode or ("single" if given.image else "folder")
     if (mode == "single") != bool(given.image):
-        raise UsageError(f"--mode {mode} needs --{'image' if mode == 'single' else 'folder'}.")
+        raise UsageError(f"--mode {mode} requires --{'image' if mode == 'single' else 'folder'}.")
     if given.map and mode == "folder":
-        raise UsageError("--map is for a single image.")
+        raise UsageError("--map works only with a single image.")
     token = given.token or os.environ.get("HISTOPATH_TOKEN", "")
     if given.server and not token:
-        raise UsageError("--server needs --token, or HISTOPATH_TOKEN in the environment.")
+        raise UsageError("--server requires --token, or HISTOPATH_TOKEN in the environment.")
     if given.server and (given.model or given.device != "auto" or given.threads):
-        raise UsageError("--model, --device and --threads are for this machine; with --server the server decides.")
+        raise UsageError("--model, --device and --threads can't be combined with --server.")
     images = [Path(given.image)] if given.image else list(dict.fromkeys(_named(given.folder, given.recursive)))
     for image in images:
         if not image.is_file():
-            raise UsageError(f"There is no file {image}.")
+            raise UsageError(f"File not found: {image}")
     if not images:
-        raise UsageError(f"There is no image in {given.folder} ({', '.join(SUFFIXES)}).")
+        raise UsageError(f"No images in {given.folder} ({', '.join(SUFFIXES)}).")
     return Task(
         images=images,
         is_folder=mode == "folder",
@@ -105,12 +107,12 @@ def _named(folder: str, recursive: bool) -> Iterator[Path]:
         return
     root = Path(folder)
     if not root.is_dir():
-        raise UsageError(f"There is no folder {root}.")
+        raise UsageError(f"Folder not found: {root}")
     yield from in_folder(root, recursive)
 
 
 def in_folder(root: Path, recursive: bool) -> Iterator[Path]:
-    """The images there, by their suffix, in the order of their names, but for hidden ones."""
+    """The image files in a folder, chosen by suffix and sorted by path. Hidden files are skipped."""
     for path in sorted(root.rglob("*") if recursive else root.iterdir()):
         if path.suffix.lower() in SUFFIXES and path.is_file() and not path.name.startswith("."):
             yield path

@@ -1,11 +1,11 @@
-"""Client of the histopath API in one file. Python 3.11 or later, nothing else: copy it where you need it.
+"""Client of the histopath API in one file, without dependencies. Needs Python 3.11 or later; copy it where you need it.
 
     client = Client("https://histopath.example.org", token)
     result = client.predict("field.png")
     print(result["verdict"], result["probabilities"]["malignant"])
 
-Uploads carry an idempotency key, so a call that is tried again after a lost connection finds the same
-analysis. Every error the server answers is an :class:`ApiError` with the ``code`` of docs/api.md.
+Uploads carry an idempotency key, so a retry after a lost connection returns the same analysis. Every error response is
+raised as :class:`ApiError` with a ``code`` listed in docs/api.md.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Probabilities(TypedDict):
     malignant: float
 
 
-class CutPoints(TypedDict):
+class Thresholds(TypedDict):
     low: float
     high: float
 
@@ -73,7 +73,7 @@ class Single(TypedDict):
     filename: str
     verdict: Verdict
     raw_probability: float | None
-    cut_points: CutPoints
+    cut_points: Thresholds
     warnings: list[str]
     overlap: float
     magnification: str
@@ -88,7 +88,7 @@ class Aggregate(TypedDict):
     confidence: float
     probabilities: Probabilities
     verdict: Verdict
-    cut_points: CutPoints
+    cut_points: Thresholds
 
 
 class ImageBreakdown(TypedDict):
@@ -104,7 +104,7 @@ class Reason(TypedDict):
 
 
 class Folder(TypedDict):
-    """The result of several images together."""
+    """The result of several images as one case."""
 
     aggregated_diagnosis: Aggregate
     num_images: int
@@ -124,7 +124,7 @@ class Folder(TypedDict):
 
 
 class Pending(TypedDict):
-    """An analysis that goes on."""
+    """The progress of an analysis that has not ended."""
 
     id: str
     case: str
@@ -166,17 +166,17 @@ class Event(TypedDict):
     result: NotRequired[Single]
 
 
-#: How often a call is made while the server has no turn for it, and the longest pause in seconds it may ask for.
+#: Attempts while the server is busy (429), and the longest Retry-After in seconds for which the client waits.
 BUSY_TRIES, BUSY_SECONDS = 10, 5.0
-#: Seconds that a call is made again for while its first try is still at work there, and the longest pause between two:
-#: a call that died is given up by the server after four minutes.
+#: Seconds for which a call is retried while the server still processes an earlier attempt (409), and the longest pause
+#: between retries. The server discards an interrupted attempt after four minutes.
 HELD_SECONDS, HELD_PAUSE = 360.0, 30.0
-#: Seconds that an upload may take until it is answered: all its images are read first.
+#: Timeout in seconds of an upload, which is answered when all images have been checked.
 UPLOAD_SECONDS = 900.0
 
 
 class ApiError(Exception):
-    """The server refused or failed. ``code`` is stable; ``problem`` is the whole answer."""
+    """An error response. ``code`` is stable; ``problem`` is the whole response body (RFC 9457)."""
 
     def __init__(self, status: int, problem: Mapping[str, Any], retry_after: float | None = None) -> None:
         self.status = status
@@ -187,12 +187,15 @@ class ApiError(Exception):
 
 
 class Client:
-    """One server, one token. Each call opens its own connection, so threads may share a client."""
+    """Client for one server and token. Each call opens its own connection, so threads may share a client.
+
+    Calls raise :class:`ApiError` for error responses, and OSError if the connection fails ``retries`` + 1 times.
+    """
 
     def __init__(self, url: str, token: str = "", timeout: float = 60.0, retries: int = 2) -> None:
         parts = urllib.parse.urlsplit(url if "://" in url else f"http://{url}")
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError(f"{url!r} is no http or https address")
+            raise ValueError(f"{url!r} is not an http or https URL")
         self._parts = parts
         self._token = token
         self._timeout = timeout
@@ -261,11 +264,11 @@ class Client:
     # Resources
 
     def get(self, path: str, **query: Any) -> Any:
-        """Anything under ``/api/v1/``, for example ``get("me")`` or ``get("cases", verdict="malignant")``."""
+        """GET any path under ``/api/v1/``, for example ``get("me")`` or ``get("cases", verdict="malignant")``."""
         return self._call("GET", f"/api/v1/{path}{_query(query)}")[1]
 
     def pages(self, path: str, **query: Any) -> Iterator[dict[str, Any]]:
-        """All entries of a list, page after page."""
+        """All entries of a paginated list."""
         page: Any = self.get(path, **query)
         while True:
             yield from page["results"]
@@ -275,7 +278,7 @@ class Client:
             page = self._call("GET", f"{rest.path}?{rest.query}")[1]
 
     def create_case(self, title: str, **fields: Any) -> dict[str, Any]:
-        """``patient``, ``notes``, ``magnification``, ``overlap``, ``tags``."""
+        """Create a case. ``fields``: ``patient``, ``notes``, ``magnification``, ``overlap``, ``tags``."""
         return cast(dict[str, Any], self._call("POST", "/api/v1/cases", {"title": title, **fields})[1])
 
     def change_case(self, case: str, **fields: Any) -> dict[str, Any]:
@@ -285,12 +288,12 @@ class Client:
         self._call("DELETE", f"/api/v1/cases/{case}")
 
     def add_slides(self, case: str, files: Sequence[File]) -> dict[str, Any]:
-        """The ``slides`` made, and ``errors`` for files that were not taken."""
+        """Add images to a case. Returns the created ``slides``, and ``errors`` for files that were not accepted."""
         form = _Form([("files", file) for file in files], {})
         return cast(dict[str, Any], self._call("POST", f"/api/v1/cases/{case}/slides", form)[1])
 
     def case_result(self, case: str, progress: Callable[[Pending], None] | None = None) -> Folder:
-        """Wait until no slide of the case is open, and give the result of all."""
+        """Wait until all slides of the case are analysed, and return the case result."""
         while True:
             status, answer = self._call("GET", f"/api/v1/cases/{case}/result")
             if status == 200:
@@ -303,7 +306,7 @@ class Client:
         return cast(Patches, self.get(f"analyses/{analysis}/patches"))
 
     def patch_map(self, analysis: str) -> bytes:
-        """PNG."""
+        """The patch map as a PNG file."""
         return cast(bytes, self.get(f"analyses/{analysis}/map"))
 
     def sign_review(self, case: str, reading: str, subtype: str = "", comment: str = "") -> dict[str, Any]:
@@ -311,7 +314,7 @@ class Client:
         return cast(dict[str, Any], self._call("POST", f"/api/v1/cases/{case}/reviews", body)[1])
 
     def health(self) -> dict[str, Any]:
-        """Also where the server is not healthy."""
+        """The health report, also of an unhealthy server."""
         try:
             return cast(dict[str, Any], self._call("GET", "/health")[1])
         except ApiError as error:
@@ -321,7 +324,7 @@ class Client:
 
     @classmethod
     def sign_in(cls, url: str, username: str, password: str, code: str = "", name: str = "client") -> Client:
-        """A client with a token of its own, made from a password."""
+        """Sign in with a password (and one-time code) to create a token; returns a client that uses it."""
         body = {"username": username, "password": password, "code": code, "name": name}
         token = cls(url)._call("POST", "/api/v1/sign-in", body)[1]["token"]
         return cls(url, token)
@@ -339,11 +342,11 @@ class Client:
             except ApiError as error:
                 pause = error.retry_after or 0.0
                 if error.status == 409:
-                    # The connection broke, and what was sent then is still being stored.
+                    # The connection was lost earlier, and the server still processes that attempt.
                     worth_it = time.monotonic() - started < HELD_SECONDS
                     wait = min(pause * 2 ** (tries - 1), HELD_PAUSE)
                 else:
-                    # Nothing was taken. A full queue asks for longer, and is for the caller to decide.
+                    # Nothing was stored. A full queue has a longer Retry-After, and the caller decides.
                     worth_it, wait = error.status == 429 and tries < BUSY_TRIES, pause
                 if not worth_it or not 0 < pause <= BUSY_SECONDS:
                     raise
@@ -385,7 +388,7 @@ class Client:
             content = json.dumps(body).encode()
             sent["Content-Type"] = "application/json"
         try:
-            # The server may answer before it has read the whole upload.
+            # The server may send an error response before it has read the whole upload.
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                 connection.request(method, self._parts.path.rstrip("/") + path, content, sent)
             if isinstance(body, _Form) and connection.sock:
@@ -397,16 +400,16 @@ class Client:
 
     @staticmethod
     def _read(response: http.client.HTTPResponse, content: bytes) -> Any:
-        """JSON as its value, files as they are, no content as nothing."""
+        """The decoded value of a JSON response, otherwise the bytes."""
         kind = (response.headers["Content-Type"] or "").split(";")[0]
         if kind == "text/html":
-            raise ApiError(response.status, {"title": "This is a page and no answer of a histopath server's API."})
+            raise ApiError(response.status, {"title": "The response is an HTML page, not an API response."})
         if kind != "application/json":
             return content
         try:
             return json.loads(content)
         except ValueError as error:
-            raise ApiError(response.status, {"title": "The answer is cut off."}) from error
+            raise ApiError(response.status, {"title": "The response is incomplete."}) from error
 
     @staticmethod
     def _raise(response: http.client.HTTPResponse) -> None:
@@ -414,7 +417,7 @@ class Client:
             return
         if response.status < 400:
             detail = (
-                f"The server is at another address: {response.headers['Location']}. Nothing was done; use that one."
+                f"The server redirects to {response.headers['Location']}. Nothing was sent there; use that URL instead."
             )
             raise ApiError(response.status, {"title": response.reason, "detail": detail})
         try:
@@ -428,7 +431,7 @@ class Client:
 
 
 class _Form:
-    """A multipart form that is read from disk while it is sent."""
+    """A multipart form whose files are read from disk while it is sent."""
 
     def __init__(self, files: Sequence[tuple[str, File]], fields: Mapping[str, str]) -> None:
         self._boundary = uuid.uuid4().hex

@@ -1,4 +1,4 @@
-"""Predicting on this machine, with the engine alone."""
+"""Prediction on this machine, with the engine."""
 
 from __future__ import annotations
 
@@ -19,25 +19,22 @@ from inference.engine.verdict import case_verdict
 
 from .arguments import Task
 
-#: Called with images done, images in all, patches done and patches in all of the image at work.
+#: Called with images done, total images, and patches done and total patches of the current image.
 Progress = Callable[[int, int, int, int], None]
 
 
 def newest_model(folder: Path) -> Path:
-    """The checkpoint to use by default: the last file by name, as the server registers them.
-
-    Raises :class:`CheckpointError`.
-    """
+    """The default checkpoint, which is the last by file name. Raises :class:`CheckpointError` if there is none."""
     found = sorted(folder.glob("*.safetensors"))
     if not found:
-        raise CheckpointError("missing", f"There is no checkpoint (*.safetensors) in {folder}; give one with --model.")
+        raise CheckpointError("missing", f"There is no checkpoint (*.safetensors) in {folder}; set --model.")
     return found[-1]
 
 
 def predict(task: Task, model_dir: Path, progress: Progress) -> dict[str, Any]:
-    """The result as the API shapes it, single or folder; images that fail are in ``errors``.
+    """The result in the API's format, for a single image or a folder; failed images are listed in ``errors``.
 
-    A single image that fails gives ``{"errors": [...]}`` alone. Raises :class:`CheckpointError`.
+    If no image succeeds, the result is only ``{"errors": [...]}``. Raises :class:`CheckpointError`.
     """
     path = task.model or newest_model(model_dir)
     metadata, sha256 = read_metadata(path)
@@ -79,7 +76,7 @@ def predict(task: Task, model_dir: Path, progress: Progress) -> dict[str, Any]:
 
 
 def _names(images: list[Path]) -> dict[Path, str]:
-    """The images' names, with as much of the path as tells them apart."""
+    """The name of each image: its path relative to their common folder."""
     common = os.path.commonpath([image.absolute().parent for image in images])
     return {image: os.path.relpath(image.absolute(), common) for image in images}
 
@@ -96,18 +93,18 @@ def _error(name: str, outcome: Outcome) -> dict[str, str]:
 
 
 def _image(prediction: Prediction, overlap: float, metadata: Any, model: dict[str, Any]) -> dict[str, Any]:
-    said = prediction.verdict
+    found = prediction.verdict
     return results.image(
-        verdict=said.verdict,
-        confidence=said.confidence,
-        malignant=said.probability_malignant,
-        raw_malignant=said.raw_malignant,
+        verdict=found.verdict,
+        confidence=found.confidence,
+        malignant=found.probability_malignant,
+        raw_malignant=found.raw_malignant,
         patches=len(prediction.grid),
-        empty_patches=said.empty_patches,
-        benign_patches=said.benign_patches,
-        malignant_patches=said.malignant_patches,
+        empty_patches=found.empty_patches,
+        benign_patches=found.benign_patches,
+        malignant_patches=found.malignant_patches,
         cut_points=(metadata.cut_low, metadata.cut_high),
-        warnings=said.warnings,
+        warnings=found.warnings,
         overlap=overlap,
         seconds=prediction.seconds,
         model=model,

@@ -1,4 +1,4 @@
-"""From arguments to an exit code: 0 done, 1 some image failed or nothing could be predicted, 2 usage."""
+"""Runs the command. Exit codes: 0 success, 1 an image or the whole run failed, 2 invalid options."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Letting a server predict, over its API."""
+"""Prediction on a server, through its API."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from .local import Progress
 
 
 def predict(task: Task, progress: Progress) -> dict[str, Any]:
-    """The server's answer, as :func:`inference.cli.local.predict` gives it.
+    """The server's result, in the format of :func:`inference.cli.local.predict`.
 
     Raises :class:`inference.cli.client.ApiError` and OSError.
     """
     client = Client(task.server, task.token)
 
     def report(pending: Pending) -> None:
-        # A server counts the patches of all images together.
+        # The server counts the patches of all images together.
         progress(0, 1, pending["current"], pending["total"])
 
     try:

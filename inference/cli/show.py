@@ -1,4 +1,4 @@
-"""Saying the result: for a person, as JSON, as CSV; and progress on a terminal."""
+"""Output of a result as text, JSON or CSV, and a progress bar."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ COLUMNS = [
     "filename", "prediction", "confidence", "benign", "malignant", "num_patches", "benign_patches",
     "malignant_patches", "tissue_patches", "empty_patches", "warnings", "error",
 ]  # fmt: skip
-DISCLAIMER = "For research and education. Not a medical device; no diagnosis may rest on it."
+DISCLAIMER = "For research and education only. Not a medical device, not for diagnosis."
 BAR = 30
 
 
@@ -47,7 +47,7 @@ def _csv(result: dict[str, Any], out: TextIO) -> None:
     ]
     errors = [{"filename": error["filename"], "error": error["reason"]} for error in errors_of(result)]
     rows = ([line.get(name) for name in COLUMNS] for line in (*images, *errors))
-    # No carriage returns: the output is often read by other programs of the shell.
+    # Without carriage returns, which many shell tools do not expect.
     write_csv(out, COLUMNS, rows, line_end="\n")
 
 
@@ -68,24 +68,24 @@ def _share(part: int, whole: int) -> str:
     return f"{part} ({part / whole:.1%})" if whole else str(part)
 
 
-def _judgement(said: dict[str, Any], out: TextIO) -> None:
-    cuts = said["cut_points"]
-    print(f"Diagnosis:    {NAMES[said['prediction']]}", file=out)
-    print(f"Confidence:   {said['confidence']:.2%}", file=out)
+def _result(found: dict[str, Any], out: TextIO) -> None:
+    thresholds = found["cut_points"]
+    print(f"Result:       {NAMES[found['prediction']]}", file=out)
+    print(f"Confidence:   {found['confidence']:.2%}", file=out)
     for name in ("benign", "malignant"):
-        print(f"  {name:<11} {said['probabilities'][name]:.4f}", file=out)
-    print(f"Cut points:   benign below {cuts['low']:.3f}, malignant above {cuts['high']:.3f}", file=out)
+        print(f"  {name:<11} {found['probabilities'][name]:.4f}", file=out)
+    print(f"Thresholds:   benign < {thresholds['low']:.3f}, malignant > {thresholds['high']:.3f}", file=out)
 
 
 def _single(image: dict[str, Any], out: TextIO) -> None:
     print(f"Image:        {image['filename']}", file=out)
-    _judgement(image, out)
+    _result(image, out)
     total, parts, empty = image["num_patches"], image["patch_breakdown"], image["empty_patches"]
     print(f"Patches:      {total}", file=out)
     print(f"  benign      {_share(parts['benign_patches'], total - empty)}", file=out)
     print(f"  malignant   {_share(parts['malignant_patches'], total - empty)}", file=out)
     if empty:
-        print(f"  no tissue   {empty}, left out", file=out)
+        print(f"  no tissue   {empty}, not analysed", file=out)
     for warning in image["warnings"]:
         print(f"Warning:      {warning}", file=out)
     print(f"Time:         {image['processing_time_seconds']:.2f} s", file=out)
@@ -102,7 +102,7 @@ def _folder(result: dict[str, Any], out: TextIO) -> None:
             file=out,
         )
     print(file=out)
-    _judgement(result["aggregated_diagnosis"], out)
+    _result(result["aggregated_diagnosis"], out)
     for reason in result["reasons"]:
         print(f"Review:       {reason['message']}", file=out)
     parts, total = result["image_breakdown"], result["num_images"]
@@ -113,7 +113,7 @@ def _folder(result: dict[str, Any], out: TextIO) -> None:
 
 
 class Bar:
-    """A line on a terminal that is drawn anew; nothing where the stream is a pipe or a file."""
+    """A progress bar on a terminal; does nothing if the stream is a pipe or a file."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream

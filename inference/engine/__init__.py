@@ -1,4 +1,4 @@
-"""The model itself: decoding, patches, network, verdict and maps. No Django in here.
+"""The model: decoding, patches, network, results and maps. Without Django.
 
-Only :mod:`network` and :mod:`runtime` import torch, so that a web process can use the rest.
+Only :mod:`network`, :mod:`upstream` and the PyTorch runtime import torch, so web processes can use the rest.
 """

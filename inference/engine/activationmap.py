@@ -1,8 +1,8 @@
-"""Class activation maps of the patches, stitched over the slide.
+"""Class activation maps of the patches, combined into a map of the slide.
 
-The class activation map (Zhou et al., *Learning Deep Features for Discriminative Localization*,
-CVPR 2016) of a network that ends in global average pooling and a linear layer is that layer applied
-to each place of the last feature map; its mean over the places is the logit.
+For a network that ends in global average pooling and a linear layer, the class activation map (Zhou et al., *Learning
+Deep Features for Discriminative Localization*, CVPR 2016) is the linear layer applied at each position of the last
+feature map. Its spatial mean is the logit.
 """
 
 from __future__ import annotations
@@ -15,29 +15,28 @@ from PIL import Image
 
 from .grid import PATCH, Grid
 
-#: Pixels of the slide per pixel of the map: a patch of 224 has 7x7 places.
+#: Pixels of the slide per pixel of the map: a patch of 224x224 pixels has a map of 7x7.
 STEP = PATCH // 7
 MAX_SIDE = 1024
 
 
 def surface(grid: Grid, activation: NDArray[np.float16]) -> NDArray[np.float32]:
-    """Local evidence for malignancy as a share of 1: the logistic function of the local logit difference.
+    """Local evidence for malignancy, 0 to 1: the logistic function of the local logit difference.
 
-    ``activation`` is float (N, 7, 7), malignant minus benign in logits, in the grid's order; NaN for a
-    patch without tissue. Places under several patches get the mean of their logits. Returns float32
-    (h, w), 0 to 1, NaN where no patch has tissue, with one value per 32 pixels of the slide or fewer
-    (longest side at most 1024).
+    ``activation`` is float (N, 7, 7), malignant minus benign logit, in the grid's order; NaN for patches without
+    tissue. Where patches overlap, their logits are averaged. Returns float32 (h, w), NaN where no patch has tissue,
+    with one value per 32 pixels of the slide, or fewer so that the longest side is at most 1024.
     """
     scale = min(1.0 / STEP, MAX_SIDE / max(grid.width, grid.height))
     height, width = max(1, round(grid.height * scale)), max(1, round(grid.width * scale))
-    # Patches of small images end beyond the map.
+    # The margin holds patches that extend beyond a small image.
     total = np.zeros((height + 8, width + 8), dtype=np.float32)
     count = np.zeros_like(total)
     for (top, left, bottom, right), values in zip(grid.boxes(scale), activation, strict=True):
         patch = np.asarray(values, dtype=np.float32)
         if np.isnan(patch).any():
             continue
-        # The ends of a patch are rounded, as those of its neighbours: 7 places now and then share 6 or 8.
+        # Positions are rounded, so a patch may cover 6 or 8 map pixels instead of 7.
         if (bottom - top, right - left) != patch.shape:
             patch = np.asarray(Image.fromarray(patch).resize((right - left, bottom - top), Image.Resampling.BOX))
         total[top:bottom, left:right] += patch
@@ -48,7 +47,7 @@ def surface(grid: Grid, activation: NDArray[np.float16]) -> NDArray[np.float32]:
 
 
 def encode(values: NDArray[np.float32]) -> bytes:
-    """Values 0 to 1, float (h, w), as a grey 8-bit PNG (0 to 255) for scripts that colour it; transparent where NaN."""
+    """Values 0 to 1, float (h, w), as an 8-bit greyscale PNG, transparent where NaN. The viewer adds colours."""
     known = ~np.isnan(values)
     grey = np.clip(np.rint(np.where(known, values, 0) * 255), 0, 255).astype(np.uint8)
     picture = Image.fromarray(grey)

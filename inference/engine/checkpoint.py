@@ -1,4 +1,4 @@
-"""Checkpoint files: safetensors with everything in the metadata that is needed to use and to judge the model."""
+"""Checkpoint files: safetensors whose metadata describes how to run the model, how it was made and how good it is."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-#: The one key of the safetensors header's ``__metadata__``; its value is JSON.
+#: Key in the ``__metadata__`` of the safetensors header; its value is JSON.
 KEY = "histopath"
-#: Larger headers are refused unread; ours has some 40 kB.
+#: Largest accepted header in bytes; those of this project have some 40 kB.
 MAX_HEADER = 4_000_000
 STRIDES = ("conv1", "conv2")
 STEM_POOLS = ("ceil", "padded")
@@ -29,7 +29,8 @@ BATCH_NORM = (".running_mean", ".running_var")
 class CheckpointError(ValueError):
     """A checkpoint that can't be used, with a stable ``code`` and a sentence for the user.
 
-    Codes: ``missing``, ``corrupt`` (damaged or cut off), ``foreign`` (not a histopath model), ``checksum``.
+    Codes: ``missing``, ``corrupt`` (damaged or truncated), ``foreign`` (not a histopath model), ``checksum`` (not the
+    expected file), ``metadata`` (a value is too long to be registered).
     """
 
     def __init__(self, code: str, message: str) -> None:
@@ -39,12 +40,13 @@ class CheckpointError(ValueError):
 
 @dataclass(frozen=True)
 class Metadata:
-    """What a checkpoint says of itself.
+    """The metadata of a checkpoint.
 
-    ``stride_in`` is the convolution of a layer's first bottleneck that carries the stride, ``stem_pool`` the max
-    pool's variant. ``mean`` and ``std`` are per RGB channel on a 0..1 scale. ``calibration`` holds ``slope`` and
-    ``intercept`` (see ``verdict.calibrate``), empty where uncalibrated. ``cut_low`` <= ``cut_high`` are cut points
-    on the calibrated probability. ``domain`` holds the gate's parameters (see ``domain.check``) or is None.
+    ``stride_in`` names the convolution with the stride in the first bottleneck of a layer, ``stem_pool`` the variant of
+    the max pool. ``mean`` and ``std`` are per RGB channel, for pixels scaled to 0..1. ``calibration`` holds ``slope``
+    and ``intercept`` (see ``verdict.calibrate``) and is empty if uncalibrated. ``cut_low`` <= ``cut_high`` are the
+    thresholds on the calibrated probability. ``domain`` holds the parameters of the domain check (see
+    ``domain.check``), or None for no check.
     """
 
     name: str
@@ -73,9 +75,9 @@ class Metadata:
         try:
             values = json.loads(text)
         except ValueError as error:
-            raise foreign("its metadata is no JSON") from error
+            raise foreign("its metadata is not JSON") from error
         if not isinstance(values, dict):
-            raise foreign("its metadata is no JSON object")
+            raise foreign("its metadata is not a JSON object")
         known = {item.name for item in fields(cls)}
         if unknown := sorted(set(values) - known):
             raise foreign(f"its metadata has unknown entries ({', '.join(unknown[:3])})")
@@ -89,7 +91,7 @@ class Metadata:
         return metadata
 
     def validate(self) -> None:
-        """Raises CheckpointError (``foreign``) for a value that the engine can't honour."""
+        """Raises CheckpointError (``foreign``) for a value that the engine does not support."""
         checks = {
             "name": isinstance(self.name, str) and 0 < len(self.name) <= 200,
             "version": isinstance(self.version, str) and 0 < len(self.version) <= 50,
@@ -112,7 +114,7 @@ class Metadata:
         }
         wrong = [name for name, good in checks.items() if not good]
         if wrong:
-            raise foreign(f"its metadata has an unusable {wrong[0]}")
+            raise foreign(f"its metadata has an invalid {wrong[0]}")
 
 
 def _numbers(values: Any, count: int) -> bool:
@@ -124,7 +126,7 @@ def _numbers(values: Any, count: int) -> bool:
 
 
 def foreign(why: str) -> CheckpointError:
-    """The error for a file of another kind; ``why`` ends its sentence."""
+    """The CheckpointError for a file of another kind; ``why`` completes its sentence."""
     return CheckpointError("foreign", f"This is not a histopath checkpoint: {why}.")
 
 
@@ -135,18 +137,18 @@ def sha256(path: Path | str) -> str:
 
 
 def _header(path: Path) -> dict[str, Any]:
-    """The safetensors header, checked against the file's length."""
+    """The safetensors header, checked against the size of the file."""
     if not path.is_file():
         raise CheckpointError("missing", f"There is no checkpoint at {path}.")
     size = path.stat().st_size
-    damaged = CheckpointError("corrupt", f"The checkpoint {path.name} is damaged or cut off.")
+    damaged = CheckpointError("corrupt", f"The checkpoint {path.name} is damaged or truncated.")
     with open(path, "rb") as file:
         start = file.read(8)
         if len(start) < 8:
             raise damaged
         (length,) = struct.unpack("<Q", start)
         if length > min(MAX_HEADER, size - 8):
-            raise foreign("it is no safetensors file") if not _could_be_ours(path) else damaged
+            raise foreign("it is not a safetensors file") if not _could_be_ours(path) else damaged
         try:
             header = json.loads(file.read(length))
         except ValueError as error:
@@ -163,21 +165,21 @@ def _header(path: Path) -> dict[str, Any]:
 
 
 def _could_be_ours(path: Path) -> bool:
-    """Whether the file begins as a safetensors file does, so that it is damaged rather than foreign."""
+    """Whether the file begins like a safetensors file, so that it is damaged rather than of another kind."""
     with open(path, "rb") as file:
         return file.read(9)[8:] == b"{"
 
 
 def read_metadata(path: Path | str, expected_sha256: str | None = None) -> tuple[Metadata, str]:
-    """Metadata and SHA-256 of a checkpoint; loads no array.
+    """Metadata and SHA-256 of a checkpoint, without loading its arrays.
 
-    Raises CheckpointError: ``missing``, ``corrupt``, ``foreign``, or ``checksum`` for another file than expected.
+    Raises CheckpointError: ``missing``, ``corrupt``, ``foreign``, or ``checksum`` if the SHA-256 is not as expected.
     """
     path = Path(path)
     header = _header(path)
     notes = header.get("__metadata__")
     if not isinstance(notes, dict) or KEY not in notes:
-        raise foreign("it carries no histopath metadata")
+        raise foreign("it has no histopath metadata")
     metadata = Metadata.from_json(notes[KEY])
     digest = sha256(path)
     if expected_sha256 is not None and digest != expected_sha256:
@@ -186,7 +188,7 @@ def read_metadata(path: Path | str, expected_sha256: str | None = None) -> tuple
 
 
 def load_arrays(path: Path | str) -> dict[str, np.ndarray]:
-    """All arrays by torchvision's key names, in the dtypes of the file. Raises CheckpointError."""
+    """All arrays, under torchvision's key names and in the dtypes of the file. Raises CheckpointError."""
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
@@ -195,11 +197,11 @@ def load_arrays(path: Path | str) -> dict[str, np.ndarray]:
     try:
         return load_file(path)
     except SafetensorError as error:
-        raise CheckpointError("corrupt", f"The checkpoint {path.name} is damaged or cut off.") from error
+        raise CheckpointError("corrupt", f"The checkpoint {path.name} is damaged or truncated.") from error
 
 
 def _compact(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Convolutions and linear layers in fp16; BatchNorm, whose values do not all fit fp16, in fp32."""
+    """Convolutions and linear layers in fp16; BatchNorm in fp32, because its values may exceed the range of fp16."""
     norms = {name[: -len(end)] for name in arrays for end in BATCH_NORM if name.endswith(end)}
     compact = {}
     for name, array in arrays.items():
@@ -214,10 +216,10 @@ def _compact(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def save(path: Path | str, arrays: dict[str, np.ndarray], metadata: Metadata) -> str:
-    """Write a checkpoint in one step (a reader sees the old file or the new one, whole) and return its SHA-256.
+    """Write a checkpoint atomically and return its SHA-256.
 
-    Convolutions and linear layers are stored in fp16, BatchNorm in fp32. Raises CheckpointError (``corrupt``) for
-    weights that are not finite, (``foreign``) for metadata out of range.
+    Convolutions and linear layers are stored in fp16, BatchNorm in fp32. Raises CheckpointError: ``corrupt`` if weights
+    are not finite, ``foreign`` for invalid metadata.
     """
     from safetensors.numpy import save as serialise
 

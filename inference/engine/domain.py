@@ -1,7 +1,7 @@
-"""Whether an image can be H&E breast tissue at all, and whether it is good enough to read.
+"""The domain check: rejects images that are not H&E breast tissue, and warns about poor image quality.
 
-The gate looks at colour, tissue and texture statistics of the pixels and not at the network, so it gives the same
-answer in every runtime. Rules name the plain cases; a Mahalanobis distance to real fields catches the rest.
+It uses colour, tissue and texture statistics of the pixels, not the network, so its result is the same in every
+runtime. Rules detect common cases and name the reason; a Mahalanobis distance to real fields detects the rest.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.floating]
 
-#: Longer sides are averaged down to below twice this many pixels.
+#: The longer side is reduced to less than twice this many pixels.
 WORKING_SIDE = 256
-#: And the shorter one not below so many, as texture is looked at in quarters too; reached by strips beyond 32:1 alone.
+#: The shorter side is not reduced below this, because texture is also measured at a quarter of the size. Matters only
+#: for aspect ratios above 32:1.
 LEAST_SIDE = 8
 
 STATISTICS = (
@@ -33,23 +34,23 @@ STATISTICS = (
 )  # fmt: skip
 
 REASONS = {
-    "uniform": "The image is one plain colour or nearly so: there is no tissue to see.",
-    "background": "The image is almost all empty background: too little tissue to judge.",
-    "fluorescence": "The image is bright on black, as in fluorescence: H&E is read in transmitted light on white.",
+    "uniform": "The image has a single colour or nearly so, and shows no tissue.",
+    "background": "The image is almost entirely background, with too little tissue to judge.",
+    "fluorescence": "The image is bright on black, as in fluorescence microscopy. H&E images have a white background.",
     "colour": "The colours are not those of haematoxylin and eosin (pink to purple-blue).",
-    "unlike": "The image does not look like the H&E breast tissue that the model knows.",
+    "unlike": "The image does not look like the H&E breast tissue that the model was developed on.",
 }
-BLURRED = "The image looks out of focus: fine detail is missing, so treat the result with care."
+BLURRED = "The image appears to be out of focus: fine detail is missing. Interpret the result with caution."
 SMALL = (
-    f"The image is smaller than a patch ({PATCH} px), so part of what the network read is its mirrored edge. No such "
-    "image was among those the model was measured on: treat the result with care."
+    f"The image is smaller than a patch ({PATCH} px), so its edges were mirrored to fill the patch. The model was not "
+    "evaluated on such images. Interpret the result with caution."
 )
-DARK = "The image is unusually dark: treat the result with care."
+DARK = "The image is unusually dark. Interpret the result with caution."
 
 
 @dataclass(frozen=True)
 class DomainResult:
-    """``reason`` (a sentence) and ``code`` are set where ``in_domain`` is false; ``warnings`` are about quality."""
+    """Result of the domain check: ``reason`` (a sentence) and ``code`` if not ``in_domain``; quality ``warnings``."""
 
     in_domain: bool
     reason: str | None = None
@@ -74,26 +75,26 @@ def _steps(grey: Floats) -> tuple[Floats, Floats]:
 
 
 def _sum3(values: Floats) -> Floats:
-    """Sum over a last axis of length 3: numpy's own sum takes some times as long over so few."""
+    """Sum over a last axis of length 3; several times as fast as numpy's sum."""
     return values[..., 0] + values[..., 1] + values[..., 2]
 
 
 def reduced(image: NDArray[np.uint8] | Image.Image) -> NDArray[np.uint8]:
-    """RGB at working size, uint8 (H, W, 3), by averaging whole pixels: see WORKING_SIDE and LEAST_SIDE."""
+    """The image at working size, uint8 (H, W, 3), by averaging blocks of pixels; see WORKING_SIDE and LEAST_SIDE."""
     picture = image if isinstance(image, Image.Image) else Image.fromarray(image)
-    wished = max(picture.size) // WORKING_SIDE
-    across, down = (max(1, min(wished, side // LEAST_SIDE)) for side in picture.size)
+    factor = max(picture.size) // WORKING_SIDE
+    across, down = (max(1, min(factor, side // LEAST_SIDE)) for side in picture.size)
     return np.asarray(picture.reduce((across, down)))
 
 
 def statistics(rgb: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """The values of STATISTICS for RGB pixels uint8 (H, W, 3), float64 (25,), all finite.
+    """The values of STATISTICS for RGB pixels uint8 (H, W, 3): float64 (25,), all finite.
 
-    Shares are of the optical density OD = -ln(I / 255) (Beer-Lambert): haematoxylin is about (0.40, 0.43, 0.17),
-    eosin (0.06, 0.85, 0.09), DAB (0.17, 0.35, 0.48), from the vectors of Ruifrok & Johnston 2001. Density is counted
-    from the image's own brightest light, so that the camera's white balance and exposure matter little.
-    ``trade`` tells what the stains exchange: green absorption between haematoxylin and eosin (low), or blue against
-    red as between a blue and a brown dye (high).
+    ``*_share`` are the shares of the colour channels in the optical density OD = -ln(I / 255) (Beer-Lambert law):
+    haematoxylin is about (0.40, 0.43, 0.17), eosin (0.06, 0.85, 0.09), DAB (0.17, 0.35, 0.48), from the vectors of
+    Ruifrok & Johnston 2001. Density is measured relative to the brightest light in the image, which removes most of the
+    effect of white balance and exposure. ``trade`` compares two kinds of colour variation: low if the stains differ
+    mainly in green absorption, as haematoxylin and eosin do; high if in red versus blue, as a blue and a brown dye do.
     """
     small = reduced(rgb)
     light = np.maximum(small, 1).astype(np.float32) / 255
@@ -103,7 +104,7 @@ def statistics(rgb: NDArray[np.uint8]) -> NDArray[np.float64]:
     total = _sum3(density)
     mask = total > STAINED
     stained = float(mask.mean())
-    # Too few stained pixels say nothing of colour; neutral values leave the verdict to the background rule.
+    # Too few stained pixels to measure colour: use neutral values, so that the background rule decides.
     chosen = density[mask] if mask.sum() >= 50 else np.full((50, 3), 0.2, np.float32)
     sums = _sum3(chosen)
     shares = chosen / sums[:, None]
@@ -139,13 +140,14 @@ def statistics(rgb: NDArray[np.uint8]) -> NDArray[np.float64]:
 
 
 def distance(values: NDArray[np.float64], gate: dict) -> float:
-    """Root mean square of the whitened deviation from real fields; about 1 for a typical one."""
+    """Root mean square of the whitened deviation from real fields (Mahalanobis distance / √25); about 1 for a typical
+    field. ``values`` are those of :func:`statistics`."""
     deviation = (values - np.asarray(gate["mean"])) / np.asarray(gate["scale"])
     return float(np.sqrt(deviation @ np.asarray(gate["precision"]) @ deviation / len(values)))
 
 
 def check(image: NDArray[np.uint8] | Image.Image, metadata: Metadata) -> DomainResult:
-    """Judge an image of mode RGB, or its pixels uint8 (H, W, 3). All is in domain where the checkpoint has no gate."""
+    """Check an image of mode RGB, or its pixels uint8 (H, W, 3). Every image passes if the checkpoint has no check."""
     gate = metadata.domain
     found = DomainResult(True) if gate is None else judge_statistics(statistics(reduced(image)), gate)
     size = image.size if isinstance(image, Image.Image) else image.shape[:2]
@@ -153,9 +155,9 @@ def check(image: NDArray[np.uint8] | Image.Image, metadata: Metadata) -> DomainR
 
 
 def judge_statistics(values: NDArray[np.float64], gate: dict) -> DomainResult:
-    """The gate's answer for the values of :func:`statistics`."""
+    """The result of the check for the values of :func:`statistics`, without the warning about small images."""
     by_name = dict(zip(STATISTICS, values.tolist(), strict=True))
-    # Written so that what can't be measured is not taken for tissue.
+    # Written so that NaN is rejected.
     code = _rule(by_name, gate) or (None if distance(values, gate) <= gate["limit"] else "unlike")
     if code:
         return DomainResult(False, REASONS[code], code)
@@ -163,7 +165,7 @@ def judge_statistics(values: NDArray[np.float64], gate: dict) -> DomainResult:
 
 
 def _rule(value: dict[str, float], gate: dict) -> str | None:
-    """Code of the plain reason that applies, if any."""
+    """Code of the first rule that rejects the image, if any."""
     if value["dominant"] > gate["uniform"] or value["entropy"] < gate["plain"]:
         return "background" if value["exposure"] < 1 and 0.001 < value["stained"] < gate["stained"] else "uniform"
     if value["stained"] < gate["stained"]:

@@ -1,7 +1,7 @@
-"""The network as an OpenVINO graph, built straight from a checkpoint's arrays: no torch needed to predict.
+"""The network as an OpenVINO graph, built from a checkpoint's arrays without torch.
 
-The same layers as :mod:`network` (He et al., CVPR 2016; torchvision's names), with every BatchNorm folded into the
-convolution before it and the input's normalisation into the graph. tests/engine/test_runtime.py compares the two.
+It has the layers of :mod:`network` (He et al., CVPR 2016; torchvision's names). Each BatchNorm is folded into the
+convolution before it, and the graph normalises its input. tests/engine/test_runtime.py compares the two.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from openvino import opset14 as ops
 from .checkpoint import CheckpointError, Metadata
 from .grid import PATCH
 
-#: Bottlenecks a layer, and the stride of its first one (ResNet-50).
+#: Layer, number of bottlenecks, and stride of the first one (ResNet-50).
 LAYERS = ((1, 3, 1), (2, 4, 2), (3, 6, 2), (4, 3, 2))
 BATCH_NORM_EPSILON = 1e-5  # torch's default, which torchvision keeps
 
-#: Names of the nodes that quantisation leaves as they are.
+#: Names of the nodes that are not quantised.
 STEM, HEAD, HEAD_BIAS = "stem", "head", "head.bias"
 
 Arrays = dict[str, NDArray[Any]]
@@ -28,9 +28,10 @@ Node = Any
 
 
 def build(arrays: Arrays, metadata: Metadata, batch_size: int) -> ov.Model:
-    """A graph from uint8 (batch_size, 224, 224, 3) to logits (batch_size, 2) and maps (batch_size, 2, 7, 7).
+    """A graph from pixels uint8 (batch_size, 224, 224, 3) to float32 logits (batch_size, 2) and class activation maps
+    (batch_size, 2, 7, 7).
 
-    Raises CheckpointError (``foreign``) where an array is missing or has another shape.
+    Raises CheckpointError (``foreign``) if an array is missing or has another shape.
     """
     try:
         return _build(arrays, metadata, batch_size)
@@ -68,7 +69,7 @@ def _plain(x: Node, weight: NDArray[np.float32], stride: int, padding: int) -> N
 
 
 def _convolution(x: Node, arrays: Arrays, conv: str, norm: str, stride: int = 1, padding: int = 0) -> Node:
-    """A convolution with the BatchNorm after it folded in, in float64 and rounded once."""
+    """A convolution with the BatchNorm after it folded in; computed in float64 and rounded once."""
 
     def of(name: str) -> NDArray[np.float64]:
         return arrays[f"{norm}.{name}"].astype(np.float64)
@@ -92,7 +93,7 @@ def _bottleneck(x: Node, arrays: Arrays, name: str, stride: int, stride_in: str)
     else:
         shortcut = x
     if not arrays[f"{name}.bn3.weight"].any() and not arrays[f"{name}.bn3.bias"].any():
-        # A branch that was closed in training adds exactly nothing.
+        # A residual branch that stayed closed in training adds exactly zero.
         return ops.relu(shortcut)
     strides = {"conv1": 1, "conv2": 1, stride_in: stride}
     y = ops.relu(_convolution(x, arrays, f"{name}.conv1", f"{name}.bn1", strides["conv1"]))

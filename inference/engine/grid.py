@@ -1,4 +1,4 @@
-"""Where on an image the patches lie."""
+"""Positions of the patches on an image."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MAX_OVERLAP = 0.75
 
 
 def _starts(length: int, overlap: float) -> list[int]:
-    """Starts of the patches along one axis: evenly spread, first at 0, last flush with the edge."""
+    """Start positions of the patches along one axis: evenly spaced, the first at 0, the last ending at the edge."""
     if length <= PATCH:
         return [0]
     stride = PATCH * (1.0 - overlap)
@@ -26,14 +26,13 @@ def _starts(length: int, overlap: float) -> list[int]:
 
 @dataclass(frozen=True)
 class Grid:
-    """The 224x224 patches that cover an image completely.
+    """The patches of 224x224 pixels that cover an image of ``width`` x ``height`` pixels completely.
 
-    Patches are spread evenly, so neighbours share what does not divide by 224 and no edge is left
-    unread or read more than the rest. ``overlap`` is the least share of a patch that neighbours
-    have in common, 0 to 0.75. An axis shorter than a patch has one position; :meth:`pad` and :meth:`crop`
-    mirror the missing pixels.
+    Patches are evenly spaced, so if a side is not a multiple of 224, all neighbours overlap slightly. ``overlap`` is
+    the minimum overlap of neighbours as a share of a patch, 0 to 0.75. An axis shorter than a patch has one position;
+    :meth:`pad` and :meth:`crop` fill the missing pixels by mirroring.
 
-    Raises ``ValueError`` where a side is not positive or the overlap is out of range.
+    Raises ValueError if a side is not positive or the overlap is out of range.
     """
 
     width: int
@@ -44,7 +43,7 @@ class Grid:
         if self.width < 1 or self.height < 1:
             raise ValueError(f"an image of {self.width}x{self.height} pixels has no patches")
         if not 0.0 <= self.overlap <= MAX_OVERLAP:
-            raise ValueError(f"overlap must lie between 0 and {MAX_OVERLAP}, not {self.overlap}")
+            raise ValueError(f"overlap must be between 0 and {MAX_OVERLAP}, not {self.overlap}")
 
     @cached_property
     def columns(self) -> list[int]:
@@ -62,9 +61,12 @@ class Grid:
         return np.array([(x, y) for y in self.rows for x in self.columns], dtype=np.int32)
 
     def boxes(self, scale: float) -> Iterator[tuple[int, int, int, int]]:
-        """Where the patches lie on a picture of the image at this scale (above 0, at most 1): top, left, bottom, right
-        in its pixels, in the grid's order. Each is a pixel at least and begins within the picture; together they cover
-        it, and those of an image smaller than a patch end beyond it."""
+        """The patches on a copy of the image scaled by ``scale`` (0 < scale <= 1): top, left, bottom and right in its
+        pixels, in the grid's order.
+
+        Each box has at least one pixel and starts within the scaled image; together they cover it. Those of an image
+        smaller than a patch extend beyond it.
+        """
         height, width = max(1, round(self.height * scale)), max(1, round(self.width * scale))
         for x, y in self.positions:
             top, left = min(round(y * scale), height - 1), min(round(x * scale), width - 1)
@@ -75,9 +77,8 @@ class Grid:
         return len(self.columns) * len(self.rows)
 
     def pad(self, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """The image, mirrored at its right and bottom edge to at least one patch a side.
-
-        ``rgb`` is uint8 (height, width, 3); returned as it is where nothing is missing.
+        """The image, uint8 (height, width, 3), extended to at least 224 pixels per side by mirroring at the right and
+        bottom edge. Returned unchanged if it is large enough.
         """
         missing = (max(0, PATCH - self.height), max(0, PATCH - self.width))
         if not any(missing):
@@ -90,8 +91,8 @@ class Grid:
         np.copyto(out, padded[y : y + PATCH, x : x + PATCH])
 
     def crop(self, picture: Image.Image, index: int, out: NDArray[np.uint8]) -> None:
-        """Copy patch ``index`` of a picture of mode RGB into ``out``, uint8 (224, 224, 3): the pixels that :meth:`pad`
-        and :meth:`cut` give, without a copy of the whole picture."""
+        """Copy patch ``index`` of a picture of mode RGB into ``out``, uint8 (224, 224, 3). Gives the same pixels as
+        :meth:`pad` and :meth:`cut`, without a copy of the whole picture."""
         x, y = (int(start) for start in self.positions[index])
         rgb = np.asarray(picture.crop((x, y, min(x + PATCH, self.width), min(y + PATCH, self.height))))
         np.copyto(out, self.pad(rgb))

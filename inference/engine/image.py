@@ -1,4 +1,4 @@
-"""The one way from a file to RGB pixels, for page, API, command line and training alike."""
+"""Decoding of image files to RGB pixels, for pages, API and command line."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-#: Formats accepted, by content. The names are Pillow's.
+#: Accepted formats, under Pillow's names, detected by content.
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
-#: Decoded size that is still accepted; 150 megapixels are 450 MB of RGB.
+#: Largest accepted image in pixels; 150 megapixels are 450 MB of RGB.
 MAX_PIXELS = 150_000_000
-#: Below this side length there is no tissue structure to see.
+#: Smallest accepted side in pixels; smaller images show no tissue structure.
 MIN_SIDE = 16
-#: Rows that are converted at once.
+#: Rows converted at a time.
 STRIP = 1024
 
 
 class ImageError(ValueError):
-    """A file that can't be read as an image, with a stable ``code`` and a sentence for the user.
+    """A file that can't be read as an image. The message completes a sentence that begins with the file name.
 
-    Codes: ``empty``, ``not_an_image``, ``format``, ``damaged``, ``too_many_pixels``, ``too_small``, ``undecodable``
-    (it would take more memory or time than allowed).
+    Stable codes: ``empty``, ``not_an_image``, ``format``, ``damaged``, ``too_many_pixels``, ``too_small``,
+    ``undecodable`` (decoding exceeds the limits on memory or time).
     """
 
     def __init__(self, code: str, message: str) -> None:
@@ -38,7 +38,7 @@ class ImageError(ValueError):
 
 @dataclass(frozen=True)
 class Decoded:
-    """Pixels uint8 (height, width, 3), and the format (Pillow's name) they came in."""
+    """Pixels uint8 (height, width, 3), and the file's format under Pillow's name."""
 
     rgb: NDArray[np.uint8]
     format: str
@@ -53,15 +53,15 @@ class Decoded:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    """Any Pillow mode as 8-bit RGB; transparency is laid over white, the colour of an empty slide.
+    """Convert any Pillow mode to 8-bit RGB. Transparent pixels become white, the colour of an empty slide.
 
-    What needs room to work in is done a strip at a time: whole copies of 150 megapixels take gigabytes.
+    Conversions work on a strip at a time, because intermediate copies of 150 megapixels would take gigabytes.
     """
     width, height = image.size
     strips = range(0, height, STRIP)
     if image.mode in ("I;16", "I;16B", "I;16L", "I;16N", "I", "F"):
         values = np.asarray(image)
-        # 16-bit grey files use the full range by convention; Pillow's own conversion clips at 255.
+        # 16-bit greyscale files use the full range by convention; Pillow's own conversion clips at 255.
         scale = 255.0 / 65535.0 if values.max(initial=0) > 255 else 1.0
         grey = np.empty(values.shape, dtype=np.uint8)
         for top in strips:
@@ -75,33 +75,33 @@ def _to_rgb(image: Image.Image) -> Image.Image:
             white = Image.new("RGBA", strip_of.size, (255, 255, 255, 255))
             rgb.paste(Image.alpha_composite(white, strip_of).convert("RGB"), (0, top))
         return rgb
-    # A copy of 150 megapixels would be 600 MB.
+    # Avoids a copy, which would take 600 MB for 150 megapixels.
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def decode(source: bytes | str | Path | IO[bytes], max_pixels: int = MAX_PIXELS) -> Decoded:
-    """Read an image as 8-bit RGB; :func:`decode_image` says how. Raises :class:`ImageError`."""
+    """Read an image as 8-bit RGB pixels, as :func:`decode_image` does. Raises :class:`ImageError`."""
     image, kind = decode_image(source, max_pixels)
     return Decoded(np.array(image, dtype=np.uint8), kind)
 
 
 def decode_image(source: bytes | str | Path | IO[bytes], max_pixels: int = MAX_PIXELS) -> tuple[Image.Image, str]:
-    """Read an image in mode RGB, without any metadata, and say its format (Pillow's name).
+    """Read an image. Returns a picture of mode RGB without metadata, and the file's format under Pillow's name.
 
-    PNG, JPEG, BMP and TIFF (first page) are told by content, never by name. The orientation tag is
-    not applied and colour profiles are not used: the pixels are those of the file. CMYK, 16-bit,
-    palette and grey images are converted, transparency is laid over white.
+    PNG, JPEG, BMP and TIFF (first page) are detected by content, not by name. Orientation tags and colour profiles are
+    ignored: the pixels are those of the file. CMYK, 16-bit, palette and greyscale images are converted; transparent
+    pixels become white.
 
-    Raises :class:`ImageError`; the size in the header is checked before any pixel is decoded.
+    Raises :class:`ImageError`. The size in the header is checked before any pixel is decoded.
     """
     if isinstance(source, bytes):
         source = BytesIO(source)
-    # WeasyPrint turns this on for its whole process; here half an image is a damaged one.
+    # WeasyPrint sets this for its whole process; here a truncated image is an error.
     ImageFile.LOAD_TRUNCATED_IMAGES = False
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            # Damaged tags warn before they matter; what can't be decoded fails below.
+            # Damaged tags cause warnings that do not matter; pixels that can't be decoded raise an error below.
             warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\..*")
             with Image.open(source, formats=FORMATS) as image:
                 return _decode_opened(image, max_pixels)
@@ -131,30 +131,30 @@ def _decode_opened(image: Image.Image, max_pixels: int) -> tuple[Image.Image, st
             f"has {width}x{height} pixels, more than the limit of {max_pixels / 1e6:g} megapixels",
         )
     if min(width, height) < MIN_SIDE:
-        raise ImageError("too_small", f"has {width}x{height} pixels; at least {MIN_SIDE} a side are needed")
+        raise ImageError("too_small", f"has {width}x{height} pixels; each side needs at least {MIN_SIDE}")
     kind = image.format or ""
     image.load()
     rgb = _to_rgb(image)
-    # Pillow would write a colour profile that is left here into the next file.
+    # Pillow would copy a colour profile that remains here into files written from this image.
     rgb.info = {}
     return rgb, kind
 
 
-# Pillow warns from this size on; with the warning an error the two limits are one.
+# Pillow warns above this size; the warning is treated as an error, so that the limits agree.
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS
 
 
 def write_png(image: Image.Image, out: IO[bytes]) -> None:
-    """Write an image of mode RGB as a PNG without any metadata.
+    """Write an image of mode RGB as a PNG without metadata.
 
-    Behind PNG's filters there are hardly any repetitions in photographs: run lengths alone take half the time of a
-    search for them, and less space.
+    After PNG's filters, photographs contain few repeated sequences, so run-length encoding alone is twice as fast as
+    zlib's default strategy, and the files are smaller.
     """
     image.save(out, "PNG", compress_level=1, compress_type=zlib.Z_RLE)
 
 
 def encode_png(rgb: NDArray[np.uint8]) -> bytes:
-    """The pixels, uint8 (height, width, 3), as a PNG without any metadata."""
+    """The pixels, uint8 (height, width, 3), as a PNG without metadata."""
     out = BytesIO()
     write_png(Image.fromarray(rgb), out)
     return out.getvalue()

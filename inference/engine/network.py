@@ -1,6 +1,6 @@
-"""The patch network: a plain ResNet50 with a two-class linear head and an exact class activation map.
+"""The network in PyTorch: a ResNet50 with a two-class linear head and its class activation map.
 
-He et al., *Deep Residual Learning for Image Recognition*, CVPR 2016; class activation map after Zhou et al., CVPR 2016.
+He et al., *Deep Residual Learning for Image Recognition*, CVPR 2016; class activation map: Zhou et al., CVPR 2016.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ FEATURES = 2048
 
 
 class PatchNetwork(nn.Module):
-    """ResNet50 over patches; normalisation is part of the network.
+    """ResNet50 for patches, including the normalisation of its input.
 
-    State-dict keys are torchvision's (``conv1.weight`` ... ``fc.bias``).
+    Its state-dict keys are torchvision's (``conv1.weight`` ... ``fc.bias``).
     """
 
     mean: Tensor
@@ -43,27 +43,27 @@ class PatchNetwork(nn.Module):
         self.register_buffer("std", torch.tensor(metadata.std).view(1, 3, 1, 1) * 255, persistent=False)
 
     def trunk(self, pixels: Tensor) -> Tensor:
-        """Layer-3 map (N, 1024, 14, 14) of pixels (N, 3, 224, 224) in 0..255."""
+        """Output of layer 3, (N, 1024, 14, 14), for pixels (N, 3, 224, 224), 0..255."""
         x = (pixels.to(self.mean.dtype) - self.mean) / self.std
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
         return self.layer3(self.layer2(self.layer1(x)))
 
     def head(self, layer3: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits (N, 2) and class activation map (N, 2, 7, 7) of a layer-3 map (N, 1024, 14, 14)."""
+        """Logits (N, 2) and class activation maps (N, 2, 7, 7) for an output of layer 3, (N, 1024, 14, 14)."""
         features = self.layer4(layer3)
         cam = nn.functional.conv2d(features, self.fc.weight[:, :, None, None], self.fc.bias)
         return self.fc(features.mean((2, 3))), cam
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits (N, 2) and class activation map (N, 2, 7, 7) of RGB pixels (N, 3, 224, 224), uint8 or float, 0..255.
+        """Logits (N, 2) and class activation maps (N, 2, 7, 7) for RGB pixels (N, 3, 224, 224), uint8 or float, 0..255.
 
-        Pooling and head are both linear, so the spatial mean of the map is the logit to rounding.
+        Pooling and head are linear, so the spatial mean of a map equals the logit up to rounding.
         """
         return self.head(self.trunk(pixels))
 
 
 def stem_pool(variant: str) -> nn.MaxPool2d:
-    """The max pool behind ``conv1``: ``ceil`` (the original Caffe network) or ``padded`` (torchvision)."""
+    """The max pool after ``conv1``: ``ceil`` (the original Caffe network) or ``padded`` (torchvision)."""
     if variant == "ceil":
         return nn.MaxPool2d(3, 2, padding=0, ceil_mode=True)
     return nn.MaxPool2d(3, 2, padding=1)
@@ -89,15 +89,15 @@ def fold_batchnorm(network: PatchNetwork) -> PatchNetwork:
 
 
 def build(metadata: Metadata) -> PatchNetwork:
-    """A network with fresh weights, in evaluation mode, of the variant that the metadata names."""
+    """A randomly initialised network in evaluation mode, of the variant that the metadata describes."""
     return PatchNetwork(metadata).eval()
 
 
 def load_state(network: PatchNetwork, arrays: dict[str, np.ndarray], *, partial: bool = False) -> None:
-    """Copy arrays (any float dtype, kept as fp32) into the network.
+    """Load arrays of any float dtype into the network, as fp32.
 
-    With ``partial`` missing keys stay as they are (an ImageNet trunk without layer 4). Raises CheckpointError
-    (``foreign``) on a key or shape that is not the network's.
+    With ``partial``, weights whose key is missing stay unchanged (an ImageNet trunk without layer 4). Raises
+    CheckpointError (``foreign``) for a key or shape that does not match the network.
     """
     state = {name: torch.from_numpy(np.array(array, dtype=np.float32)) for name, array in arrays.items()}
     own = network.state_dict()
@@ -107,12 +107,12 @@ def load_state(network: PatchNetwork, arrays: dict[str, np.ndarray], *, partial:
     shapes = sorted(name for name in set(state) & set(own) if state[name].shape != own[name].shape)
     if unknown or shapes or (missing and not partial):
         names = ", ".join((unknown + shapes + ([] if partial else missing))[:3])
-        raise CheckpointError("foreign", f"The checkpoint is no two-class ResNet50 (first differences: {names}).")
+        raise CheckpointError("foreign", f"The checkpoint is not a two-class ResNet50 (first differences: {names}).")
     network.load_state_dict(state, strict=False, assign=True)
 
 
 def from_checkpoint(path: Path | str) -> tuple[PatchNetwork, Metadata]:
-    """The network of a checkpoint file with its metadata. Raises CheckpointError as ``read_metadata`` does."""
+    """Network and metadata of a checkpoint file. Raises CheckpointError as ``read_metadata`` and ``load_state`` do."""
     metadata, _ = read_metadata(path)
     network = build(metadata)
     load_state(network, load_arrays(path))

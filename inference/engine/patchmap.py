@@ -1,4 +1,4 @@
-"""Patch probabilities as a picture that lies over the slide."""
+"""Patch probabilities as an image to overlay on the slide."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from PIL import Image
 
 from .grid import Grid
 
-#: Control points of the colour map *cividis* (Nunez, Anderton & Renslow, PLoS ONE 2018): even in
-#: lightness and the same to colour-blind eyes. RGB at 0, 1/8, ... 1.
+#: Control points of the colour map *cividis* (Nunez, Anderton & Renslow, PLoS ONE 2018), which is perceptually uniform
+#: and looks the same with colour vision deficiency. RGB at 0, 1/8, ... 1.
 CIVIDIS = (
     (0, 34, 78),
     (26, 56, 111),
@@ -23,12 +23,12 @@ CIVIDIS = (
     (222, 201, 88),
     (254, 232, 56),
 )
-#: Longest side of a map in pixels; patches are coarse, so a map need not be as large as its slide.
+#: Longest side of a map in pixels; patches are large, so a map needs less resolution than its slide.
 MAX_SIDE = 1024
 
 
 def colour_table() -> NDArray[np.uint8]:
-    """256 colours, uint8 (256, 3), from probability 0 to 1."""
+    """256 RGB colours, uint8 (256, 3), for probabilities from 0 to 1."""
     at = np.linspace(0, 1, len(CIVIDIS))
     steps = np.linspace(0, 1, 256)
     channels = [np.interp(steps, at, [c[i] for c in CIVIDIS]) for i in range(3)]
@@ -40,10 +40,10 @@ def _scaled(grid: Grid) -> float:
 
 
 def surface(grid: Grid, malignant: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Mean probability of the patches that cover each place.
+    """Mean probability of the patches that cover each position.
 
-    ``malignant`` is float (N,), 0 to 1 or NaN for a patch without tissue, in the grid's order. Returns
-    float32 (h, w) at the map's scale (longest side at most 1024), NaN where no patch has tissue.
+    ``malignant`` is float (N,), 0 to 1, NaN for patches without tissue, in the grid's order. Returns float32 (h, w) at
+    the map's scale (longest side at most 1024), NaN where no patch has tissue.
     """
     scale = _scaled(grid)
     height, width = max(1, round(grid.height * scale)), max(1, round(grid.width * scale))
@@ -57,18 +57,14 @@ def surface(grid: Grid, malignant: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def coloured(values: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """A surface of probabilities, float (h, w), in the cividis colours, uint8 (h, w, 4); NaN is transparent."""
+    """Probabilities, float (h, w), as RGBA pixels in the cividis colours, uint8 (h, w, 4); NaN is transparent."""
     known = ~np.isnan(values)
     indices = np.clip(np.rint(np.where(known, values, 0) * 255), 0, 255).astype(np.uint8)
     return np.dstack([colour_table()[indices], np.where(known, 255, 0).astype(np.uint8)])
 
 
 def render(values: NDArray[np.float32]) -> bytes:
-    """A surface of probabilities, float (h, w), as a PNG in the cividis colours, transparent where it is NaN.
-
-    The page sets opacity and threshold; the red channel alone does not tell the value, so the
-    numbers travel beside the picture.
-    """
+    """Probabilities, float (h, w), as a PNG in the cividis colours, transparent where NaN."""
     out = BytesIO()
     if np.isnan(values).any():
         Image.fromarray(coloured(values)).save(out, "PNG", optimize=True)

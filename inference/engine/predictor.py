@@ -1,4 +1,4 @@
-"""From images to patch probabilities: several images share batches of one fixed shape."""
+"""Analysis of images: cuts patches, runs the network on batches that several images share, and derives results."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from .runtime import Outputs, Runtime
 from .verdict import SlideVerdict, has_tissue, slide_verdict
 
 Pixels = NDArray[np.uint8]
-#: Called after every batch with the job, its patches done, and its patches to be done: those with tissue. May raise
-#: :class:`Dropped`.
+#: Called after every batch with the job, its number of patches done, and its total number of patches with tissue. May
+#: raise :class:`JobCancelled`.
 Progress = Callable[["Job", int, int], None]
 
 
 @dataclass(eq=False)
 class Job:
     """One image to analyse. ``load`` returns a picture of mode RGB, or its pixels uint8 (height, width, 3), and may
-    raise; it runs in another thread while the network is busy with the image before. ``key`` is the caller's."""
+    raise; it runs in another thread while the previous image is analysed. ``key`` identifies the job for the caller."""
 
     key: object
     load: Callable[[], Image.Image | Pixels]
@@ -37,13 +37,12 @@ class Job:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the network says of one image.
+    """The result for one image. Arrays are in the order of ``grid``.
 
-    ``probabilities`` are raw, float32 (N, 2), rows sum to 1, class 0 benign and 1 malignant;
-    ``activation`` is the malignant minus the benign class activation map of each patch, float16
-    (N, 7, 7), in logits; ``tissue`` is each patch's share of tissue, float32 (N,), 0 to 1; all in the
-    order of ``grid``. Patches without tissue are not run: their probabilities and activation are NaN.
-    ``seconds`` is from the first patch cut to the last patch done.
+    ``probabilities`` are uncalibrated, float32 (N, 2), class 0 benign and 1 malignant, each row sums to 1.
+    ``activation`` is the malignant minus the benign class activation map, float16 (N, 7, 7), in logits. ``tissue`` is
+    the share of tissue, float32 (N,), 0 to 1. Patches without tissue are not run; their probabilities and activations
+    are NaN. ``seconds`` is the time from the first patch to the last.
     """
 
     grid: Grid
@@ -57,7 +56,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A job's end: a prediction, or the exception that it ended with."""
+    """The outcome of a job: either a prediction or the exception that ended it."""
 
     job: Job
     prediction: Prediction | None = None
@@ -65,27 +64,27 @@ class Outcome:
 
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Softmax over the last axis, in float64 and rounded once; float32 of the same shape."""
+    """Softmax over the last axis, float32 of the same shape; computed in float64 and rounded once."""
     shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
     exponents = np.exp(shifted)
     return (exponents / exponents.sum(axis=-1, keepdims=True)).astype(np.float32)
 
 
-class Dropped(Exception):
-    """Raised by a progress callback: nobody wants this image any more. It ends with this as its error."""
+class JobCancelled(Exception):
+    """Raised by a progress callback to cancel its job, whose outcome then has this error."""
 
 
 @dataclass(eq=False)
 class _Open:
-    """An image whose patches are on their way."""
+    """An image whose analysis has begun."""
 
     job: Job
-    # Patches are cropped from it one by one: an array of 150 megapixels beside it would take 450 MB more.
+    # Patches are cropped from it one by one: an additional array of 150 megapixels would take 450 MB.
     picture: Image.Image
     grid: Grid
     domain: Future[DomainResult]
     tissue: NDArray[np.float32]
-    #: The patches to run, those with tissue.
+    #: Indices of the patches with tissue, which are run.
     wanted: list[int]
     logits: NDArray[np.float32]
     activation: NDArray[np.float16]
@@ -94,20 +93,20 @@ class _Open:
     failed: bool = False
 
 
-#: A batch on its way: the patches in it, and what the network will say of them.
+#: A submitted batch: its patches (image and index), and the network's future outputs.
 _Batch = tuple[list[tuple[_Open, int]], Future[Outputs]]
 
 
 class Predictor:
-    """Runs one model version over images. Not thread-safe: one predictor a process."""
+    """Runs one model version on images. Not thread-safe."""
 
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
 
     def predict(self, image: bytes | Pixels, overlap: float = 0.0, progress: Progress | None = None) -> Prediction:
-        """Analyse one image, given as a file's bytes or as RGB uint8 (height, width, 3).
+        """Analyse one image, given as the bytes of a file or as RGB pixels uint8 (height, width, 3).
 
-        Raises :class:`inference.engine.image.ImageError` for bytes that are no readable image.
+        Raises :class:`inference.engine.image.ImageError` if the bytes can't be decoded.
         """
         job = Job(None, lambda: decode_image(image)[0] if isinstance(image, bytes) else image, overlap)
         (outcome,) = self.run([job], progress)
@@ -117,18 +116,18 @@ class Predictor:
         return outcome.prediction
 
     def run(self, jobs: Iterable[Job], progress: Progress | None = None) -> Iterator[Outcome]:
-        """Analyse jobs one after another, filling each batch with patches of the next image.
+        """Analyse jobs one after another; batches are filled up with patches of the next image.
 
-        ``jobs`` is read one ahead of the network. A job that can't be loaded, or whose batch the runtime
-        can't take, ends as an outcome with its error; the others go on. Outcomes come in the order of the
-        jobs, but for failed ones and images without tissue, which come at once.
+        The next job is loaded while the network runs. If loading a job or running its batch fails, its outcome has the
+        error, and the other jobs continue. Outcomes come in the order of the jobs, except that failed jobs and images
+        without tissue come immediately. Exceptions of ``progress`` other than JobCancelled end the run.
         """
         queue: deque[tuple[_Open, int]] = deque()
         under_way: deque[_Batch] = deque()
         with ThreadPoolExecutor(self.runtime.streams, thread_name_prefix="network") as network:
             for job, future in self._loading(jobs):
                 if not future.done():
-                    # The images at hand are finished before it is waited for.
+                    # Finish the images that are loaded while waiting for this one.
                     while queue:
                         under_way.append(self._start(queue, network))
                     while under_way:
@@ -151,7 +150,7 @@ class Predictor:
                 yield from self._collect(under_way, progress)
 
     def _loading(self, jobs: Iterable[Job]) -> Iterator[tuple[Job, Future[_Open]]]:
-        """Each job with its image, being opened in a thread; the next one's opening has begun by then."""
+        """Each job with its image, which is loaded in a thread. When one is yielded, loading of the next has begun."""
         with (
             ThreadPoolExecutor(1, thread_name_prefix="decode") as pool,
             ThreadPoolExecutor(1, thread_name_prefix="domain") as judge,
@@ -169,14 +168,14 @@ class Predictor:
     def _result(future: Future[_Open]) -> _Open | Exception:
         try:
             return future.result()
-        except Exception as error:  # noqa: BLE001  whatever a loader raises belongs to its job alone
+        except Exception as error:  # noqa: BLE001  whatever a loader raises ends only its own job
             return error
 
     def _open(self, job: Job, judge: ThreadPoolExecutor) -> _Open:
         loaded = job.load()
         picture = loaded if isinstance(loaded, Image.Image) else Image.fromarray(loaded)
         grid = Grid(*picture.size, job.overlap)
-        # Needed only at the end: the network does not wait for it.
+        # Its result is needed only at the end, so the network does not wait for it.
         judged = judge.submit(domain.check, picture, self.runtime.metadata)
         shares = tissue.shares(picture, grid)
         return _Open(
@@ -191,13 +190,13 @@ class Predictor:
         )
 
     def _start(self, queue: deque[tuple[_Open, int]], network: ThreadPoolExecutor) -> _Batch:
-        """Cut the next batch and hand it to the network."""
+        """Cut the patches of the next batch and submit it to the network."""
         taken: list[tuple[_Open, int]] = []
         while queue and len(taken) < self.runtime.batch_size:
             image, index = queue.popleft()
             if not image.failed:
                 taken.append((image, index))
-        # The rest of a last batch is black: rows don't influence each other.
+        # Unused rows of the last batch stay black; they do not affect the other rows.
         batch = np.zeros((self.runtime.batch_size, PATCH, PATCH, 3), dtype=np.uint8)
         for slot, (image, index) in enumerate(taken):
             image.started = image.started or time.perf_counter()
@@ -205,12 +204,12 @@ class Predictor:
         return taken, network.submit(self.runtime.infer, batch)
 
     def _collect(self, under_way: deque[_Batch], progress: Progress | None) -> Iterator[Outcome]:
-        """Wait for the oldest batch; yields the images that it completes."""
+        """Wait for the oldest batch and yield the outcomes of the images that it completes."""
         taken, answer = under_way.popleft()
         images = [image for image in dict.fromkeys(image for image, _ in taken) if not image.failed]
         try:
             logits, cams = answer.result()
-        except Exception as error:  # noqa: BLE001  whatever the runtime raises fails the images of the batch
+        except Exception as error:  # noqa: BLE001  whatever the runtime raises ends the images of this batch
             for image in images:
                 image.failed = True
                 yield Outcome(image.job, error=error)
@@ -223,7 +222,7 @@ class Predictor:
             try:
                 if progress:
                     progress(image.job, image.done, len(image.wanted))
-            except Dropped as error:
+            except JobCancelled as error:
                 image.failed = True
                 yield Outcome(image.job, error=error)
                 continue
@@ -233,12 +232,12 @@ class Predictor:
     def _close(self, image: _Open) -> Outcome:
         try:
             if not np.isfinite(image.logits[image.wanted]).all():
-                raise FloatingPointError("the network's answer is no number")
+                raise FloatingPointError("the network's output is not finite")
             probabilities = softmax(image.logits)
             seconds = time.perf_counter() - image.started if image.started else 0.0
             judged = image.domain.result()
             verdict = slide_verdict(probabilities, self.runtime.metadata, judged, image.tissue)
-        except Exception as error:  # noqa: BLE001  the outcome carries it, and other images go on
+        except Exception as error:  # noqa: BLE001  a failure of the domain check or the result ends only this image
             return Outcome(image.job, error=error)
         found = Prediction(image.grid, probabilities, image.activation, image.tissue, verdict, judged, seconds)
         return Outcome(image.job, found)

@@ -1,7 +1,7 @@
-"""Results in the shape that API and command line share. Pure Python, no Django.
+"""Results in the JSON format that API and command line share. Without Django.
 
-Upstream's fields keep their names and types; the others are additions. ``probabilities`` are
-calibrated, 0 to 1, and sum to 1; numbers are never rounded here.
+The fields of the earlier demo keep their names and types; the others are additions. ``probabilities`` are calibrated,
+0 to 1, and sum to 1. Numbers are not rounded.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ def probabilities(malignant: float) -> dict[str, float]:
 
 
 def model(name: str, version: str, sha256: str, runtime: str, calibrated: bool) -> dict[str, Any]:
-    """What produced a result, so that it can be reproduced."""
+    """The model version and runtime that produced a result."""
     return {"name": name, "version": version, "sha256": sha256, "runtime": runtime, "calibrated": calibrated}
 
 
@@ -39,8 +39,9 @@ def image(
 ) -> dict[str, Any]:
     """The result of one image.
 
-    ``patches`` is the number of patches that cover it; ``empty_patches`` of them have no tissue, and the
-    others are counted as benign or malignant. Out of domain none is, and ``raw_malignant`` is None.
+    ``patches`` is the number of patches in the grid, of which ``empty_patches`` have no tissue; the others count as
+    benign or malignant. For an out-of-domain image no patch counts, and ``raw_malignant`` is None. ``cut_points`` are
+    the lower and upper threshold.
     """
     return {
         "prediction": verdict,
@@ -70,10 +71,11 @@ def folder(
     errors: Sequence[dict[str, Any]],
     seconds: float,
 ) -> dict[str, Any]:
-    """The result of several images together; each of ``images`` is :func:`image` with a ``filename``.
+    """The result of several images as one case. Each of ``images`` is a result of :func:`image` with a ``filename``;
+    each of ``errors`` has ``filename``, ``code`` and ``reason``.
 
-    Each of ``errors`` has ``filename``, ``code`` and ``reason``. A review is recommended where there are ``reasons``,
-    each with ``code`` and ``message``; see :func:`inference.engine.review.review_reasons`.
+    A review is recommended if there are ``reasons``, each with ``code`` and ``message``; see
+    :func:`inference.engine.review.review_reasons`.
     """
     verdicts = [one["verdict"] for one in images]
     reasons = review_reasons(

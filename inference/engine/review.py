@@ -1,4 +1,4 @@
-"""When the result of a case must not be read without looking at its images."""
+"""When a case needs a review of its images, because the case result alone could mislead."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from dataclasses import asdict, dataclass
 
 @dataclass(frozen=True)
 class Reason:
-    """Why a review is recommended: a stable ``code``, a ``headline`` of a few words, and a sentence."""
+    """Why a review is recommended: a stable ``code``, a short ``headline`` and a sentence."""
 
     code: str
     headline: str
     message: str
 
     def to_json(self) -> dict[str, str]:
-        """``code`` and ``message``."""
+        """The fields of the API: ``code`` and ``message``."""
         return {name: value for name, value in asdict(self).items() if name != "headline"}
 
 
 def review_reasons(
     verdict: str, *, images: int, malignant: int = 0, indeterminate: int = 0, rejected: int = 0, failed: int = 0
 ) -> list[Reason]:
-    """The reasons to review a case, the most important first; none where its result stands by itself.
+    """The reasons to review a case, the most important first; empty if no review is recommended.
 
-    ``verdict`` is the case's; empty means that there is no result yet, which has no reasons. ``images`` counts those
-    with a result; ``rejected`` of them are out of domain. ``failed`` counts images without a result.
+    ``verdict`` is the case result, or empty if there is none yet. ``images`` is the number of images with a result,
+    ``rejected`` the number of those that are out of domain, ``failed`` the number of images without a result.
 
     Codes: ``malignant_image`` (an image is malignant, the case is not), ``mostly_indeterminate`` (more than half of
     the images in domain), ``rejected_images`` (some images are out of domain, others are not), ``failed_images``.
@@ -49,9 +49,9 @@ def review_reasons(
 
 
 def headline(verdict: str, reasons: Sequence[Reason]) -> str:
-    """What a case is headed by in place of its verdict, or nothing where the verdict stands.
+    """The headline that replaces the result of a case, or an empty string if the result is shown.
 
-    A benign case never stands where a review is recommended, nor an indeterminate one with a malignant image.
+    It replaces *benign* whenever a review is recommended, and *indeterminate* if an image is malignant.
     """
     hides = verdict == "benign" or (verdict == "indeterminate" and reasons and reasons[0].code == "malignant_image")
     return f"Review: {reasons[0].headline}" if reasons and hides else ""

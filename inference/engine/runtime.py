@@ -1,4 +1,4 @@
-"""What executes the network. A runtime takes patches of one fixed batch shape and nothing else."""
+"""Runtimes: they execute the network on batches of patches of a fixed shape."""
 
 from __future__ import annotations
 
@@ -19,38 +19,38 @@ from .grid import PATCH
 
 log = logging.getLogger(__name__)
 
-#: Larger batches gain nothing on CPUs, and a field of 700x460, which has 12 patches, fills six of these.
+#: On CPUs larger batches are not faster. A field of 700x460 pixels has 12 patches, which fill six batches.
 BATCH_SIZE = 2
 MAX_STREAMS = 6
 
 Device = Literal["auto", "cpu", "cuda", "int8", "bf16", "fp32", "torch", "torch-bf16"]
 DEVICES: tuple[Device, ...] = ("auto", "cpu", "cuda", "int8", "bf16", "fp32", "torch", "torch-bf16")
-NO_VNNI = "INT8 needs a processor with VNNI instructions, which this one lacks"
-NO_BF16 = "OpenVINO has no bf16 on this processor and would run fp32 in its place"
-WRONG = "The {form} network answers its probe wrongly, so it is not used in this process; fp32 takes its place."
+NO_VNNI = "INT8 needs a processor with VNNI instructions, which this one does not have"
+NO_BF16 = "OpenVINO does not support bf16 on this processor"
+WRONG = "The {form} network failed its self-test, so this process uses fp32 instead."
 Outputs = tuple[NDArray[np.float32], NDArray[np.float32]]
 
 
 class Runtime(Protocol):
     """Executes one model version.
 
-    ``infer`` takes uint8 (batch_size, 224, 224, 3) and returns float32 logits (batch_size, 2) and
-    float32 activation maps (batch_size, 2, 7, 7), class 0 benign and 1 malignant. The same batch
-    gives the same bits. As many as ``streams`` threads may call it at once.
+    ``infer`` takes pixels uint8 (batch_size, 224, 224, 3) and returns float32 logits (batch_size, 2) and class
+    activation maps (batch_size, 2, 7, 7), class 0 benign and 1 malignant. It is deterministic. Up to ``streams``
+    threads may call it at the same time.
     """
 
     name: str
     batch_size: int
     streams: int
     metadata: Metadata
-    #: A sentence for each faster form that is damaged or failed its check, so that this runtime may be a slower one.
+    #: A sentence for each faster form that is damaged or failed its self-test; this runtime may then be a slower one.
     problems: list[str]
 
     def infer(self, batch: NDArray[np.uint8]) -> Outputs: ...
 
 
 class TorchRuntime:
-    """PyTorch: the reference on a CPU in fp32; half precision on CUDA (fp16) and, with ``bf16``, on a CPU."""
+    """PyTorch: fp32 on a CPU, which is the reference; fp16 on CUDA; with ``bf16``, bf16 on a CPU."""
 
     def __init__(self, path: Path, device: str = "cpu", threads: int | None = None, bf16: bool = False) -> None:
         import torch
@@ -83,15 +83,15 @@ class TorchRuntime:
 
 
 class OpenVinoRuntime:
-    """OpenVINO on a CPU: the same graph as torch's, several times as fast, without importing torch.
+    """OpenVINO on a CPU: the same network as PyTorch's, several times as fast, and without importing torch.
 
-    One network for each core runs its own batches: cores that share one batch wait for each other, which costs a
-    quarter of the speed as soon as something else wants a core. Each network is compiled by itself, one after the
-    other, for a single stream. One compilation for several streams races in OpenVINO's INT8 path and gives a wrong
-    network now and then; see docs/model/openvino-int8-race.md.
-
-    In fp32; in INT8 where ``graph_file`` is the quantised graph of the checkpoint; or in ``bf16``. Raises
+    Runs in fp32, in INT8 if ``graph_file`` is the quantised graph of the checkpoint, or in ``bf16``. Raises
     :class:`inference.engine.checkpoint.CheckpointError` for bf16 on a processor without it.
+
+    Each core runs its own copy of the network on its own batches. If cores shared a batch they would wait for each
+    other, which costs a quarter of the speed when other processes need a core. The copies are compiled one after the
+    other for a single stream, because OpenVINO sometimes compiles a wrong INT8 network for several streams; see
+    docs/model/openvino-int8-race.md.
     """
 
     batch_size = BATCH_SIZE
@@ -117,9 +117,9 @@ class OpenVinoRuntime:
         config = {
             "NUM_STREAMS": 1,
             "INFERENCE_NUM_THREADS": self.threads // self.streams,
-            # Machines with bf16 would use it unasked, and give other numbers than those without.
+            # By default OpenVINO uses bf16 where available, so results would depend on the machine.
             "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32",
-            # Pinned, the threads of several processes would share the first core.
+            # With pinning, the threads of several processes would all use the first cores.
             "ENABLE_CPU_PINNING": False,
         }
         compiled = [core.compile_model(model, "CPU", config) for _ in range(self.streams)]
@@ -142,16 +142,16 @@ class OpenVinoRuntime:
         results = request.infer([batch])
         return np.array(results[0], dtype=np.float32), np.array(results[1], dtype=np.float32)
 
-    def answers_as(self, record: quantised.Record) -> bool:
-        """Whether each of the networks answers the probe as the record says. Not while others call :meth:`infer`."""
+    def passes_self_test(self, record: quantised.Record) -> bool:
+        """Whether every compiled network agrees with the record. Not to be called concurrently with :meth:`infer`."""
         return all(
-            quantised.is_true(quantised.answer(partial(self._run, request), self.batch_size), record)
+            quantised.matches_record(quantised.probe_logits(partial(self._run, request), self.batch_size), record)
             for request in self._requests
         )
 
 
 def available_cores() -> int:
-    """Cores that this process may use."""
+    """Number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -167,12 +167,18 @@ def _cuda_present() -> bool:
 def load(path: Path, device: Device = "auto", threads: int | None = None) -> Runtime:
     """The runtime for a checkpoint on this machine.
 
-    ``device`` is ``cuda``; ``int8``, ``fp32`` or ``bf16`` (OpenVINO); ``torch`` or ``torch-bf16`` (PyTorch on a CPU,
-    the former is the reference); ``cpu`` (the fastest of INT8, bf16 and fp32 that the processor has instructions for
-    and that agreed with fp32, see :func:`inference.engine.quantised.fastest`); or ``auto`` (CUDA where present, else
-    ``cpu``). A form that is damaged or fails its check on this machine is logged as an error, named in the runtime's
-    ``problems`` and replaced by fp32. Raises :class:`inference.engine.checkpoint.CheckpointError` for a file that can't
-    be used, for INT8 where there is none, and for bf16 where the processor has none.
+    ``device`` is one of
+
+    - ``auto``: CUDA if present, otherwise ``cpu``;
+    - ``cpu``: the fastest of INT8, bf16 and fp32 that this processor supports and that passed its comparison with fp32
+      (see :func:`inference.engine.quantised.fastest`);
+    - ``int8``, ``bf16``, ``fp32``: OpenVINO;
+    - ``torch`` (the reference), ``torch-bf16``: PyTorch on a CPU;
+    - ``cuda``: PyTorch on a GPU.
+
+    If INT8 or bf16 is damaged or fails its self-test, the error is logged, fp32 is used and the runtime's ``problems``
+    name it. Raises :class:`inference.engine.checkpoint.CheckpointError` for a file that can't be used, and if INT8 or
+    bf16 was requested but is not available. Raises ValueError for another ``device``.
     """
     if device not in DEVICES:
         raise ValueError(f"device must be one of {', '.join(DEVICES)}, not {device!r}")
@@ -198,7 +204,7 @@ def load(path: Path, device: Device = "auto", threads: int | None = None) -> Run
 
 
 def _fastest_form(path: Path) -> str:
-    """The form to use where none is named. Forms whose files are damaged are left out."""
+    """The form to use by default. Forms with damaged files are not used."""
     passed = quantised.passed(path, sha256(path))
     return quantised.fastest(passed, vnni=quantised.has_vnni(), amx_bf16=quantised.has_amx_bf16())
 
@@ -208,14 +214,14 @@ def _int8_graph(path: Path) -> Path:
         raise CheckpointError("missing", f"{NO_VNNI}.")
     graph_file = quantised.find(path, sha256(path))
     if graph_file is None:
-        raise CheckpointError("missing", f"{path.name} has no INT8 form that passed its comparison.")
+        raise CheckpointError("missing", f"{path.name} has no INT8 form that passed its comparison with fp32.")
     return graph_file
 
 
 def _checked(made: OpenVinoRuntime, path: Path, form: quantised.Form) -> OpenVinoRuntime:
-    """The runtime if it answers as the form's record says, else fp32 with the problem named."""
+    """The runtime if it passes its self-test, otherwise an fp32 runtime with ``problem`` set."""
     record = quantised.read_record(path, form)
-    if record is None or made.answers_as(record):
+    if record is None or made.passes_self_test(record):
         return made
     threads = made.threads
     del made

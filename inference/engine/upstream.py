@@ -1,4 +1,4 @@
-"""Import of PyTorch checkpoints that the upstream project or others wrote."""
+"""Import of PyTorch checkpoints of ResNet50 networks."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from .network import build, load_state
 
 
 def import_upstream(pth: Path | str, out: Path | str, name: str = "upstream", version: str = "1") -> str:
-    """Convert a PyTorch checkpoint of the upstream layout (torchvision's ResNet50, ``fc`` of two classes).
+    """Convert a PyTorch checkpoint of torchvision's ResNet50 with two classes to an uncalibrated checkpoint.
 
-    Accepts what :func:`read_state` does, with a head at ``fc`` or ``fc.1``. Returns the SHA-256 of the written file;
-    the result is uncalibrated. Raises CheckpointError.
+    Accepts what :func:`read_state` does, with a head at ``fc`` or ``fc.1``. Returns the SHA-256 of the written file.
+    Raises CheckpointError.
     """
     pth = Path(pth)
     arrays = read_state(pth)
@@ -26,11 +26,11 @@ def import_upstream(pth: Path | str, out: Path | str, name: str = "upstream", ve
 
 
 def read_state(pth: Path) -> dict[str, np.ndarray]:
-    """Arrays, as fp32, of a PyTorch state dict by torchvision's key names.
+    """The arrays of a PyTorch state dict, as fp32 and under torchvision's key names.
 
-    Accepts a bare state dict or one under ``model_state_dict``, ``state_dict`` or ``model``, with or without a
-    ``module.``, ``model.``, ``backbone.`` or ``resnet.`` prefix. Nothing but tensors is unpickled. Raises
-    CheckpointError (``missing``, ``corrupt``, ``foreign``).
+    Accepts a bare state dict or one under ``model_state_dict``, ``state_dict`` or ``model``; keys may have a prefix
+    ``module.``, ``model.``, ``backbone.`` or ``resnet.``. Only tensors are unpickled. Raises CheckpointError
+    (``missing``, ``corrupt``, ``foreign``).
     """
     if not pth.is_file():
         raise CheckpointError("missing", f"There is no file at {pth}.")
@@ -38,14 +38,15 @@ def read_state(pth: Path) -> dict[str, np.ndarray]:
         content = torch.load(pth, map_location="cpu", weights_only=True)
     except Exception as error:  # the unpickler raises nearly anything on damaged data
         raise CheckpointError(
-            "corrupt", f"{pth.name} is damaged, or holds more than weights and is not opened for safety."
+            "corrupt",
+            f"{pth.name} is damaged, or contains objects other than weights, which are not loaded for safety.",
         ) from error
     for key in ("model_state_dict", "state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
             break
     if not isinstance(content, dict) or not all(isinstance(value, torch.Tensor) for value in content.values()):
-        raise foreign("it holds no state dict")
+        raise foreign("it contains no state dict")
     return {_plain_key(key): value.float().numpy() for key, value in content.items()}
 
 

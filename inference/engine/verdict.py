@@ -1,4 +1,4 @@
-"""From patch probabilities to a verdict: mean, calibration, cut points. The one place where a verdict is made."""
+"""From patch probabilities to a result: tissue-weighted mean, calibration, thresholds. All results are made here."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ from .tissue import EMPTY
 
 Verdict = Literal["benign", "malignant", "indeterminate", "out_of_domain"]
 
-#: Raw probabilities are kept this far from 0 and 1, where the logit has no value.
+#: Raw probabilities are clipped to this distance from 0 and 1, where the logit is infinite.
 EDGE = 1e-6
 
 
 @dataclass(frozen=True)
 class SlideVerdict:
-    """What is said of one slide.
+    """The result of one slide.
 
-    ``probability_malignant`` is calibrated, 0..1; ``raw_malignant`` the mean over the patches with tissue, weighted
-    by their share of it, None out of domain. ``confidence`` is the larger of the two class probabilities. Patches
-    with tissue are counted at 0.5 on the raw probability; ``empty_patches`` have none and are left out.
-    Out of domain there is no model probability: 0.5, confidence 0.0, no patches counted as benign or malignant, and
-    the reason first among ``warnings``.
+    ``probability_malignant`` is calibrated, 0..1. ``raw_malignant`` is the uncalibrated mean over the patches with
+    tissue, weighted by their share of tissue. ``confidence`` is the larger of the two class probabilities. Patches with
+    tissue count as benign or malignant at a raw probability of 0.5; ``empty_patches`` have no tissue.
+
+    Out of domain, ``probability_malignant`` is 0.5, ``raw_malignant`` None and ``confidence`` 0.0; no patch counts as
+    benign or malignant, and the first of ``warnings`` is the reason.
     """
 
     verdict: Verdict
@@ -42,7 +43,7 @@ class SlideVerdict:
 
 @dataclass(frozen=True)
 class CaseVerdict:
-    """What is said of several slides together; ``slides`` counts those in domain."""
+    """The case result; ``slides`` is the number of slides in domain."""
 
     verdict: Verdict
     probability_malignant: float
@@ -51,15 +52,15 @@ class CaseVerdict:
 
 
 def has_tissue(tissue: np.ndarray) -> np.ndarray:
-    """Which patches have enough tissue to be read, bool (N,), from their shares of it, float (N,)."""
+    """Which patches have enough tissue to be analysed, bool (N,), from their shares of tissue, float (N,)."""
     return np.asarray(tissue) >= EMPTY
 
 
 def mean_probability(patch_probs: np.ndarray, tissue: np.ndarray | None = None) -> float:
-    """Raw malignant probability of a slide: the mean of column 1 of float (N, 2), weighted by the shares of tissue,
-    float (N,). Patches without tissue are left out, whatever their probabilities; without ``tissue`` all count alike.
+    """Raw malignant probability of a slide: the mean of column 1 of ``patch_probs``, float (N, 2), weighted by the
+    shares of tissue, float (N,). Patches without tissue are left out; with ``tissue`` None all have the same weight.
 
-    Raises ValueError where no patch counts.
+    Raises ValueError if no patch has tissue, or for another shape.
     """
     if patch_probs.ndim != 2 or patch_probs.shape[1] != 2 or len(patch_probs) == 0:
         raise ValueError(f"patch probabilities must be (N, 2) with N > 0, not {patch_probs.shape}")
@@ -75,8 +76,8 @@ def mean_probability(patch_probs: np.ndarray, tissue: np.ndarray | None = None) 
 def calibrate(raw: float, metadata: Metadata) -> float:
     """Calibrated malignant probability: sigmoid(slope * logit(raw) + intercept).
 
-    Logistic calibration after Platt (1999) on the logit, so slope 1 and intercept 0 change nothing. The raw value
-    itself where the checkpoint is uncalibrated.
+    Logistic calibration (Platt 1999) of the logit; slope 1 and intercept 0 are the identity. Returns the raw value if
+    the checkpoint is uncalibrated.
     """
     if not metadata.calibrated:
         return raw
@@ -95,8 +96,8 @@ def judge(p: float, cut_low: float, cut_high: float) -> Verdict:
 def slide_verdict(
     patch_probs: np.ndarray, metadata: Metadata, domain_result: DomainResult, tissue: np.ndarray | None = None
 ) -> SlideVerdict:
-    """Verdict of a slide from its raw patch probabilities, float (N, 2), class 0 benign and 1 malignant, and the
-    patches' shares of tissue, float (N,); see :func:`mean_probability`. Without any tissue it is out of domain.
+    """Result of a slide from its raw patch probabilities, float (N, 2), class 0 benign and 1 malignant, and the shares
+    of tissue, float (N,); see :func:`mean_probability`. A slide without tissue is out of domain.
     """
     counted = np.ones(len(patch_probs), dtype=bool) if tissue is None else has_tissue(tissue)
     empty = len(counted) - int(np.count_nonzero(counted))
@@ -121,7 +122,8 @@ def slide_verdict(
 
 
 def case_verdict(probabilities: Sequence[float], cut_low: float, cut_high: float) -> CaseVerdict:
-    """Verdict of a case: the mean of its in-domain slides' calibrated probabilities under the same cut points."""
+    """Case result: the mean of the calibrated probabilities of its in-domain slides, with the same thresholds. Without
+    such slides it is out of domain."""
     if not probabilities:
         return CaseVerdict("out_of_domain", 0.5, 0.0, 0)
     p = math.fsum(probabilities) / len(probabilities)

@@ -1,7 +1,7 @@
 """django-q2's cluster, made to survive the sudden death of any of its processes and to return work when it stops.
 
 The processes of a cluster share queues and events that are protected by locks. A process that is killed, for example
-by the kernel when memory runs out, may leave such a lock taken, and its replacement would wait for it for ever.
+by the kernel when memory runs out, may never release such a lock, and its replacement would wait for it for ever.
 Therefore, after a sudden death, all processes of the cluster are replaced together with everything they share: the
 sentinel exits, the kernel ends the processes below it, and the main process starts a new sentinel.
 """

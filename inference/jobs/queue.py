@@ -1,7 +1,7 @@
-"""The Analysis table as a queue: ask, claim, renew, finish, hand back, sweep.
+"""The Analysis table as a queue: request, claim, renew, finish, release, reclaim.
 
-Every step is one conditional UPDATE, so that two workers, or one task run twice, can't do harm: a
-worker may write to a row only while the row carries its claim.
+Every step is one conditional UPDATE: a worker can write to a row only while the row carries its claim. Two workers, or
+a task that runs twice, therefore cannot overwrite each other's results.
 """
 
 from __future__ import annotations
@@ -35,21 +35,21 @@ def request_analyses(
     overlap: float | None = None,
     model_version: ModelVersion | None = None,
 ) -> list[Analysis]:
-    """Queue one analysis a slide and wake a worker once the transaction commits.
+    """Queue one analysis per slide and wake a worker once the transaction commits.
 
-    ``sizes`` are the slides' primary keys with width and height in pixels, ``person`` is the primary key of who owns
-    them: theirs are taken in the order they were asked for, and in turn with other people's, so that a folder of
-    hundreds does not starve a single image. An analysis of a slide that is still open stays as it is and is returned
-    instead of a second one.
+    ``sizes`` maps the slides' primary keys to width and height in pixels; ``person`` is the primary key of their owner.
+    Analyses of one owner run in the order of the requests, interleaved with those of other owners, so that a folder of
+    hundreds of images does not delay another user's single image. If a slide already has a queued or running analysis,
+    that one is returned and no second one is created.
 
-    Raises :class:`inference.registry.NoModel` when no model version is active.
+    Raises :class:`inference.registry.NoModel` if no model version is active.
     """
     model = model_version or active_model()
     overlap = settings.ANALYSIS_OVERLAP if overlap is None else overlap
     result = []
     with transaction.atomic():
-        # Whoever asks for the same slide at the same time waits here, and then finds this one's analysis. In the order
-        # that everybody does, so that no two wait for each other.
+        # A concurrent request for the same slide waits here and then finds this one's analysis. Always in the same
+        # order, to avoid deadlocks.
         asked_before = Analysis.objects.filter(slide__in=sizes, is_current=True).order_by("pk")
         list(asked_before.select_for_update().values_list("pk"))
         turn = fairness.next_turn(person)
@@ -60,7 +60,7 @@ def request_analyses(
                 result.append(still_open[slide_id])
                 continue
             Analysis.objects.filter(slide=slide_id, is_current=True).update(is_current=False)
-            # One that is gone meanwhile ends with this transaction.
+            # If the slide has been deleted in the meantime, the foreign key fails when the transaction commits.
             asked = {"slide_id": slide_id, "model_version": model, "overlap": overlap}
             result.append(Analysis.objects.create(**asked, person=person, turn=turn))
             turn += fairness.work(width, height, overlap)
@@ -69,49 +69,53 @@ def request_analyses(
 
 
 def _update(rows: Any, **values: Any) -> int:
-    """Change rows one by one: a worker holds none while it waits for another, which somebody may be deleting."""
+    """Update rows one by one, so that no row stays locked while waiting for another that is being deleted."""
     return sum(rows.filter(pk=pk).update(**values) for pk in list(rows.values_list("pk", flat=True)))
 
 
 def open_count(person: int | None = None) -> int:
-    """How many analyses wait or run: this person's, or everybody's."""
+    """Number of queued and running analyses, of this user or overall."""
     if person is not None:
         return Analysis.objects.filter(person=person, finished_at=None, state__in=OPEN).count()
-    # One by one: SQLite has an index for either state, and uses none for both.
+    # One query per state: SQLite would not use its partial indexes for both states together.
     return sum(Analysis.objects.filter(state=state).count() for state in OPEN)
 
 
-#: Seconds for which a broker that failed is not asked again; and when that time is over, of this process.
+#: Seconds during which this process does not contact a broker again after a failure.
 BROKER_PAUSE = 5.0
 _broker_away_until = 0.0
 
 
 def wake() -> None:
-    """Tell a worker that there is something to do. Losing the message is harmless: see :func:`reclaim_expired`."""
+    """Send a message that wakes a worker. A lost message does no harm: see :func:`reclaim_expired`."""
     global _broker_away_until
     if time.monotonic() < _broker_away_until:
         return
     try:
-        # A message that nobody has taken yet will find these rows as well.
+        # A message that is still waiting in the broker is enough for these rows, too.
         if not get_broker().queue_size():
             async_task("inference.jobs.worker.process_queue", task_name="process_queue", save=False)
-    except Exception:  # whatever a broker raises; the rows are safe, and the sweep of a cluster finds them
+    except Exception:
+        # Any failure of a broker is harmless, as a running cluster finds the rows at its next heartbeat. The pause
+        # keeps requests fast while the broker's connection times out.
         _broker_away_until = time.monotonic() + BROKER_PAUSE
-        log.exception("No wake-up message could be sent; the sweep will find the waiting analyses.")
+        log.exception(
+            "The wake-up message could not be sent; workers find the queued analyses at their next heartbeat."
+        )
 
 
-def claim_next(claim: uuid.UUID, beside: bool = False) -> Analysis | None:
-    """Take the best waiting analysis for the holder of ``claim``, or None when nothing waits.
+def claim_next(claim: uuid.UUID, has_others: bool = False) -> Analysis | None:
+    """Claim the next queued analysis for the holder of ``claim``; None if nothing is queued.
 
-    ``beside``: the holder has others under way. Then None too where the best one's worker has died before: it may be
-    what the worker died of, and shall not take an attempt of those beside it once more.
+    ``has_others``: the holder is already working on other analyses. Then also None if a worker died during the next
+    one: it may have caused that, and would cost the others an attempt as well.
     """
     while True:
         waiting = Analysis.objects.filter(state=State.QUEUED).order_by("turn", "queued_at")
         best = waiting.select_related("slide").first()
-        if best is None or (beside and best.attempts):
+        if best is None or (has_others and best.attempts):
             return None
-        # Before it is taken, as this may wait for who sends more at the moment.
+        # Before the claim, because this may wait for a request that holds the lock on the owner's queue state.
         fairness.begin(best)
         now = timezone.now()
         taken = Analysis.objects.filter(pk=best.pk, state=State.QUEUED).update(
@@ -124,7 +128,7 @@ def claim_next(claim: uuid.UUID, beside: bool = False) -> Analysis | None:
             patches_total=0,
         )
         mine = Analysis.with_model().select_related("slide").filter(pk=best.pk, claim=claim)
-        # None where its slide was removed in between.
+        # The row is gone if its slide was deleted in between.
         if taken and (analysis := mine.first()):
             return analysis
 
@@ -134,18 +138,18 @@ def _held(pk: uuid.UUID, claim: uuid.UUID) -> Any:
 
 
 def renew(claim: uuid.UUID, pks: Iterable[uuid.UUID]) -> None:
-    """Extend the leases of a worker that is alive."""
+    """Extend the leases of these analyses, if they still carry the claim."""
     until = timezone.now() + timedelta(seconds=settings.ANALYSIS_LEASE)
     _update(Analysis.objects.filter(pk__in=list(pks), claim=claim, state=State.RUNNING), lease_until=until)
 
 
 def progress(pk: uuid.UUID, claim: uuid.UUID, done: int, total: int) -> bool:
-    """Say how many patches are through. False where the analysis is gone or another's."""
+    """Store how many patches are done. False if the analysis was deleted or no longer carries the claim."""
     return bool(_held(pk, claim).update(patches_done=done, patches_total=total))
 
 
 def finish(pk: uuid.UUID, claim: uuid.UUID, prediction: Prediction, runtime: str) -> bool:
-    """Store a result. False where the claim was lost meanwhile, and nothing is written."""
+    """Store a result. False, and nothing is written, if the claim was lost in the meantime."""
     verdict = prediction.verdict
     grid = prediction.grid
     with transaction.atomic():
@@ -187,7 +191,7 @@ def finish(pk: uuid.UUID, claim: uuid.UUID, prediction: Prediction, runtime: str
 
 
 def fail(pk: uuid.UUID, claim: uuid.UUID, code: str, message: str) -> bool:
-    """End an analysis as failed, with a reason that its owner reads. False where the claim was lost."""
+    """Mark an analysis as failed, with a stable code and a sentence for its owner. False if the claim was lost."""
     with transaction.atomic():
         analysis_ending.send(Analysis, pk=pk)
         written = _held(pk, claim).update(
@@ -204,24 +208,24 @@ def fail(pk: uuid.UUID, claim: uuid.UUID, code: str, message: str) -> bool:
 
 
 def release(claim: uuid.UUID) -> int:
-    """Put back what a worker holds, when it has to stop; the attempt does not count."""
+    """Return a stopping worker's analyses to the queue without counting the attempt. Returns how many."""
     held = Analysis.objects.filter(claim=claim, state=State.RUNNING)
     return _update(held, state=State.QUEUED, claim=None, lease_until=None, attempts=F("attempts") - 1, patches_done=0)
 
 
 def abandon(claim: uuid.UUID) -> None:
-    """End the leases of a worker that failed. The attempt counts; the sweep decides what becomes of the rows."""
+    """Expire the leases of a worker that failed. The attempt counts; :func:`reclaim_expired` handles the rows."""
     _update(Analysis.objects.filter(claim=claim, state=State.RUNNING), lease_until=None)
 
 
 def reclaim_expired() -> int:
-    """Pick up what was left behind, and wake a worker if anything waits. Returns how many rows moved.
+    """Reclaim analyses whose lease has expired, and wake a worker if any is queued. Returns how many were re-queued.
 
-    A row whose lease ran out goes back to the queue, or fails visibly after the last attempt.
+    After the last attempt, an analysis is marked as failed instead of being queued again.
     """
     now = timezone.now()
     running = Analysis.objects.filter(state=State.RUNNING).values_list("pk", "lease_until")
-    # Named one by one: of an "or" SQLite makes a walk through the whole table, with everybody else locked out.
+    # Selected in Python: with an OR, SQLite would scan the whole table while it holds the write lock.
     lapsed = [pk for pk, lease_until in running if lease_until is None or lease_until < now]
     lost = Analysis.objects.filter(pk__in=lapsed, state=State.RUNNING).filter(
         Q(lease_until__lt=now) | Q(lease_until=None)
@@ -237,32 +241,32 @@ def reclaim_expired() -> int:
                 finished_at=now,
                 error_code="interrupted",
                 error=f"The worker stopped {settings.ANALYSIS_MAX_ATTEMPTS} times during this analysis. "
-                "Run it again; if it fails again, the image may be too large for this machine.",
+                "Try again; if it fails again, the image may be too large for this machine.",
             )
             if changed:
                 _announce(pk)
     moved = _update(lost, state=State.QUEUED, claim=None, lease_until=None, patches_done=0)
     if moved:
-        log.warning("Put %d interrupted analyses back into the queue.", moved)
+        log.warning("Returned %d interrupted analyses to the queue.", moved)
     if Analysis.objects.filter(state=State.QUEUED).exists():
         wake()
     return moved
 
 
 def worker_alive() -> bool:
-    """Whether a cluster was heard of lately."""
+    """Whether a worker cluster has sent a heartbeat within WORKER_TIMEOUT."""
     since = timezone.now() - timedelta(seconds=settings.WORKER_TIMEOUT)
     return Cluster.objects.filter(seen_at__gte=since).exists()
 
 
 def has_fallback() -> bool:
-    """Whether a running cluster found a faster form of the model damaged, or wrong on its machine."""
+    """Whether a running cluster found the INT8 or bf16 form of the model damaged, or wrong on its machine."""
     since = timezone.now() - timedelta(seconds=settings.WORKER_TIMEOUT)
     return Cluster.objects.filter(seen_at__gte=since, fell_back=True).exists()
 
 
 def is_stalled() -> bool:
-    """Whether something has waited for long, while none is worked on and none was taken up of late."""
+    """Whether an analysis has been queued for longer than WORKER_TIMEOUT while none runs and none has started."""
     since = timezone.now() - timedelta(seconds=settings.WORKER_TIMEOUT)
     if not Analysis.objects.filter(state=State.QUEUED, queued_at__lt=since).exists():
         return False
@@ -271,7 +275,7 @@ def is_stalled() -> bool:
 
 
 def position(analysis: Analysis) -> int:
-    """How many waiting analyses stand before this one; 0 is next."""
+    """How many queued analyses are ahead of this one; 0 means that it is next."""
     return (
         Analysis.objects.filter(state=State.QUEUED)
         .filter(Q(turn__lt=analysis.turn) | Q(turn=analysis.turn, queued_at__lt=analysis.queued_at))

@@ -1,4 +1,4 @@
-"""What other apps may listen to."""
+"""Signals of the queue for other apps."""
 
 from django.dispatch import Signal
 
@@ -6,8 +6,8 @@ from django.dispatch import Signal
 #: what belongs to it first.
 analysis_ending = Signal()
 
-#: Sent with ``analysis`` inside the transaction in which it ends as done or failed.
+#: Sent with ``analysis`` inside the transaction that marks it as done or failed.
 analysis_ended = Signal()
 
-#: Sent by every running cluster every few seconds, for what has to be done now and then.
+#: Sent by every running cluster every few seconds, for periodic work.
 housekeeping = Signal()

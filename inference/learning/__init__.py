@@ -1,1 +1,1 @@
-"""How the model came to be: data, augmentation, training, evaluation, calibration and figures."""
+"""Training and evaluation of models: data sets, augmentation, training, calibration, metrics and the model card."""

@@ -1,4 +1,4 @@
-"""Views of a patch that show the same tissue under another stain, scanner, scale or compression."""
+"""Augmentation: patches as another stain, scanner, scale or compression would show them."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ HED = np.array([[0.650, 0.704, 0.286], [0.072, 0.990, 0.105], [0.268, 0.570, 0.7
 HED /= np.linalg.norm(HED, axis=1, keepdims=True)
 HED_INVERSE = np.linalg.inv(HED).astype(np.float32)
 
-#: How often a square is drawn until it holds tissue.
+#: Attempts to draw a square with tissue.
 TRIES = 10
 
 
 @dataclass(frozen=True)
 class Strength:
-    """How far a view may differ. All are half-widths around the unchanged image; 0 switches a term off.
+    """Strength of the augmentation, as half-widths around the unchanged image; 0 disables a term.
 
-    ``stain`` relative concentration of each stain; ``offset`` optical density added to each stain;
-    ``channel`` relative optical density of each colour channel (scanner, illuminant); ``scale`` natural
-    logarithm of the zoom; ``blur`` largest Gaussian radius in pixels; ``jpeg`` lowest quality (100: off).
+    ``stain``: relative concentration of each stain; ``offset``: optical density added to each stain; ``channel``:
+    relative optical density of each colour channel (scanner, illumination); ``scale``: natural logarithm of the zoom;
+    ``blur``: largest Gaussian radius in pixels; ``jpeg``: lowest quality (100 disables it).
     """
 
     stain: float = 0.35
@@ -37,9 +37,9 @@ class Strength:
 
 
 def stain_jitter(pixels: np.ndarray, random: np.random.Generator, strength: Strength) -> np.ndarray:
-    """Pixels uint8 (H, W, 3) with other stain concentrations, after Tellez et al., IEEE TMI 2018.
+    """Pixels uint8 (H, W, 3) with random stain concentrations (Tellez et al., IEEE TMI 2018).
 
-    Works in optical density OD = -ln(I / 255), where absorption is additive in the stains (Beer-Lambert).
+    Works on the optical density OD = -ln(I / 255), in which the stains add up (Beer-Lambert law).
     """
     density = -np.log(np.maximum(pixels, 1).astype(np.float32) / 255)
     stains = density @ HED_INVERSE
@@ -57,10 +57,10 @@ def random_patch(
     size: int = 224,
     stained: np.ndarray | None = None,
 ) -> np.ndarray:
-    """A random square of an image uint8 (H, W, 3), zoomed, turned, flipped and restained: uint8 (size, size, 3).
+    """A random square of an image uint8 (H, W, 3), zoomed, rotated, flipped and restained: uint8 (size, size, 3).
 
-    With ``stained``, where the image has tissue at a fraction of its resolution (``features.tissue_mask``), a square
-    without tissue is drawn again a few times.
+    With ``stained``, the image's tissue mask at reduced resolution (``features.tissue_mask``), squares without tissue
+    are redrawn, up to TRIES times.
     """
     height, width = pixels.shape[:2]
     side = round(size * float(np.exp(random.uniform(-strength.scale, strength.scale))))
@@ -83,7 +83,7 @@ def random_patch(
 
 
 def degrade(image: Image.Image, random: np.random.Generator, strength: Strength) -> np.ndarray:
-    """Blur half of the images a little and compress half of them: uint8 (H, W, 3)."""
+    """Blur and JPEG-compress an image, each with a probability of one half: uint8 (H, W, 3)."""
     if strength.blur and random.random() < 0.5:
         image = image.filter(ImageFilter.GaussianBlur(random.uniform(0, strength.blur)))
     if strength.jpeg < 100 and random.random() < 0.5:

@@ -1,8 +1,8 @@
-"""The BACH set of ICIAR 2018 (Aresta et al., *Medical Image Analysis* 2019), for those who hold it and its licence.
+"""The BACH set of ICIAR 2018 (Aresta et al., *Medical Image Analysis* 2019), for users who have accepted its licence.
 
-Folders ``Benign``, ``InSitu``, ``Invasive`` and ``Normal`` of TIFF fields 2048x1536 at 0.42 µm a pixel. Licence
-CC BY-NC-ND 4.0: the bundled model has not seen it. The public part does not name patients, so every image is its own
-group; figures on it may flatter a model that was trained on it.
+Folders ``Benign``, ``InSitu``, ``Invasive`` and ``Normal`` with TIFF fields of 2048x1536 pixels at 0.42 µm per pixel.
+Because of the licence, CC BY-NC-ND 4.0, the bundled model was not trained on it. The public part does not identify
+patients, so every image is a group of its own; metrics of a model that was trained on BACH may be too optimistic.
 """
 
 from __future__ import annotations
@@ -23,11 +23,14 @@ SUFFIXES = (".tif", ".tiff", ".png", ".jpg")
 
 
 class BachError(ValueError):
-    """The folder is not laid out as the BACH set."""
+    """The folder does not have the layout of the BACH set."""
 
 
 def read_bach(root: Path) -> list[Sample]:
-    """All images of ``root`` or of its subfolder ``Photos``, in the order of their names. Raises BachError."""
+    """All images in ``root`` or its subfolder ``Photos``, sorted by name. Label 1: in situ and invasive carcinoma.
+
+    Raises BachError.
+    """
     home = root / "Photos" if (root / "Photos").is_dir() else root
     missing = [name for name in FOLDERS if not (home / name).is_dir()]
     if missing:
@@ -39,12 +42,12 @@ def read_bach(root: Path) -> list[Sample]:
         if path.suffix.lower() in SUFFIXES
     ]
     if {one.label for one in samples} != {0, 1}:
-        raise BachError(f"{root} holds no images of both labels")
+        raise BachError(f"{root} does not contain images of both labels")
     return samples
 
 
 def measure(predictor: Predictor, samples: Sequence[Sample], replicates: int = 1000) -> list[str]:
-    """Lines with figures of a model as the product applies it, and each folder's share called right and refused."""
+    """Metrics of a model as the application uses it, and the results for each folder, as lines of text."""
     jobs = (Job(number, partial(read_rgb, one.path)) for number, one in enumerate(samples))
     p = np.full(len(samples), np.nan)
     for outcome in predictor.run(jobs):
@@ -55,7 +58,7 @@ def measure(predictor: Predictor, samples: Sequence[Sample], replicates: int = 1
             p[int(str(outcome.job.key))] = outcome.prediction.verdict.probability_malignant
     label = np.array([one.label for one in samples], dtype=float)
     read = np.isfinite(p)
-    lines = [f"{len(samples)} images, {int((~read).sum())} called out of domain and left out of the figures"]
+    lines = [f"{len(samples)} images, {int((~read).sum())} of them out of domain and not in the metrics"]
     if len(set(label[read].tolist())) == 2:
         group = np.array([one.group for one in samples])
         values, bounds = figures(label[read], p[read]), intervals(label[read], p[read], group[read], None, replicates)
@@ -63,6 +66,6 @@ def measure(predictor: Predictor, samples: Sequence[Sample], replicates: int = 1
     for folder in FOLDERS:
         own = np.array([one.subtype == folder for one in samples])
         right = (p[own & read] >= 0.5) == (label[own & read] == 1)
-        share = f"{right.mean():.2f} called right" if len(right) else "none read"
+        share = f"{right.mean():.2f} correct" if len(right) else "none in domain"
         lines.append(f"{folder}: {int(own.sum())} images, {int((own & ~read).sum())} out of domain, {share}")
     return lines

@@ -1,4 +1,4 @@
-"""The whole of BreakHis as its authors publish it, and their fold files.
+"""The full BreakHis set as published by its authors, and their fold files.
 
 Spanhol et al., *A Dataset for Breast Cancer Histopathological Image Classification*, IEEE TBME 2016.
 """
@@ -23,7 +23,7 @@ MAGNIFICATIONS = ("40X", "100X", "200X", "400X")
 
 
 class TreeError(ValueError):
-    """A folder or fold file that is not BreakHis as published, with the place where it differs."""
+    """A folder or fold file differs from BreakHis as published; the message says where."""
 
 
 @dataclass(frozen=True)
@@ -36,27 +36,27 @@ class FoldRow:
 
 
 def parse_name(name: str) -> tuple[int, str, str, str]:
-    """Label (0 benign, 1 malignant), subtype, slide number and magnification of a file name. Raises TreeError.
+    """Label (0 benign, 1 malignant), subtype, slide number and magnification from a file name. Raises TreeError.
 
-    The number without its letters is the group: slides 14-22549AB and 14-22549CD may be one patient.
+    The slide number without its letters is the group, because slides 14-22549AB and 14-22549CD may be of one patient.
     """
     match = NAME.match(name)
     if not match:
-        raise TreeError(f"{name} is no BreakHis file name")
+        raise TreeError(f"{name} is not a BreakHis file name")
     letter, subtype, _, number, _, magnification, _ = match.groups()
     return "BM".index(letter), subtype, number, f"{magnification}X"
 
 
 def read_tree(root: Path, keep_demo: bool = False) -> list[Sample]:
-    """All images of the tree under ``root`` (any level above ``benign`` and ``malignant``), by name.
+    """All images under ``root`` (any folder above ``benign`` and ``malignant``), sorted by path.
 
-    The demonstration groups are left out unless ``keep_demo``. Raises TreeError where there is no image.
+    The demonstration groups are excluded unless ``keep_demo``. Raises TreeError for another layout or without images.
     """
     samples = []
     for path in sorted(root.rglob("SOB_*.png")):
         label, subtype, number, magnification = parse_name(path.name)
         if CLASSES[label] not in path.parts:
-            raise TreeError(f"{path} does not lie under {CLASSES[label]}")
+            raise TreeError(f"{path} is not in a folder {CLASSES[label]}")
         if number in DEMO_GROUPS and not keep_demo:
             continue
         samples.append(Sample(path, path.name, "breakhis", label, subtype, number, magnification))
@@ -64,7 +64,7 @@ def read_tree(root: Path, keep_demo: bool = False) -> list[Sample]:
         raise TreeError(f"no BreakHis image (SOB_*.png) under {root}")
     doubled = [name for name, count in Counter(sample.name for sample in samples).items() if count > 1]
     if doubled:
-        raise TreeError(f"{doubled[0]} stands twice under {root}")
+        raise TreeError(f"{doubled[0]} exists twice under {root}")
     return samples
 
 
@@ -76,7 +76,7 @@ def read_fold(path: Path) -> list[FoldRow]:
             continue
         parts = [part.strip() for part in line.split("|")]
         if len(parts) != 4 or parts[3] not in ("train", "test") or f"{parts[1]}X" not in MAGNIFICATIONS:
-            raise TreeError(f"{path.name} line {number} is no fold row: {line[:80]}")
+            raise TreeError(f"{path.name} line {number} is not a row of a fold file: {line[:80]}")
         parse_name(parts[0])
         rows.append(FoldRow(parts[0], f"{parts[1]}X", parts[3] == "train"))
     if not rows:
@@ -87,15 +87,15 @@ def read_fold(path: Path) -> list[FoldRow]:
 def split(
     samples: Sequence[Sample], rows: Sequence[FoldRow], say: Callable[[str], None] = print
 ) -> tuple[list[int], list[int]]:
-    """Indices (training, test) of a fold.
+    """Indices (training, test) of a fold. Raises TreeError if either is empty.
 
-    Slide 14-13412 carries two subtypes and can stand on both sides: training images of a test group are dropped and
-    reported, so that no patient is learned from and tested on. Images that the tree lacks are reported too.
+    Slide 14-13412 has two subtypes and may be on both sides. Training images of a test group are dropped and reported,
+    so that no patient is in both sets. Images that are missing from the folder are reported, too.
     """
     index = {sample.name: i for i, sample in enumerate(samples)}
     absent = sum(row.name not in index for row in rows)
     if absent:
-        say(f"{absent} of {len(rows)} images of the fold file are not in the tree")
+        say(f"{absent} of {len(rows)} images in the fold file are missing from the folder")
     test = [index[row.name] for row in rows if not row.training and row.name in index]
     held = {samples[i].group for i in test}
     training: list[int] = []
@@ -106,7 +106,7 @@ def split(
     for group, count in sorted(Counter(samples[i].group for i in dropped).items()):
         say(f"dropped {count} training images of group {group}, which is a test patient")
     if not training or not test:
-        raise TreeError("the fold leaves no training or no test image")
+        raise TreeError("the fold has no training images or no test images in the folder")
     return training, test
 
 
@@ -117,7 +117,7 @@ def on_official_folds(
     grid: Patches,
     say: Callable[[str], None] = print,
 ) -> list[list[dict[str, object]]]:
-    """The published table of every fold file: the frozen recipe fitted to its training images, tested on the others."""
+    """The published table for every fold file, with the frozen recipe fitted to its training images."""
     tables = []
     for file in files:
         known, held = split(samples, read_fold(file), say)
@@ -131,9 +131,9 @@ def on_official_folds(
 
 
 def published_table(label: Sequence[int], p: Sequence[float], samples: Sequence[Sample]) -> list[dict[str, object]]:
-    """Image-level and patient-level recognition rate by magnification, as in the published tables.
+    """Image-level and patient-level recognition rate by magnification, at p >= 0.5, as in the published tables.
 
-    The patient-level rate is the mean over patients of each one's share of right images (Spanhol et al. 2016, eq. 1-2).
+    The patient-level rate is the mean over patients of the share of correct images (Spanhol et al. 2016, eq. 1-2).
     """
     table = []
     for magnification in MAGNIFICATIONS:

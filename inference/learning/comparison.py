@@ -1,4 +1,4 @@
-"""Two versions on the same images: paired differences with intervals from a bootstrap over groups."""
+"""Comparison of two model versions on the same images: paired differences with bootstrap intervals over groups."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from inference.learning.crossval import Prediction
 from inference.learning.metrics import equal_group_weight, per_patient, weighted_auc
 
 MEAN = "mean of all tests"
-#: Name, whether a laboratory was left out, data set, and what is counted: images with groups equal, or patients.
+#: Name, whether it uses laboratory-held-out predictions, data set, and unit: group-weighted images, or patients.
 TESTS = (
     ("BreakHis, images, groups equal", False, "breakhis", "images"),
     ("BreakHis, patients", False, "breakhis", "patients"),
@@ -23,8 +23,7 @@ TESTS = (
 
 @dataclass(frozen=True)
 class Difference:
-    """AUC of the earlier and the later version on ``images`` images of ``groups`` groups, and the 95 % interval of the
-    difference."""
+    """AUC of the earlier and the later version, and the bounds of the 95 % interval of the difference."""
 
     name: str
     images: int
@@ -37,7 +36,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class _Pair:
-    """One test's arrays, of the images or patients that both versions predicted."""
+    """Arrays of one test, for the images or patients that both versions predicted."""
 
     label: np.ndarray
     before: np.ndarray
@@ -69,10 +68,11 @@ def compare(
     replicates: int = 1000,
     seed: int = 0,
 ) -> list[Difference]:
-    """Rows for all of TESTS and their mean. Each side is (out-of-fold, laboratory-left-out) predictions.
+    """Differences for all of TESTS and their mean. Each side is a pair of out-of-fold and laboratory-held-out
+    predictions.
 
-    Every replicate draws the groups of a data set and set of labels with replacement, the same for both versions and
-    all tests.
+    Every bootstrap replicate draws groups with replacement, stratified by data set and labels; the draw is the same for
+    both versions and all tests.
     """
     pairs = {name: _pair(before[left], after[left], dataset, level) for name, left, dataset, level in TESTS}
     kinds: dict[tuple[str, int], set[str]] = {}

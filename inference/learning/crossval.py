@@ -1,4 +1,4 @@
-"""Out-of-fold predictions in which every choice is made inside the training part."""
+"""Cross-validation in which every choice is made on the training part alone."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from inference.learning.calibration import apply_platt, cut_points, fit_platt
+from inference.learning.calibration import apply_platt, choose_thresholds, fit_platt
 from inference.learning.dataset import Sample, assert_disjoint
 from inference.learning.folds import assign_folds, stratum
 from inference.learning.head import Auxiliary, Head, fit_head, slide_means
@@ -15,13 +15,13 @@ from inference.learning.metrics import equal_group_weight, figures
 
 INNER_FOLDS = 4
 STRENGTHS = (0.2, 0.6, 2.0)
-#: The fold of a prediction by a model that was trained without the whole laboratory.
+#: Value of ``fold`` for predictions by a model that was trained without the whole laboratory.
 LEFT_OUT = -1
 
 
 @dataclass(frozen=True)
 class Patches:
-    """Image index (N,) and pooled features (N, K) of patches, and their shares of tissue (N,); None: all alike."""
+    """Patches: image index (N,), pooled features (N, K), and shares of tissue (N,), or None for equal weights."""
 
     rows: np.ndarray
     features: np.ndarray
@@ -32,7 +32,7 @@ class Patches:
         return Patches(self.rows[keep], self.features[keep], None if self.tissue is None else self.tissue[keep])
 
     def only(self, part: slice) -> Patches:
-        """With all features but those of ``part`` set to 0, so that no head can use them."""
+        """The same patches with all features outside ``part`` set to 0, so that no head can use them."""
         features = np.zeros_like(self.features)
         features[:, part] = self.features[:, part]
         return Patches(self.rows, features, self.tissue)
@@ -48,7 +48,11 @@ def joined(views: Sequence[Patches]) -> Patches:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What one fold's model says of one image that it never saw; p is calibrated, raw the mean over patches."""
+    """The prediction for one image by the model of the fold that held it out.
+
+    ``p`` is the calibrated probability of malignancy, ``raw`` the mean over the patches; ``cut_low`` and ``cut_high``
+    are the thresholds of that fold.
+    """
 
     name: str
     dataset: str
@@ -65,7 +69,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Chosen:
-    """What the training part of a split decided."""
+    """The choices made on the training part of a split."""
 
     head: Head
     strength: float
@@ -75,14 +79,14 @@ class Chosen:
 
 
 def slides(samples: Sequence[Sample], images: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Labels, groups and weights of images; every (group, label) weighs the same."""
+    """Labels, groups and weights of images, each (N,); every combination of group and label has the same weight."""
     label = np.array([samples[i].label for i in images], dtype=float)
     group = np.array([samples[i].group for i in images])
     return label, group, equal_group_weight(label, group)
 
 
 def predict(head: Head, patches: Patches) -> tuple[np.ndarray, np.ndarray]:
-    """Image indices and raw slide probabilities, as the engine: each patch's probability, weighted by tissue."""
+    """Image indices and raw slide probabilities, computed as in the engine: patch means weighted by tissue."""
     return slide_means(patches.rows, head.probability(patches.features), patches.tissue)
 
 
@@ -94,10 +98,10 @@ def log_loss(label: np.ndarray, p: np.ndarray, weight: np.ndarray) -> float:
 def choose(
     samples: Sequence[Sample], training: Patches, grid: Patches, seed: int = 0, auxiliary: Auxiliary | None = None
 ) -> Chosen:
-    """Strength, calibration and cut points by an inner cross-validation; then the head on all of the training part.
+    """Choose regularisation strength, calibration and thresholds by inner cross-validation, then fit the head.
 
-    ``training`` are augmented patches to learn from, ``grid`` the patches as the product reads them, both of the
-    training part alone. The strength is the one of the lowest weighted log loss after calibration.
+    ``training`` are augmented patches for fitting, ``grid`` the patches that the application would analyse; both belong
+    to the training part only. The strength is the one with the lowest weighted log loss after calibration.
     """
     images = np.unique(grid.rows)
     part = [samples[i] for i in images]
@@ -119,7 +123,7 @@ def choose(
     assert best is not None
     _, strength, raw = best
     calibration = fit_platt(raw, label, weight)
-    low, high = cut_points(apply_platt(raw, calibration), label, weight)
+    low, high = choose_thresholds(apply_platt(raw, calibration), label, weight)
     return Chosen(
         fit_head(samples, training.rows, training.features, strength, auxiliary), strength, calibration, low, high
     )
@@ -134,9 +138,9 @@ def out_of_fold(
     only: int | None = None,
     auxiliary: Auxiliary | None = None,
 ) -> list[Prediction]:
-    """Predictions of all images of ``grid``, each by the model of the fold in which its group was held out.
+    """Predictions for all images of ``grid``, each by the model of the fold in which its group was held out.
 
-    ``only`` makes one fold alone; ``auxiliary`` patches are of patients of no fold and part of every fit.
+    ``only`` restricts this to one fold. ``auxiliary`` patches are of other patients and are used in every fit.
     """
     fold_of = np.array([folds[sample.group] for sample in samples])
     predictions = []
@@ -147,7 +151,8 @@ def out_of_fold(
         images, raw = predict(chosen.head, grid.of(held))
         p = apply_platt(raw, chosen.calibration)
         progress(
-            f"fold {fold}: strength {chosen.strength}, {chosen.calibration}, cuts {chosen.cut_low} {chosen.cut_high}"
+            f"fold {fold}: strength {chosen.strength}, {chosen.calibration}, "
+            f"thresholds {chosen.cut_low} {chosen.cut_high}"
         )
         for i, r, q in zip(images, raw, p, strict=True):
             predictions.append(_prediction(samples[int(i)], fold, r, q, chosen))
@@ -162,7 +167,7 @@ def _prediction(sample: Sample, fold: int, raw: float, p: float, chosen: Chosen)
 
 
 def laboratory(sample: Sample) -> str:
-    """BreakHis fields and tiles are of one laboratory."""
+    """The laboratory of a sample: BreakHis fields and tiles are of the same one."""
     return "breakhis" if sample.dataset.startswith("breakhis") else sample.dataset
 
 
@@ -173,9 +178,9 @@ def laboratory_left_out(
     progress: Callable[[str], None] = print,
     auxiliary: Auxiliary | None = None,
 ) -> list[Prediction]:
-    """Predictions of each laboratory by a model that was made, calibration and cut points too, without it.
+    """Predictions for each laboratory by a model that was trained and calibrated without it.
 
-    ``fold`` is LEFT_OUT. IDC patches (``auxiliary``), of a third source, are part of every fit.
+    ``fold`` is LEFT_OUT. IDC patches (``auxiliary``), which are of a third source, are used in every fit.
     """
     own = np.array([laboratory(sample) for sample in samples])
     predictions = []
@@ -194,10 +199,10 @@ def laboratory_left_out(
 
 @dataclass(frozen=True)
 class Learned:
-    """One point of a learning curve: BreakHis images, groups equal, when a share of the groups is learnt from.
+    """One point of the learning curve, for BreakHis images with equal group weights.
 
-    ``groups`` is the mean number of groups in a fold's training part; ``known`` and ``held`` are AUCs on the images
-    that were learnt from and, pooled over the folds, on those of groups held out.
+    ``share`` of the groups was used for training, which is ``groups`` groups in the mean over the folds. ``known`` is
+    the AUC on training images, ``held`` the AUC on held-out groups, pooled over the folds.
     """
 
     share: float
@@ -216,7 +221,7 @@ def learning_curve(
     shares: Sequence[float] = (0.25, 0.5, 0.75, 1.0),
     draws: int = 3,
 ) -> list[Learned]:
-    """How figures change with the number of patients; each share but the whole is drawn ``draws`` times."""
+    """AUC by number of patients; each share below 1 is drawn ``draws`` times and averaged."""
     fold_of = np.array([folds[sample.group] for sample in samples])
     curve = []
     for share in shares:
@@ -241,7 +246,7 @@ def learning_curve(
 
 
 def _share_of_groups(samples: Sequence[Sample], images: np.ndarray, share: float, seed: int) -> np.ndarray:
-    """Those of ``images`` whose group is drawn: of every stratum (``folds.stratum``) the same share, at least one."""
+    """The ``images`` of a random share of the groups, stratified by ``folds.stratum``, at least one group each."""
     part = [samples[i] for i in images]
     strata: dict[str, list[str]] = {}
     for group in sorted({sample.group for sample in part}):
@@ -262,7 +267,7 @@ def _auc(samples: Sequence[Sample], images: np.ndarray, p: np.ndarray) -> float:
 
 
 def summary(predictions: Sequence[Prediction], dataset: str) -> dict[str, float]:
-    """Group-weighted figures of one dataset, for the log."""
+    """Group-weighted metrics of one data set, for the log."""
     own = [one for one in predictions if one.dataset == dataset]
     label = np.array([one.label for one in own], dtype=float)
     p = np.array([one.p for one in own])

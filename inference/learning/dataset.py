@@ -1,4 +1,4 @@
-"""The labelled images and the rules of who may be learned from."""
+"""The labelled images, and the rules on which of them may be used for training."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ import numpy as np
 from PIL import Image
 
 CLASSES = ("benign", "malignant")
-# The upstream project's own samples: kept for demonstration, so no figure may depend on them.
+# The sample images of the upstream project: reserved for demonstration, never used for training or metrics.
 DEMO_GROUPS = frozenset({"29315", "19979"})
 LABELLED = ("breakhis", "breakhis-tile", "ucsb")
 
 
 class LeakError(ValueError):
-    """Images of one group would stand on both sides of a split, or a demonstration group would be learned from."""
+    """Images of one group are on both sides of a split, or a demonstration group would be used for training."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One labelled image. ``label`` is 0 (benign) or 1 (malignant); ``group`` is the unit of every split."""
+    """One labelled image. ``label`` is 0 (benign) or 1 (malignant); ``group`` is a patient, the unit of every split."""
 
     path: Path
     name: str
@@ -43,9 +43,9 @@ def default_weights() -> Path:
 
 
 def read_index(root: Path, datasets: Iterable[str] = LABELLED) -> list[Sample]:
-    """The benign and malignant images that ``root/index.csv`` lists, in its order, without demonstration groups.
+    """The benign and malignant images listed in ``root/index.csv``, in its order, without demonstration groups.
 
-    Raises FileNotFoundError where the index is missing.
+    Raises FileNotFoundError if the index is missing.
     """
     wanted = set(datasets)
     with open(root / "index.csv", newline="", encoding="utf-8") as file:
@@ -68,7 +68,7 @@ def read_index(root: Path, datasets: Iterable[str] = LABELLED) -> list[Sample]:
 
 
 def read_demo(root: Path) -> list[Sample]:
-    """The demonstration images, whose groups no model learns from: to compare runtimes with, for no figure."""
+    """The demonstration images. No model is trained on them; they serve to compare runtimes, not for metrics."""
     with open(root / "index.csv", newline="", encoding="utf-8") as file:
         return [
             Sample(root / row["path"], row["path"], "demo", CLASSES.index(row["label"]), row["subtype"], row["group"],
@@ -79,10 +79,10 @@ def read_demo(root: Path) -> list[Sample]:
 
 
 def read_auxiliary(root: Path, each: int = 2, seed: int = 0) -> list[Sample]:
-    """``each`` IDC patches of every patient and label, drawn at random; label 1 is invasive carcinoma.
+    """``each`` random IDC patches per patient and label; label 1 is invasive carcinoma.
 
-    Negative patches are other tissue of a patient who has the cancer, not benign disease: good for learning what
-    carcinoma looks like, for no figure. Empty where the index has none.
+    Negative patches show other tissue of a patient with cancer, not benign disease. They are therefore used for
+    training but not for metrics. Empty if the index has none.
     """
     cells: dict[tuple[str, str], list[str]] = {}
     with open(root / "index.csv", newline="", encoding="utf-8") as file:
@@ -101,11 +101,11 @@ def assert_no_demo(samples: Sequence[Sample]) -> None:
     """Raises LeakError if a demonstration group is among the samples."""
     found = {sample.group for sample in samples} & DEMO_GROUPS
     if found:
-        raise LeakError(f"demonstration groups may not be learned from: {sorted(found)}")
+        raise LeakError(f"demonstration groups can't be used for training: {sorted(found)}")
 
 
 def assert_disjoint(training: Sequence[Sample], test: Sequence[Sample]) -> None:
-    """Raises LeakError if a group of any dataset stands on both sides."""
+    """Raises LeakError if a group is on both sides."""
     shared = {sample.group for sample in training} & {sample.group for sample in test}
     if shared:
         raise LeakError(f"groups on both sides of a split: {sorted(shared)}")

@@ -14,13 +14,13 @@ from inference.learning.crossval import Prediction
 from inference.learning.dataset import DEMO_GROUPS, LeakError
 from inference.learning.metrics import NAMES, equal_group_weight, figures, intervals, per_patient
 
-#: A stratum with fewer images of a class gets no score, only its numbers.
+#: Strata with fewer images of a class are listed without metrics.
 FEWEST = 20
 
 
 @dataclass(frozen=True)
 class Row:
-    """Figures of one stratum; ``values`` and ``bounds`` are empty where it has too few images for a score."""
+    """Metrics of one stratum with 95 % intervals; ``values`` and ``bounds`` are empty if it has too few images."""
 
     dataset: str
     level: str
@@ -32,12 +32,14 @@ class Row:
 
 
 def check_record(predictions: Sequence[Prediction], folds: dict[str, int]) -> None:
-    """Raises LeakError for a prediction that is not of its group's fold, or is of a demonstration group."""
+    """Raises LeakError for a prediction that was not made in its group's fold, or is of a demonstration group."""
     for one in predictions:
         if one.group in DEMO_GROUPS:
-            raise LeakError(f"{one.name} is of demonstration group {one.group}")
+            raise LeakError(f"{one.name} belongs to the demonstration group {one.group}")
         if folds.get(one.group) != one.fold:
-            raise LeakError(f"{one.name} of group {one.group} was predicted in fold {one.fold}, not in its own")
+            raise LeakError(
+                f"{one.name} of group {one.group} was predicted in fold {one.fold}, which did not hold it out"
+            )
 
 
 def read_folds(path: Path) -> dict[str, int]:
@@ -65,7 +67,7 @@ def _row(dataset: str, level: str, own: Sequence[Prediction], kind: str, replica
 
 
 def rows(predictions: Sequence[Prediction], replicates: int = 1000) -> list[Row]:
-    """Per dataset: per image, per image with every group weighing the same, per patient, and per magnification."""
+    """Metrics of each data set: per image, per image with equal group weights, per patient, and by magnification."""
     table = []
     for dataset in sorted({one.dataset for one in predictions}):
         own = [one for one in predictions if one.dataset == dataset]
@@ -98,7 +100,8 @@ def markdown(table: Sequence[Row]) -> str:
 
 @dataclass(frozen=True)
 class Decisions:
-    """What the cut points do to one dataset, group-weighted: shares of images, and error among the decided."""
+    """Definite results of one data set, group-weighted: their share, and the error rates of all, benign and malignant
+    results."""
 
     dataset: str
     decided: float
@@ -108,14 +111,14 @@ class Decisions:
 
 
 def decisions(predictions: Sequence[Prediction]) -> list[Decisions]:
-    """With each fold's own cut points, which its training part chose."""
+    """Definite results with the thresholds of each fold, which were chosen on its training part."""
     out = []
     for dataset in sorted({one.dataset for one in predictions}):
         own = [one for one in predictions if one.dataset == dataset]
         label, p, group = _arrays(own)
         weight = equal_group_weight(label, group)
         low, high = np.array([one.cut_low for one in own]), np.array([one.cut_high for one in own])
-        # Shift every image to common cut points of 1/3 and 2/3, keeping only on which side it lies.
+        # Only the side of the fold's thresholds matters, so map the sides to 0, 0.5 and 1.
         side = np.where(p < low, 0.0, np.where(p > high, 1.0, 0.5))
         share, error = decided(side, label, weight, 1 / 3, 2 / 3)
 
@@ -136,7 +139,7 @@ SUBTYPES = {
 
 @dataclass(frozen=True)
 class Subtype:
-    """One subtype of BreakHis fields, groups equal: share called right at p >= 0.5 and mean malignant probability."""
+    """One subtype of BreakHis fields, group-weighted: share of correct results at p >= 0.5, and mean probability."""
 
     name: str
     label: int
@@ -147,7 +150,7 @@ class Subtype:
 
 
 def subtypes(predictions: Sequence[Prediction]) -> list[Subtype]:
-    """Benign subtypes first; subtypes that the data do not name are left out."""
+    """Metrics by subtype, benign ones first; subtypes without images are left out."""
     out = []
     for code, name in SUBTYPES.items():
         own = [one for one in predictions if one.dataset == "breakhis" and one.subtype == code]
@@ -169,7 +172,7 @@ def subtypes_markdown(table: Sequence[Subtype]) -> str:
 
 
 def left_out_rows(predictions: Sequence[Prediction], replicates: int = 1000) -> list[Row]:
-    """Per laboratory, predicted by a model that was made without it: images with groups equal, and patients."""
+    """Metrics of each laboratory by a model that was trained without it: per image, group-weighted, and per patient."""
     table = []
     for dataset in ("breakhis", "ucsb"):
         own = [one for one in predictions if one.dataset == dataset]
@@ -180,7 +183,7 @@ def left_out_rows(predictions: Sequence[Prediction], replicates: int = 1000) -> 
 
 
 def failures(predictions: Sequence[Prediction], count: int = 25) -> list[Prediction]:
-    """The images whose probability is farthest from their label."""
+    """The ``count`` images whose probability is farthest from their label."""
     return sorted(predictions, key=lambda one: -abs(one.p - one.label))[:count]
 
 

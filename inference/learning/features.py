@@ -1,7 +1,7 @@
-"""Cached outputs of the frozen trunk, so that everything behind it trains in minutes.
+"""Cached features of the frozen trunk, so that a head trains in minutes.
 
-A view is a folder with ``features.npy``, what layer 4 pools, float32 (N, 2048), ``rows.npy``, the index of each patch's
-image, and ``tissue.npy``, each patch's share of tissue. Patches without tissue are in no view.
+A view is a folder with ``features.npy``, the pooled outputs of layer 4, float32 (N, 2048); ``rows.npy``, the image
+index of each patch; and ``tissue.npy``, the share of tissue of each patch. Patches without tissue are left out.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from inference.engine.verdict import has_tissue
 from inference.learning.augment import Strength, random_patch
 from inference.learning.crossval import Patches
 from inference.learning.dataset import Sample, read_rgb
-from inference.learning.layer4 import hand_on
+from inference.learning.layer4 import bypass_layer4
 
 TRUNK_FILE = "resnet50-imagenet-layers1to3.safetensors"
 #: (index of the image, pixels uint8 (224, 224, 3), share of tissue).
@@ -33,7 +33,7 @@ Cut = tuple[int, np.ndarray, float]
 def imagenet_network(
     weights: Path, name: str = "histopath-resnet50", version: str = "0"
 ) -> tuple[PatchNetwork, Metadata]:
-    """A network with the ImageNet trunk (He et al., CVPR 2016; strides in ``conv1``); layer 4 and head are fresh."""
+    """A network with the ImageNet trunk (He et al., CVPR 2016; strides in ``conv1``); layer 4 and head are random."""
     from safetensors.numpy import load_file
 
     metadata = Metadata(name=name, version=version, stride_in="conv1", stem_pool="ceil")
@@ -43,14 +43,14 @@ def imagenet_network(
 
 
 def trunk_network(weights: Path, name: str = "histopath-resnet50", version: str = "0") -> tuple[PatchNetwork, Metadata]:
-    """The network whose pooled layer 4 a head is fitted to.
+    """The network to whose pooled layer 4 a head is fitted.
 
-    ``weights`` is a checkpoint of ``pretrain`` or of a finished model, or the folder of the ImageNet weights, behind
-    which layer 4 hands layer 3 on. The metadata keeps the trunk's provenance as ``training["trunk"]``.
+    ``weights`` is a checkpoint of ``pretrain`` or of a finished model, or the folder of the ImageNet weights, with
+    which layer 4 is bypassed. The metadata keeps the provenance of the trunk as ``training["trunk"]``.
     """
     if not weights.is_file():
         network, metadata = imagenet_network(weights, name, version)
-        hand_on(network)
+        bypass_layer4(network)
         return network, metadata
     network, found = from_checkpoint(weights)
     provenance = found.training.get("trunk", found.training)
@@ -66,13 +66,13 @@ def trunk_network(weights: Path, name: str = "histopath-resnet50", version: str 
 
 
 class Trunk:
-    """What a network pools behind layer 4, by the product's own graph and runtime, in fp32."""
+    """Computes the pooled outputs of layer 4, with the application's graph and runtime, in fp32."""
 
     def __init__(self, network: PatchNetwork, metadata: Metadata, threads: int | None = None) -> None:
         import openvino as ov
         from openvino import opset14 as ops
 
-        # A checkpoint keeps convolutions in fp16: the head must be fitted to the numbers that will be served.
+        # Checkpoints store convolutions in fp16, so the head is fitted to the features of the rounded weights.
         arrays = {
             name: value.numpy().astype(np.float16) if value.ndim == 4 else value.numpy()
             for name, value in network.state_dict().items()
@@ -81,7 +81,7 @@ class Trunk:
         for name in sorted(arrays):
             if not name.startswith("fc."):
                 content.update(name.encode() + np.ascontiguousarray(arrays[name]).tobytes())
-        #: Names the trunk: the head is no part of it.
+        #: SHA-256 of the weights without the head; it identifies the trunk.
         self.digest = content.hexdigest()
         model = graph.build(arrays, metadata, BATCH_SIZE)
         nodes = {node.get_friendly_name(): node for node in model.get_ordered_ops()}
@@ -97,7 +97,7 @@ class Trunk:
         self._queue = ov.AsyncInferQueue(compiled, 2 * cores)
 
     def __call__(self, patches: Iterator[Cut]) -> Patches:
-        """Features of all patches, in their order."""
+        """Features of all patches, in the order of ``patches``."""
         rows: list[int] = []
         shares: list[float] = []
         found: dict[int, np.ndarray] = {}
@@ -124,7 +124,7 @@ class Trunk:
 
 
 def grid_patches(samples: Sequence[Sample], indices: Sequence[int], empty: bool = False) -> Iterator[Cut]:
-    """Every patch that the product would run; with ``empty`` also those without tissue, and all of the same weight."""
+    """Every patch that the application would run; with ``empty`` also those without tissue, all with weight 1."""
     for index in indices:
         pixels = read_rgb(samples[index].path)
         grid = Grid(pixels.shape[1], pixels.shape[0])
@@ -140,10 +140,8 @@ def grid_patches(samples: Sequence[Sample], indices: Sequence[int], empty: bool 
 def random_patches(
     samples: Sequence[Sample], indices: Sequence[int], count: int, seed: int, strength: Strength, empty: bool = False
 ) -> Iterator[Cut]:
-    """``count`` augmented patches of each image, the same for the same seed.
-
-    All hold tissue where the image does, unless they may be ``empty``.
-    """
+    """``count`` augmented patches of each image, deterministic for a seed. With ``empty`` False they are chosen to show
+    tissue."""
     for index in indices:
         pixels = read_rgb(samples[index].path)
         stained = None if empty else tissue_mask(pixels)
@@ -153,13 +151,13 @@ def random_patches(
 
 
 def tissue_mask(pixels: np.ndarray) -> np.ndarray:
-    """Where an image uint8 (H, W, 3) is stained, as :mod:`inference.engine.tissue` has it: bool (H / 4, W / 4)."""
+    """Stained pixels of an image uint8 (H, W, 3), as in :mod:`inference.engine.tissue`: bool (H / 4, W / 4)."""
     small = np.asarray(Image.fromarray(pixels).reduce(tissue.REDUCTION))
     return tissue.total_density(small, tissue.relative_density(small)) > tissue.STAINED
 
 
 def auxiliary_patches(samples: Sequence[Sample], seed: int = 7) -> Iterator[Cut]:
-    """Small images enlarged to a patch and restained, one patch each."""
+    """One patch per image: small images, enlarged to the size of a patch and restained."""
     strength = Strength(blur=0, scale=0.1)
     for index, sample in enumerate(samples):
         enlarged = Image.fromarray(read_rgb(sample.path)).resize((224, 224), Image.Resampling.BICUBIC)
@@ -167,11 +165,11 @@ def auxiliary_patches(samples: Sequence[Sample], seed: int = 7) -> Iterator[Cut]
 
 
 def cache_view(folder: Path, patches: Iterator[Cut], trunk: Trunk) -> Patches:
-    """Features of patches, kept in ``folder``; a finished view is read from there instead."""
+    """Features of patches, cached in ``folder``: a complete view is loaded from there."""
     parts = ("rows", "features", "tissue")
     if not (folder / "tissue.npy").exists():
         folder.mkdir(parents=True, exist_ok=True)
         view = trunk(patches)
-        for part in parts:  # tissue last: its presence says that the view is whole
+        for part in parts:  # tissue last: its presence marks the view as complete
             np.save(folder / f"{part}.npy", getattr(view, part))
     return Patches(*(np.load(folder / f"{part}.npy") for part in parts))

@@ -1,4 +1,4 @@
-"""The upstream recipe: all layers trained end to end, for those with enough patients and a fast machine."""
+"""The upstream recipe: training of all layers end to end. It needs many patients and a fast machine."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Say = Callable[[str], None]
 @dataclass(frozen=True)
 class Upstream:
     """Adam 1e-4, batches of 32, 20 epochs, flips, rotations and colour jitter, learning rate halved on a plateau,
-    early stopping. ``balanced`` draws every group and class alike instead of weighting the loss by class."""
+    early stopping. ``balanced`` samples groups and classes evenly instead of weighting the loss by class."""
 
     epochs: int = 20
     batch: int = 32
@@ -39,7 +39,7 @@ class Upstream:
 
 
 class RandomPatches(Dataset[tuple[torch.Tensor, int]]):
-    """``patches`` random patches of each image and epoch: uint8 (3, 224, 224) and the label."""
+    """``recipe.patches`` random patches per image and epoch: pixels uint8 (3, 224, 224) and label."""
 
     def __init__(self, samples: Sequence[Sample], recipe: Upstream, epoch: int) -> None:
         self.samples, self.recipe, self.epoch = samples, recipe, epoch
@@ -56,10 +56,7 @@ class RandomPatches(Dataset[tuple[torch.Tensor, int]]):
 
 @torch.inference_mode()
 def predict(network: PatchNetwork, samples: Sequence[Sample], device: str, batch: int = 32) -> np.ndarray:
-    """Raw malignant probability of each image (N,), as the product has it: the mean over patches, weighted by tissue.
-
-    An image without tissue has 0.5.
-    """
+    """Raw malignant probability of each image (N,): the mean over patches weighted by tissue; 0.5 without tissue."""
     network.eval()
     out = np.full(len(samples), 0.5)
     for index in range(len(samples)):
@@ -77,9 +74,10 @@ def predict(network: PatchNetwork, samples: Sequence[Sample], device: str, batch
 def fit(
     network: PatchNetwork, samples: Sequence[Sample], out: Path, recipe: Upstream, say: Say = print
 ) -> list[dict[str, float]]:
-    """Train in place, resuming from ``out``; keeps the weights of the epoch that does best on a fifth of the groups.
+    """Train in place, resuming from ``out``. A fifth of the groups is held out for validation, and the weights of the
+    epoch with the lowest validation loss are kept.
 
-    Returns the learning curve: epoch, training loss, validation loss and weighted validation AUC.
+    Returns for each epoch the training loss, the validation loss and the weighted validation AUC.
     """
     assert_no_demo(samples)
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -144,9 +142,9 @@ def fit(
 def train(
     samples: Sequence[Sample], weights: Path, out: Path, recipe: Upstream, version: str, say: Say = print
 ) -> Path:
-    """Fine-tune all layers and write an uncalibrated checkpoint into ``out``.
+    """Fine-tune all layers and write an uncalibrated checkpoint to ``out``; returns its path.
 
-    ``weights`` as ``features.trunk_network`` takes them; layer 4 is fresh behind the ImageNet weights.
+    ``weights`` are those of ``features.trunk_network``; with the ImageNet weights, layer 4 starts randomly.
     """
     from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Splits by group: no group stands on two sides, whichever dataset its images come from."""
+"""Splits by group: no group is on both sides, even if its images come from several data sets."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FOLDS = 5
 
 
 def stratum(samples: Sequence[Sample], group: str) -> str:
-    """What a group is dealt out by: UCSB groups hold both labels, a BreakHis group one."""
+    """The stratum of a group: ``ucsb``, whose groups have both labels, or the label of a BreakHis group."""
     own = [sample for sample in samples if sample.group == group]
     if any(sample.dataset == "ucsb" for sample in own):
         return "ucsb"
@@ -21,9 +21,9 @@ def stratum(samples: Sequence[Sample], group: str) -> str:
 
 
 def assign_folds(samples: Sequence[Sample], count: int = FOLDS, seed: int = 0) -> dict[str, int]:
-    """Fold 0..count-1 of each group, stratified by label and dealt from the largest group to the smallest.
+    """Fold 0..count-1 of each group, stratified by label and assigned from the largest group to the smallest.
 
-    Each round of ``count`` groups goes to the folds in a random order, so that folds are alike in groups and images.
+    Each round of ``count`` groups is assigned in a random order, which balances groups and images over the folds.
     """
     assert_no_demo(samples)
     random = np.random.default_rng(seed)
@@ -36,7 +36,7 @@ def assign_folds(samples: Sequence[Sample], count: int = FOLDS, seed: int = 0) -
     for name in sorted(strata):
         groups = sorted(strata[name], key=lambda group: (-sizes[group], group))
         for start in range(0, len(groups), count):
-            # The folds with the fewest images come first in the round that begins with the largest groups.
+            # The folds with the fewest groups so far get the largest groups of the round.
             order = np.lexsort((random.random(count), load))
             for group, fold in zip(groups[start : start + count], order, strict=False):
                 folds[group] = int(fold)
@@ -45,8 +45,8 @@ def assign_folds(samples: Sequence[Sample], count: int = FOLDS, seed: int = 0) -
 
 
 def extend_folds(samples: Sequence[Sample], folds: dict[str, int], count: int = FOLDS) -> dict[str, int]:
-    """Known groups stay in their folds; new ones, the largest first, go to the fold with the fewest groups of their
-    kind, then with the fewest groups, then to the first."""
+    """Folds in which known groups stay where they are. New groups, the largest first, go to the fold with the fewest
+    groups of their stratum; ties go to the fold with the fewest groups, then to the first."""
     assert_no_demo(samples)
     sizes = Counter(sample.group for sample in samples)
     kinds = {group: stratum(samples, group) for group in sizes}
@@ -59,7 +59,7 @@ def extend_folds(samples: Sequence[Sample], folds: dict[str, int], count: int = 
 
 
 def split(samples: Sequence[Sample], folds: dict[str, int], test_fold: int) -> tuple[np.ndarray, np.ndarray]:
-    """Indices (training, test) of one fold. Raises LeakError where a group would stand on both sides."""
+    """Indices (training, test) of one fold. Raises LeakError if a group is on both sides."""
     fold_of = np.array([folds[sample.group] for sample in samples])
     training, test = np.flatnonzero(fold_of != test_fold), np.flatnonzero(fold_of == test_fold)
     assert_disjoint([samples[int(i)] for i in training], [samples[int(i)] for i in test])
@@ -67,9 +67,10 @@ def split(samples: Sequence[Sample], folds: dict[str, int], test_fold: int) -> t
 
 
 def group_weights(samples: Sequence[Sample], datasets: dict[str, float] | None = None) -> np.ndarray:
-    """Weight of each image, mean 1: within a dataset both classes weigh the same, within a class every group.
+    """Weight of each image, with mean 1: equal weights for the groups of a class, and for the images of a group.
 
-    ``datasets`` gives the share of each dataset (tiles count as BreakHis); None: by its number of labelled groups.
+    ``datasets`` gives the weight of each class of a data set (tiles count as BreakHis); None uses the data set's number
+    of labelled groups, so that both of its classes have the same weight.
     """
     cells: dict[tuple[str, int], dict[str, list[int]]] = {}
     for index, sample in enumerate(samples):

@@ -1,4 +1,4 @@
-"""Fits the out-of-domain gate to real fields; no foreign image takes part in the fit."""
+"""Fits the domain check to real fields, and evaluates it. Images that are not H&E are used only for evaluation."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from inference.learning.augment import Strength, stain_jitter
 from inference.learning.crossval import laboratory
 from inference.learning.dataset import Sample, read_rgb
 
-#: Other laboratories stain otherwise: real fields are restained by this much before the gate is fitted.
+#: Stain variation between laboratories: real fields are restained by this much before the fit.
 RESTAINED = Strength(stain=0.3, offset=0.02, channel=0.08)
 VARIANTS = ("restained", "restained again", "magnified", "reduced", "out of focus", "dark")
-#: Other scanners and objectives: a field is magnified or reduced by up to this factor, on a logarithmic scale.
+#: Variation of scanners and objectives: fields are magnified or reduced by up to this factor (log-uniform).
 ZOOM = 2.0
 SHRINKAGE = 0.1
 QUANTILE = 0.99
 SLACK = 1.10
-#: Weight of H&E fields of other organs and laboratories as a share of the breast fields' in the fit.
+#: Weight of H&E fields of other organs in the fit, as a share of the weight of the breast fields.
 OTHERS = 0.5
 OTHERS_A_SET = 120
 SMALLEST = 224
 
 
 def variants(rgb: np.ndarray, random: np.random.Generator) -> list[np.ndarray]:
-    """One copy of a field uint8 (H, W, 3) for each of VARIANTS."""
+    """One modified copy of a field uint8 (H, W, 3) for each of VARIANTS."""
     zoom = np.exp(random.uniform(0, np.log(ZOOM), 2))
     restained = [stain_jitter(rgb, random, RESTAINED) for _ in range(4)]
     return [
@@ -44,7 +44,7 @@ def variants(rgb: np.ndarray, random: np.random.Generator) -> list[np.ndarray]:
 
 
 def real_statistics(samples: Sequence[Sample], seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Statistics of the fields as they are (N, 25), and of varied copies (N, len(VARIANTS), 25)."""
+    """Statistics of the fields (N, 25), and of their modified copies (N, len(VARIANTS), 25)."""
     plain, varied = [], []
     for index, sample in enumerate(samples):
         random = np.random.default_rng((seed, index))
@@ -55,9 +55,9 @@ def real_statistics(samples: Sequence[Sample], seed: int = 0) -> tuple[np.ndarra
 
 
 def other_statistics(root: Path, seed: int = 0) -> np.ndarray:
-    """Statistics (M, 25) of H&E fields of other organs in ``root/pretrain``, at most OTHERS_A_SET of each data set.
+    """Statistics (M, 25) of H&E fields of other organs in ``root/pretrain``, at most OTHERS_A_SET per data set.
 
-    Patches under SMALLEST pixels, whose texture differs from that of fields, are left out. Empty without the folder.
+    Patches smaller than SMALLEST pixels are left out, because their texture differs. Empty if there is no such folder.
     """
     if not (root / "pretrain" / "index.csv").exists():
         return np.empty((0, len(STATISTICS)))
@@ -72,7 +72,7 @@ def other_statistics(root: Path, seed: int = 0) -> np.ndarray:
 
 
 def magnified(rgb: np.ndarray, random: np.random.Generator, factor: float) -> np.ndarray:
-    """A part of a field, enlarged to the field's size."""
+    """A random part of a field, enlarged to the size of the field."""
     height, width = (round(side / factor) for side in rgb.shape[:2])
     y, x = int(random.integers(rgb.shape[0] - height + 1)), int(random.integers(rgb.shape[1] - width + 1))
     part = Image.fromarray(np.ascontiguousarray(rgb[y : y + height, x : x + width]))
@@ -85,22 +85,23 @@ def smaller(rgb: np.ndarray, factor: float) -> np.ndarray:
 
 
 def blurred(rgb: np.ndarray, radius: float) -> np.ndarray:
-    """Out of focus: Gaussian blur, ``radius`` is its standard deviation in pixels."""
+    """Out of focus: Gaussian blur with a standard deviation of ``radius`` pixels."""
     return np.asarray(Image.fromarray(rgb).filter(ImageFilter.GaussianBlur(radius)))
 
 
 def darkened(rgb: np.ndarray, factor: float) -> np.ndarray:
-    """Under-exposed: light times ``factor``."""
+    """Under-exposed: pixel values times ``factor``."""
     return (rgb * factor).astype(np.uint8)
 
 
 def fit_gate(
     plain: np.ndarray, varied: np.ndarray, weight: np.ndarray, others: np.ndarray | None = None
 ) -> dict[str, Any]:
-    """Parameters for ``engine.domain.check`` from the statistics of real fields, each group weighing the same.
+    """Parameters of ``engine.domain.check`` from the statistics of real fields, with their weights (N,).
 
-    ``others`` are statistics of H&E fields of other organs, which widen what counts as a stain and a texture of H&E.
-    Rules sit beyond the most extreme real field by a margin; the distance limit is a quantile of real fields.
+    ``others`` are statistics of H&E fields of other organs, which widen the accepted range of stains and textures. The
+    limits of the rules lie beyond the most extreme real field by a margin; the distance limit is a quantile of the real
+    fields.
     """
     known = np.concatenate([plain, varied.reshape(-1, plain.shape[1])])
     weights = np.concatenate([weight, np.repeat(weight, varied.shape[1])])
@@ -140,13 +141,13 @@ def measure(
     others: np.ndarray | None = None,
     each: int = 24,
 ) -> list[dict[str, Any]]:
-    """False alarms on real fields, each by the gate that did not know its group, and recall on foreign kinds.
+    """Rejected real fields, by checks fitted without the field's group, and rejected images that are not H&E.
 
-    Then the same for gates fitted without a whole laboratory, judging that laboratory. Foreign images that are made of
-    tissue use fields of fold 0, and all kinds are judged by that fold's gate. Returns rows of kind, images, flagged and
-    the codes given.
+    Then the same for checks fitted without a whole laboratory. Images that are not H&E but modify real tissue use
+    fields of fold 0, and the check fitted without that fold judges all of them. Returns rows with ``kind``, ``images``,
+    ``flagged`` (number rejected) and ``codes``.
     """
-    from inference.learning.foreign import KINDS, foreign_images
+    from inference.learning.ood_images import KINDS, ood_images
 
     fold_of = np.array([folds[sample.group] for sample in samples])
     lab_of = np.array([laboratory(sample) for sample in samples])
@@ -166,14 +167,14 @@ def measure(
         read_rgb(s.path) for s, fold in zip(samples, fold_of, strict=True) if fold == 0 and s.dataset == "breakhis"
     ]
     fields = [field for field in fields if field.shape[:2] == (460, 700)][::3]
-    foreign = {kind: [statistics(reduced(one)) for one in foreign_images(kind, fields, each)] for kind in KINDS}
-    for kind, found in foreign.items():
+    ood = {kind: [statistics(reduced(one)) for one in ood_images(kind, fields, each)] for kind in KINDS}
+    for kind, found in ood.items():
         table.append(_row(kind, [judge_statistics(values, gates[0]).code for values in found]))
     for name in sorted(set(lab_of.tolist())) if len(set(lab_of.tolist())) > 1 else []:
         gate = without(lab_of == name)
         codes = [judge_statistics(values, gate).code for values in plain[lab_of == name]]
         table.append(_row(f"left out: {name}", codes))
-        codes = [judge_statistics(values, gate).code for found in foreign.values() for values in found]
+        codes = [judge_statistics(values, gate).code for found in ood.values() for values in found]
         table.append(_row(f"left out: {name}, all foreign images", codes))
     return table
 
@@ -185,7 +186,7 @@ def _row(kind: str, codes: Sequence[str | None]) -> dict[str, Any]:
 
 
 def gate_markdown(table: Sequence[dict[str, Any]]) -> str:
-    """The rows of :func:`measure` as a Markdown table, with the totals of real and of foreign images."""
+    """The rows of :func:`measure` as a Markdown table, with totals for real and other images."""
     lines = ["| images | number | called out of domain | reasons |", "|---|---|---|---|"]
     real = [row for row in table if row["kind"].startswith("real:")]
     foreign = [row for row in table if not row["kind"].startswith(("real", "left out"))]

@@ -1,4 +1,4 @@
-"""The linear head: a regularised logistic regression in which every group and both classes weigh the same."""
+"""The linear head: a regularised logistic regression with equal weights for groups and classes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from inference.learning.folds import group_weights
 
 @dataclass(frozen=True)
 class Head:
-    """A linear rule on pooled features: malignant minus benign logit = weight . features + bias."""
+    """A linear classifier on pooled features: malignant minus benign logit = weight (K,) · features + bias."""
 
     weight: np.ndarray
     bias: float
@@ -26,7 +26,7 @@ class Head:
 
 @dataclass(frozen=True)
 class Auxiliary:
-    """Further patches to learn from: features (M, K), labels (M,), and their weight as a share of the others'."""
+    """Additional training patches: features (M, K), labels (M,), and their weight relative to the other patches."""
 
     features: np.ndarray
     labels: np.ndarray
@@ -34,7 +34,8 @@ class Auxiliary:
 
 
 def patch_weights(samples: Sequence[Sample], rows: np.ndarray) -> np.ndarray:
-    """Weight of each patch, mean 1: an image's weight is shared by its patches. ``rows`` are image indices (N,)."""
+    """Weight of each patch (N,), with mean 1: the weight of an image is divided among its patches. ``rows`` are image
+    indices (N,)."""
     images, index, count = np.unique(rows, return_inverse=True, return_counts=True)
     weights = (group_weights([samples[i] for i in images]) / count)[index]
     return weights / weights.mean()
@@ -47,16 +48,16 @@ def fit_head(
     strength: float,
     auxiliary: Auxiliary | None = None,
 ) -> Head:
-    """Fit on patches: features (N, K), image index of each ``rows`` (N,), inverse regularisation ``strength``.
+    """Fit a head on patches with features (N, K) and image indices ``rows`` (N,).
 
-    ``strength`` weighs the mean loss against half the squared norm, whatever the number of patches.
-    The features are standardised for the fit; the result is folded back to the features as they are.
+    ``strength`` is the inverse regularisation: the weight of the mean loss relative to half the squared norm,
+    independent of the number of patches. The fit uses standardised features; the returned head applies to raw ones.
     """
     mean, scale = features.mean(0), features.std(0) + 1e-3
     labels = np.array([samples[i].label for i in rows])
     white, weights = (features - mean) / scale, patch_weights(samples, rows)
     if auxiliary is not None:
-        # Each source is centred on itself: another scanner and scale move the mean, the direction is what is shared.
+        # Each source is standardised separately: scanner and scale shift the mean, but not the direction of malignancy.
         extra = auxiliary.features
         white = np.concatenate([white, (extra - extra.mean(0)) / (extra.std(0) + 1e-3)])
         by_class = 0.5 / np.bincount(auxiliary.labels, minlength=2)
@@ -71,7 +72,7 @@ def fit_head(
 def slide_means(
     rows: np.ndarray, patches: np.ndarray, tissue: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Image indices, ascending, and the mean of ``patches`` (N,) over each image, weighted by ``tissue`` (N,)."""
+    """Image indices in ascending order, and the mean of ``patches`` (N,) for each, weighted by ``tissue`` (N,)."""
     images, index = np.unique(rows, return_inverse=True)
     weight = np.ones(len(rows)) if tissue is None else tissue.astype(float)
     return images, np.bincount(index, weight * patches) / np.bincount(index, weight)

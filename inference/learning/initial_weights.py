@@ -1,6 +1,6 @@
-"""Initial weights by name: downloaded once, checked, and turned into a trunk's checkpoint.
+"""Published initial weights: downloaded once, verified, and converted to a checkpoint.
 
-None of them is shipped, and no figure of this project was measured with them.
+They are not part of this project, and none of its metrics were measured with them.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ LUNIT_TERMS = "non-commercial research only (licence of lunit-io/benchmark-ssl-p
 
 
 class LicenceError(ValueError):
-    """The licence of the weights was not accepted; the message says what it is."""
+    """The licence of the weights was not accepted; the message states it."""
 
 
 @dataclass(frozen=True)
 class Source:
     """Published weights of a ResNet50 with torchvision's key names and strides.
 
-    ``digest`` is the beginning of the file's SHA-256 where its authors publish it, else empty. With ``restricted`` the
+    ``digest`` is the beginning of the file's SHA-256 if its authors publish it, otherwise empty. If ``restricted``, the
     user must accept the ``licence``.
     """
 
@@ -61,7 +61,7 @@ def _lunit(file: str, method: str) -> Source:
     )
 
 
-#: The pathology network of Ciga et al. (2022) is not among them: its published weights are of a ResNet18.
+#: The pathology network of Ciga et al. (2022) is not included, because its published weights are for a ResNet18.
 SOURCES = {
     "imagenet-v2": Source(
         "https://download.pytorch.org/models/resnet50-11ad3fa6.pth",
@@ -82,10 +82,10 @@ def default_cache() -> Path:
 def resolve(
     weights: str, cache: Path, *, accept_licence: bool = False, sha256: str | None = None, say: Say = print
 ) -> Path:
-    """What ``features.trunk_network`` takes, from a name of SOURCES, a file or a folder.
+    """The path that ``features.trunk_network`` needs, for a name in SOURCES, a file or a folder.
 
-    A PyTorch file of a ResNet50 becomes a checkpoint in ``cache``. ``sha256``, if given, must be the file's. Raises
-    LicenceError, CheckpointError for a file of another kind or checksum, and OSError where the download fails.
+    A PyTorch file of a ResNet50 is converted to a checkpoint in ``cache``. ``sha256``, if given, is checked. Raises
+    LicenceError, CheckpointError for a file of another kind or checksum, and OSError if the download fails.
     """
     path = Path(weights)
     source = SOURCES.get(weights)
@@ -97,7 +97,7 @@ def resolve(
         say(f"{weights}: {source.cite}. Licence: {source.licence}.")
         if source.restricted and not accept_licence:
             raise LicenceError(
-                f"{weights} may be used under this licence only: {source.licence}. Accept it with --accept-licence."
+                f"{weights} has a restricted licence: {source.licence}. To accept it, add --accept-licence."
             )
         path = download(source, cache, say)
     digest = _checked(path, source, sha256)
@@ -108,9 +108,9 @@ def resolve(
 
 
 def download(source: Source, cache: Path, say: Say = print) -> Path:
-    """The file of a source, from ``cache`` if it is there; appears there whole or not at all.
+    """The file of a source in ``cache``, downloaded if necessary. Incomplete files never appear there.
 
-    Raises OSError where it cannot be fetched, CheckpointError (``checksum``) for another file than its authors publish.
+    Raises OSError if the download fails, CheckpointError (``checksum``) if the file is not the published one.
     """
     cache.mkdir(parents=True, exist_ok=True)
     path = cache / source.url.rpartition("/")[2]
@@ -141,15 +141,15 @@ def _checked(path: Path, source: Source, sha256: str | None) -> str:
     with open(path, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if not digest.startswith(source.digest) or (sha256 and digest != sha256.lower()):
-        wanted = sha256 or f"{source.digest}..."
-        raise CheckpointError("checksum", f"{path.name} has SHA-256 {digest}, not {wanted}.")
+        expected = sha256 or f"{source.digest}..."
+        raise CheckpointError("checksum", f"{path.name} has SHA-256 {digest}, not {expected}.")
     return digest
 
 
 def convert(path: Path, source: Source, digest: str, out: Path) -> None:
-    """Write a PyTorch state dict of a ResNet50 as a trunk's checkpoint with a zero head.
+    """Convert a PyTorch state dict of a ResNet50 to a checkpoint with a zero head.
 
-    Nothing but tensors is unpickled. Raises CheckpointError for anything that is no ResNet50.
+    Only tensors are unpickled. Raises CheckpointError if the file is not a ResNet50.
     """
     arrays = {name: value for name, value in read_state(path).items() if not name.startswith("fc.")}
     arrays |= {"fc.weight": np.zeros((2, FEATURES), np.float32), "fc.bias": np.zeros(2, np.float32)}

@@ -1,4 +1,7 @@
-"""A layer 4 that starts by handing layer 3 on unchanged, and a linear head folded into the network."""
+"""Layer 4 as a bypass that passes layer 3 through, its optional trainable half, and the linear head of the network.
+
+In a bypassed layer 4, the residual branches are closed (they add zero) and the shortcut is the identity.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +11,15 @@ from torch import Tensor, nn
 
 from inference.engine.network import FEATURES, PatchNetwork
 
+#: Outputs of layer 3, which become the first outputs of a bypassed layer 4.
 INHERITED = 1024
 
 
-def hand_on(network: PatchNetwork) -> None:
-    """Set layer 4 so that its first 1,024 outputs are layer 3 at every second position, the others zero.
+def bypass_layer4(network: PatchNetwork) -> None:
+    """Set layer 4 so that its first 1,024 outputs are those of layer 3 at every second position, and the others zero.
 
-    Layer 3 ends in a ReLU, so the ReLUs of layer 4 change nothing. The residual branches keep their random
-    convolutions but end in a BatchNorm of weight zero (Goyal et al. 2017): training opens them from there.
+    The outputs of layer 3 are not negative, so the ReLUs of layer 4 have no effect. The residual branches keep their
+    random convolutions but end in a BatchNorm with weight zero (Goyal et al. 2017), from which training can open them.
     """
     layer = network.layer4
     with torch.no_grad():
@@ -25,7 +29,7 @@ def hand_on(network: PatchNetwork) -> None:
         convolution, norm = layer[0].downsample
         convolution.weight.zero_()
         convolution.weight[:INHERITED, :, 0, 0] = torch.eye(INHERITED)
-        # Undo the normalisation exactly, so that the identity stays one in evaluation mode.
+        # Makes the BatchNorm of the shortcut an exact identity in evaluation mode.
         norm.running_mean.zero_()
         norm.running_var.fill_(1 - norm.eps)
         norm.weight.fill_(1)
@@ -33,12 +37,12 @@ def hand_on(network: PatchNetwork) -> None:
 
 
 def open_upper_half(network: PatchNetwork) -> None:
-    """Set layer 4 so that its first 1,024 outputs are layer 3 and stay so, and the other 1,024 can be learned.
+    """Set layer 4 so that its first 1,024 outputs are those of layer 3, and the other 1,024 can be trained.
 
-    The pooled features of a plain ResNet50 are then those of layer 3 and of layer 4 side by side. The upper half starts
-    from fresh weights; :func:`keep_lower_half` keeps the lower one while it is trained.
+    The pooled features then combine layer 3 (lower half) and layer 4 (upper half). The upper half starts from random
+    weights; use :func:`keep_lower_half` to keep the lower half unchanged in training.
     """
-    hand_on(network)
+    bypass_layer4(network)
     with torch.no_grad():
         for block in network.layer4:
             block.bn3.weight[INHERITED:] = 1
@@ -48,15 +52,15 @@ def open_upper_half(network: PatchNetwork) -> None:
         shortcut.weight[INHERITED:] = upper
 
 
-def is_handed_on(network: PatchNetwork) -> bool:
-    """Whether the first 1,024 outputs of layer 4 are layer 3."""
+def bypasses_layer4(network: PatchNetwork) -> bool:
+    """Whether the first 1,024 outputs of layer 4 are those of layer 3."""
     shortcut, _ = network.layer4[0].downsample
     identity = torch.equal(shortcut.weight[:INHERITED, :, 0, 0], torch.eye(INHERITED))
     return identity and not any(block.bn3.weight[:INHERITED].any() for block in network.layer4)
 
 
 def keep_lower_half(network: PatchNetwork) -> None:
-    """Mask gradients so that training leaves the handed-on half of layer 4 as it is."""
+    """Mask gradients so that training does not change the lower half of layer 4."""
 
     def upper_only(gradient: Tensor) -> Tensor:
         masked = gradient.clone()
@@ -72,14 +76,14 @@ def keep_lower_half(network: PatchNetwork) -> None:
 
 
 def close_upper_half(network: PatchNetwork) -> None:
-    """Close all branches of layer 4 and zero what is not handed on: the network then costs no layer 4."""
-    hand_on(network)
+    """Bypass layer 4 again, including its upper half. The OpenVINO graph then skips the closed branches."""
+    bypass_layer4(network)
 
 
 def clear_closed_branches(network: PatchNetwork) -> None:
-    """Zero the convolutions of layer-4 branches that are still closed: they reach nothing, and zeros pack well.
+    """Zero the weights of closed residual branches in layer 4. They have no effect, and zeros compress well.
 
-    Of a branch that is open for a part of its outputs, the filters of the closed ones are zeroed.
+    In a branch with only some closed outputs, the filters of these outputs are zeroed.
     """
     with torch.no_grad():
         for block in network.layer4:
@@ -92,14 +96,14 @@ def clear_closed_branches(network: PatchNetwork) -> None:
 
 
 def pooled(layer3: np.ndarray) -> np.ndarray:
-    """What :func:`hand_on` pools from layer-3 maps (N, 14, 14, 1024): float32 (N, 1024)."""
+    """Pooled features float32 (N, 1024) of a bypassed layer 4, from layer-3 outputs (N, 14, 14, 1024)."""
     return np.asarray(layer3[:, ::2, ::2], dtype=np.float32).mean((1, 2))
 
 
 def set_head(network: PatchNetwork, weight: np.ndarray, bias: float) -> None:
-    """Put a binary linear rule logit = weight . features + bias into the two-class head, half to each class.
+    """Set the two-class head from a binary linear classifier, logit = weight · features + bias, half for each class.
 
-    ``weight`` is (K,) with K <= 2048; features beyond K get no weight.
+    ``weight`` is (K,) with K <= 2048; the other features get weight 0.
     """
     full = np.zeros(FEATURES)
     full[: len(weight)] = weight
@@ -110,5 +114,5 @@ def set_head(network: PatchNetwork, weight: np.ndarray, bias: float) -> None:
 
 
 def difference(logits: Tensor) -> Tensor:
-    """Malignant minus benign logit, (N,) of (N, 2)."""
+    """Malignant minus benign logit, (N,), from logits (N, 2)."""
     return logits[:, 1] - logits[:, 0]

@@ -1,4 +1,4 @@
-"""Figures of a set of predictions, with intervals that respect that images of a group are not independent."""
+"""Metrics of predictions, with bootstrap intervals over groups, because images of one group are not independent."""
 
 from __future__ import annotations
 
@@ -15,10 +15,8 @@ BINS = 10
 
 
 def expected_calibration_error(label: Array, p: Array, weight: Array, bins: int = BINS) -> float:
-    """Weighted mean distance of probability and frequency over equally wide bins (Guo et al., ICML 2017), 0..1.
-
-    The binary form: the probability of class 1 against its frequency.
-    """
+    """Expected calibration error, 0..1 (Guo et al., ICML 2017): the weighted mean difference between probability and
+    frequency of class 1 over bins of equal width."""
     index = np.minimum((p * bins).astype(int), bins - 1)
     total = np.bincount(index, weight, bins)
     gap = np.abs(np.bincount(index, weight * p, bins) - np.bincount(index, weight * label, bins))
@@ -26,7 +24,7 @@ def expected_calibration_error(label: Array, p: Array, weight: Array, bins: int 
 
 
 def weighted_auc(label: Array, p: Array, weight: Array) -> float:
-    """Area under the ROC curve: the weighted share of pairs in the right order, ties counting half (Mann-Whitney)."""
+    """Area under the ROC curve: the weighted share of correctly ordered pairs; ties count half (Mann-Whitney)."""
     values, index = np.unique(p, return_inverse=True)
     positive = np.bincount(index, weight * (label == 1), len(values))
     negative = np.bincount(index, weight * (label == 0), len(values))
@@ -36,7 +34,8 @@ def weighted_auc(label: Array, p: Array, weight: Array) -> float:
 
 
 def figures(label: Array, p: Array, weight: Array | None = None) -> dict[str, float]:
-    """All of NAMES for labels 0/1 and malignant probabilities (N,), decided at p >= 0.5; NaN where undefined."""
+    """All metrics in NAMES for labels 0/1 (N,) and malignant probabilities (N,), with threshold p >= 0.5; NaN where a
+    metric is undefined."""
     weight = np.ones(len(p)) if weight is None else weight
     positive, predicted = label == 1, p >= 0.5
     tp, fn = weight[positive & predicted].sum(), weight[positive & ~predicted].sum()
@@ -60,7 +59,7 @@ def figures(label: Array, p: Array, weight: Array | None = None) -> dict[str, fl
 
 
 def equal_group_weight(label: Array, group: NDArray[np.str_]) -> Array:
-    """Weight of each image such that every (group, label) weighs 1."""
+    """Weights of the images (N,) such that every combination of group and label has weight 1."""
     _, index, count = np.unique(
         np.char.add(group, label.astype(int).astype(str)), return_inverse=True, return_counts=True
     )
@@ -68,7 +67,7 @@ def equal_group_weight(label: Array, group: NDArray[np.str_]) -> Array:
 
 
 def per_patient(label: Array, p: Array, group: NDArray[np.str_]) -> tuple[Array, Array, NDArray[np.str_]]:
-    """Label, mean probability and group of every (group, label)."""
+    """Label, mean probability and group for every combination of group and label."""
     key = np.char.add(np.char.add(group, "|"), label.astype(int).astype(str))
     _, first, index = np.unique(key, return_index=True, return_inverse=True)
     mean = np.bincount(index, p) / np.bincount(index)
@@ -84,9 +83,9 @@ def intervals(
     seed: int = 0,
     measure: Callable[[Array, Array, Array], dict[str, float]] = figures,
 ) -> dict[str, tuple[float, float]]:
-    """Percentile 95 % intervals from a bootstrap over groups (Field & Welsh, JRSS B 2007), stratified by label.
+    """95 % percentile intervals from a bootstrap over groups (Field & Welsh, JRSS B 2007), stratified by label.
 
-    Groups are drawn with replacement within each set of labels that they hold; a group brings all of its images.
+    Groups are drawn with replacement among those with the same set of labels; all images of a drawn group are used.
     """
     weight = np.ones(len(p)) if weight is None else weight
     names, index = np.unique(group, return_inverse=True)

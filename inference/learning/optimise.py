@@ -1,4 +1,4 @@
-"""The INT8 form of a checkpoint, and the comparison with fp32 on images that the compared model has not learnt."""
+"""Creates the INT8 form of a checkpoint, and compares INT8 or bf16 with fp32."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from inference.learning.dataset import Sample, read_demo, read_index, read_rgb
 from inference.learning.features import Trunk, grid_patches, trunk_network
 from inference.learning.quantise import Labelled, Pixels
 
-#: Patches that a quantisation sees, from at most so many images of a group, label and dataset.
+#: Patches used for quantisation, from at most IMAGES_A_GROUP images per group, label and data set.
 PATCHES = 3200
 IMAGES_A_GROUP = 16
-#: Labelled fields that bf16 is compared on, evenly drawn.
+#: Labelled fields on which bf16 is compared, evenly spaced over the index.
 BF16_FIELDS = 40
 
 Say = Callable[[str], None]
 
 
 def calibration_patches(samples: Sequence[Sample], seed: int = 0) -> list[Pixels]:
-    """Patches uint8 (224, 224, 3) as the product reads them, drawn at random from all groups."""
+    """A random selection, over all groups, of patches uint8 (224, 224, 3) that the application would analyse."""
     images = training.capped(samples, IMAGES_A_GROUP, seed)
     patches = [patch for _, patch, _ in grid_patches(samples, images)]
     order = np.random.default_rng(seed).permutation(len(patches))
@@ -40,10 +40,10 @@ def slides(samples: Sequence[Sample]) -> Iterator[Labelled]:
 def optimise(
     checkpoint: Path, data: Path, weights: Path, cache: Path, folds: dict[str, int], fold: int, say: Say = print
 ) -> Record:
-    """Quantise ``checkpoint`` beside itself and write the record of how it compares.
+    """Write the INT8 form of a checkpoint and its record next to the checkpoint.
 
-    The shipped model is compared on the demonstration images, which no model has learnt. The rest of the proof is a
-    model of the same recipe that has not seen the groups of ``fold``: it is made, quantised and compared on them.
+    The form is compared with fp32 on the demonstration images, on which no model is trained. To compare on more images,
+    a model is trained by the same recipe without the groups of ``fold``, quantised and compared on these groups.
     Raises FileNotFoundError without the images, ValueError for a checkpoint of another recipe.
     """
     samples = [one for one in read_index(data) if one.group in folds]
@@ -57,17 +57,17 @@ def optimise(
         kept = fold_checkpoint(samples, data, weights, cache, folds, fold, metadata, Path(folder), say)
         say(f"quantising the model of fold {fold}")
         quantise.quantise(kept, calibration_patches(known))
-        what = f"held-out groups of fold {fold}, by the model that has not learnt them"
+        what = f"held-out groups of fold {fold}, by a model trained without them"
         comparisons.append(quantise.compare(kept, slides(held), what))
     record = quantise.record(checkpoint, comparisons)
     record.write(checkpoint)
     return record
 
 
-def judge_bf16(checkpoint: Path, data: Path, say: Say = print) -> Record:
-    """Compare bf16 with fp32 and write the record beside the checkpoint.
+def compare_bf16(checkpoint: Path, data: Path, say: Say = print) -> Record:
+    """Compare bf16 with fp32 and write the record next to the checkpoint.
 
-    bf16 rounds alike whatever a model has learnt, so fields of the training data are compared too. Raises
+    Rounding to bf16 does not depend on the training data, so training images are compared, too. Raises
     FileNotFoundError without the images.
     """
     samples = read_index(data)
@@ -77,7 +77,7 @@ def judge_bf16(checkpoint: Path, data: Path, say: Say = print) -> Record:
         checkpoint,
         [
             quantise.compare(checkpoint, slides(read_demo(data)), "demonstration images", "bf16"),
-            quantise.compare(checkpoint, slides(drawn), f"{BF16_FIELDS} labelled fields, learnt from", "bf16"),
+            quantise.compare(checkpoint, slides(drawn), f"{BF16_FIELDS} training images", "bf16"),
         ],
         "bf16",
     )
@@ -96,7 +96,7 @@ def fold_checkpoint(
     out: Path,
     say: Say = print,
 ) -> Path:
-    """The checkpoint that the shipped model's recipe gives without the groups of ``fold``."""
+    """A checkpoint trained by the recipe of ``shipped``, without the groups of ``fold``."""
     recipe = training.recipe_of(shipped)
     trunk = Trunk(*trunk_network(weights))
     learn, grid = training.cached_views(samples, trunk, cache, recipe, say)

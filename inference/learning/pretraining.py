@@ -27,8 +27,8 @@ from inference.learning.augment import Strength
 from inference.learning.features import trunk_network
 from inference.learning.layer4 import (
     INHERITED,
+    bypasses_layer4,
     clear_closed_branches,
-    is_handed_on,
     keep_lower_half,
     open_upper_half,
     set_head,
@@ -91,7 +91,7 @@ class Model(nn.Module):
         super().__init__()
         self.network, self.frozen, dropout = network, recipe.frozen, recipe.dropout
         # Where layer 4 hands layer 3 on, the classifiers on layer 4 look at the other half.
-        self.first = INHERITED if is_handed_on(network) else 0
+        self.first = INHERITED if bypasses_layer4(network) else 0
         self.on_layer3 = Classifiers(INHERITED, classes, dropout)
         self.on_layer4 = Classifiers(FEATURES - self.first, classes, dropout)
 
@@ -239,7 +239,7 @@ class Run:
         # Mixed precision is 2.3 times as fast with AMX and slower than fp32 without.
         self.bf16 = quantised.has_amx_bf16()
         network, self.metadata = trunk_network(weights, name="histopath-trunk", version=version)
-        if is_handed_on(network):
+        if bypasses_layer4(network):
             if not network.layer4[0].downsample[0].weight[INHERITED:].any():
                 open_upper_half(network)
             keep_lower_half(network)

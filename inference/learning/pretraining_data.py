@@ -1,4 +1,4 @@
-"""H&E patches of other organs and IDC patches, decoded once and drawn in balanced, augmented batches."""
+"""Pre-training data: H&E patches of other organs and IDC patches, in balanced and augmented batches."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from PIL import Image
 from inference.learning.augment import Strength, degrade, stain_jitter
 from inference.learning.dataset import read_rgb
 
-#: Patches of the IDC set cut off by the edge of a slide are too small to learn from.
+#: Smallest side of IDC patches; those truncated at the edge of a slide are smaller and not used.
 SMALLEST = 32
-#: One part in so many of the groups of each set is held out for the validation figures.
+#: One in this many groups of each data set is held out for validation.
 HELD = 10
 UNKNOWN = -1
 
@@ -36,7 +36,8 @@ class Patch:
 
 @dataclass(frozen=True)
 class Batch:
-    """``pixels`` uint8 (N, size, size, 3); data set, class within it and tumour (1, 0 or UNKNOWN), each (N,)."""
+    """``pixels`` uint8 (N, size, size, 3); index of the data set, class within it, and tumour (1, 0 or UNKNOWN), each
+    (N,)."""
 
     pixels: np.ndarray
     dataset: np.ndarray
@@ -45,9 +46,10 @@ class Batch:
 
 
 def read_patches(root: Path) -> list[Patch]:
-    """All of ``root/pretrain/index.csv`` and the IDC patches of ``root/index.csv``; never BreakHis, UCSB or demo.
+    """All patches of ``root/pretrain/index.csv`` and the IDC patches of ``root/index.csv``; no BreakHis, UCSB or
+    demonstration images.
 
-    A patch without a known group is its own group. Raises FileNotFoundError where an index is missing.
+    A patch without a known group is a group of its own. Raises FileNotFoundError if an index is missing.
     """
     patches = []
     with open(root / "pretrain" / "index.csv", newline="", encoding="utf-8") as file:
@@ -64,13 +66,14 @@ def read_patches(root: Path) -> list[Patch]:
 
 
 def split(patches: Sequence[Patch]) -> tuple[list[int], list[int]]:
-    """Indices (to learn from, held out): a group is held out by the hash of its name, so that it stays there."""
+    """Indices (training, held out). The hash of a group's name decides, so a group is always on the same side."""
     held = [int(hashlib.sha256(one.group.encode()).hexdigest(), 16) % HELD == 0 for one in patches]
     return [i for i, h in enumerate(held) if not h], [i for i, h in enumerate(held) if h]
 
 
 class Source:
-    """Decoded patches and their classes. ``datasets`` and ``classes`` name the heads; all memory is taken at once."""
+    """All patches, decoded into memory, with indices of their data set and class. ``datasets`` and ``classes`` are the
+    names."""
 
     def __init__(self, patches: Sequence[Patch]) -> None:
         self.patches = list(patches)
@@ -82,8 +85,8 @@ class Source:
         self.tumour = np.array([one.tumour for one in patches])
 
     def shares(self, indices: Sequence[int]) -> np.ndarray:
-        """Probability of drawing each of ``indices``: sets by the square root of their size, classes alike in a set,
-        groups alike in a class."""
+        """Probability of drawing each of ``indices``, (N,): data sets in proportion to the square root of their size,
+        classes evenly within a data set, groups evenly within a class."""
         chance = np.zeros(len(indices))
         own = np.array(indices)
         for dataset in range(len(self.datasets)):
@@ -102,10 +105,10 @@ class Source:
 
 
 def crop(pixels: np.ndarray, random: np.random.Generator, strength: Strength, size: int, smallest: float) -> np.ndarray:
-    """A random square, turned, flipped and restained, uint8 (size, size, 3).
+    """A random square of an image, rotated, flipped, restained and resized: uint8 (size, size, 3).
 
-    Its side is ``smallest`` to 1 of the image, but at most ``size / smallest``, so that a large image is shown at
-    ``smallest`` of its resolution or more and a small one enlarged.
+    Its side is ``smallest`` to 1 times the shorter side of the image, which counts as at most ``size / smallest``
+    pixels. Large images are therefore reduced at most by the factor ``smallest``, and small ones are enlarged.
     """
     largest = min(*pixels.shape[:2], round(size / smallest))
     side = round(largest * float(np.exp(random.uniform(np.log(smallest), 0))))
@@ -118,7 +121,7 @@ def crop(pixels: np.ndarray, random: np.random.Generator, strength: Strength, si
 
 
 def centre(pixels: np.ndarray, size: int) -> np.ndarray:
-    """The middle of an image as a validation sees it, enlarged where it is smaller: uint8 (size, size, 3)."""
+    """The centre of an image for validation, resized: uint8 (size, size, 3)."""
     side = min(*pixels.shape[:2], round(size / 0.75))
     y, x = ((extent - side) // 2 for extent in pixels.shape[:2])
     image = Image.fromarray(np.ascontiguousarray(pixels[y : y + side, x : x + side]))
@@ -135,7 +138,8 @@ def batches(
     seed: int,
     first: int = 0,
 ) -> Generator[Batch]:
-    """Endless balanced batches from number ``first`` on, prepared by a thread; the same number, the same batch."""
+    """Endless balanced batches of ``count`` patches, prepared by a thread. A batch depends only on ``seed`` and its
+    number, which starts at ``first``. Raises RuntimeError if no batch is ready within a minute."""
     chance, own = source.shares(indices), np.array(indices)
     queue: Queue[Batch | BaseException] = Queue(maxsize=4)
     stop = threading.Event()
@@ -154,7 +158,7 @@ def batches(
                     except Full:
                         continue
                 number += 1
-        except BaseException as error:  # noqa: BLE001  raised in the thread that waits
+        except BaseException as error:  # noqa: BLE001  raised again by the consumer
             queue.put(error)
 
     thread = threading.Thread(target=prepare, daemon=True, name="pretraining-batches")

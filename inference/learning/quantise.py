@@ -1,4 +1,4 @@
-"""Post-training quantisation to INT8, and the comparison that decides whether INT8 or bf16 may be used."""
+"""Post-training quantisation to INT8, and the comparison of INT8 and bf16 with fp32."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from sklearn.metrics import roc_auc_score
 from inference.engine import graph
 from inference.engine.checkpoint import CheckpointError, load_arrays, read_metadata, sha256
 from inference.engine.predictor import Job, Predictor
-from inference.engine.quantised import Comparison, Form, Record, answer, path_of
+from inference.engine.quantised import Comparison, Form, Record, path_of, probe_logits
 from inference.engine.runtime import OpenVinoRuntime, Runtime, TorchRuntime
 from inference.engine.verdict import has_tissue
 from inference.learning.metrics import equal_group_weight
 
 Pixels = NDArray[np.uint8]
-#: Ridge of the head's refit, a patch: the flat middle of 0.001 to 0.1 on patches that were not fitted.
+#: Ridge penalty per patch for refitting the head; on other patches the error is nearly constant from 0.001 to 0.1.
 RIDGE = 0.03
-#: Patches that are looked at together: the range of an activation is the mean over batches of each one's extremes.
+#: Patches per batch; NNCF averages the extremes of an activation over the batches.
 BATCH = 8
 
 
@@ -39,11 +39,11 @@ class Labelled:
 
 
 def quantise(checkpoint: Path, patches: Sequence[Pixels], ranges: int = 480) -> None:
-    """Write ``X.int8.xml`` and ``.bin`` beside a checkpoint, from H&E patches uint8 (224, 224, 3).
+    """Write ``X.int8.xml`` and ``X.int8.bin`` next to a checkpoint, using H&E patches uint8 (224, 224, 3).
 
-    The first ``ranges`` patches give the ranges of the activations (NNCF's *mixed* preset: symmetric weights, one
-    scale a channel). The first convolution and the head stay in fp32: the first costs nothing there and meets the raw
-    pixels; the head is then fitted to all patches so that it gives back the logits of the fp32 network.
+    The first ``ranges`` patches determine the ranges of the activations (NNCF's *mixed* preset: symmetric weights with
+    one scale per channel). The first convolution and the head stay in fp32: the first convolution is cheap and its
+    input is raw pixels; the head is refitted on all patches to reproduce the logits of the fp32 network.
     """
     import nncf
     import openvino as ov
@@ -67,10 +67,10 @@ def quantise(checkpoint: Path, patches: Sequence[Pixels], ranges: int = 480) -> 
 
 
 def _refit_head(quantised: Any, reference: OpenVinoRuntime, batches: Sequence[Pixels]) -> None:
-    """Change the head of a quantised graph in place so that it gives back the reference's logits.
+    """Refit the head of a quantised graph in place to reproduce the logits of the reference.
 
-    Rounded weights err alike on all patches of a slide, so their errors do not average out. A ridge regression of the
-    difference of the two logits, on the pooled 8-bit features, takes out what is linear in them.
+    Rounding the weights causes similar errors on all patches of a slide, so they do not average out. A ridge regression
+    of the logit error on the pooled 8-bit features removes its linear part.
     """
     import openvino as ov
     from openvino import opset14 as ops
@@ -103,7 +103,7 @@ def _refit_head(quantised: Any, reference: OpenVinoRuntime, batches: Sequence[Pi
 
 
 def compare(checkpoint: Path, slides: Iterable[Labelled], what: str, form: Form = "int8") -> Comparison:
-    """A form against fp32 over slides, each read by the engine's own predictor."""
+    """Compare a form with fp32 on slides, with the engine's predictor. ``what`` describes the slides."""
     slides = list(slides)
     reference = Predictor(OpenVinoRuntime(checkpoint))
     candidate = Predictor(runtime_of(checkpoint, form))
@@ -141,7 +141,7 @@ def _auc(slides: Sequence[Labelled], probabilities: Sequence[float]) -> float:
 
 
 def record(checkpoint: Path, comparisons: Iterable[Comparison], form: Form = "int8") -> Record:
-    """The record of a form of a checkpoint; to be written with :meth:`Record.write`."""
+    """The record of a form of a checkpoint; :meth:`Record.write` stores it."""
     import openvino as ov
 
     made = runtime_of(checkpoint, form)
@@ -151,7 +151,7 @@ def record(checkpoint: Path, comparisons: Iterable[Comparison], form: Form = "in
         bin_sha256="",
         made_with=f"{made.name}, openvino {ov.__version__}, torch {version('torch')}",
         comparisons=tuple(comparisons),
-        probe=answer(made.infer, made.batch_size),
+        probe=probe_logits(made.infer, made.batch_size),
         form=form,
     )
     if form == "bf16":
@@ -165,7 +165,7 @@ def record(checkpoint: Path, comparisons: Iterable[Comparison], form: Form = "in
 
 
 def runtime_of(checkpoint: Path, form: Form) -> Runtime:
-    """What executes a form here, before it has a record. Where OpenVINO has no bf16, PyTorch's takes its place."""
+    """A runtime for a form that has no record yet. For bf16 on processors without it, PyTorch emulates it."""
     if form == "int8":
         return OpenVinoRuntime(checkpoint, graph_file=path_of(checkpoint, "xml"))
     try:

@@ -17,7 +17,7 @@ import numpy as np
 from inference.engine.checkpoint import Metadata, save
 from inference.engine.network import PatchNetwork
 from inference.learning.augment import Strength
-from inference.learning.calibration import apply_platt, cut_points, decided, fit_platt
+from inference.learning.calibration import apply_platt, choose_thresholds, decided, fit_platt
 from inference.learning.crossval import (
     Chosen,
     Patches,
@@ -44,7 +44,7 @@ from inference.learning.features import (
 from inference.learning.folds import FOLDS, assign_folds, extend_folds
 from inference.learning.gate import fit_gate, other_statistics, real_statistics
 from inference.learning.head import Auxiliary
-from inference.learning.layer4 import INHERITED, clear_closed_branches, close_upper_half, is_handed_on, set_head
+from inference.learning.layer4 import INHERITED, bypasses_layer4, clear_closed_branches, close_upper_half, set_head
 from inference.learning.metrics import equal_group_weight
 
 Say = Callable[[str], None]
@@ -133,7 +133,7 @@ def train(
     started = time.monotonic()
     out.mkdir(parents=True, exist_ok=True)
     network, metadata = trunk_network(weights, version=version)
-    if recipe.features != "both" and not is_handed_on(network):
+    if recipe.features != "both" and not bypasses_layer4(network):
         raise ValueError("Layer 4 of these weights does not hand layer 3 on, so both can't be told apart: use 'both'.")
     trunk = Trunk(network, metadata)
     training, grid = cached_views(samples, trunk, out / "cache", recipe, say)
@@ -221,7 +221,7 @@ def calibrated(metadata: Metadata, predictions: Sequence[Prediction]) -> Metadat
     weight = equal_group_weight(label, np.array([one.group for one in predictions]))
     calibration = {name: round(value, 6) for name, value in fit_platt(raw, label, weight).items()}
     p = apply_platt(raw, calibration)
-    low, high = cut_points(p, label, weight)
+    low, high = choose_thresholds(p, label, weight)
     share, error = decided(p, label, weight, low, high)
     largest = Counter(one.dataset for one in predictions).most_common(1)[0][0]
     (sides,) = (one for one in decisions(predictions) if one.dataset == largest)

@@ -1,4 +1,4 @@
-"""The options of ``train`` and ``pretrain`` that say what to start from."""
+"""Options of ``train`` and ``pretrain`` for the initial weights."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ def add_arguments(parser: CommandParser) -> None:
     parser.add_argument(
         "--weights",
         default=str(default_weights()),
-        help=f"initial weights: {', '.join(SOURCES)}; a checkpoint, such as one of pretrain; a PyTorch file of a "
-        "ResNet50; or the folder of the original ImageNet weights (%(default)s)",
+        help=f"initial weights: one of {', '.join(SOURCES)}; a checkpoint, for example from pretrain; a PyTorch file "
+        "of a ResNet50; or the folder of the original ImageNet weights (%(default)s)",
     )
-    parser.add_argument("--weights-sha256", help="what the SHA-256 of a named or PyTorch file must be")
-    parser.add_argument("--weights-cache", type=Path, default=default_cache(), help="downloads (%(default)s)")
-    parser.add_argument("--accept-licence", action="store_true", help="accept the licence that --weights names")
+    parser.add_argument("--weights-sha256", help="required SHA-256 of named weights or of a PyTorch file")
+    parser.add_argument("--weights-cache", type=Path, default=default_cache(), help="download folder (%(default)s)")
+    parser.add_argument("--accept-licence", action="store_true", help="accept the licence of the named weights")
 
 
 def weights(options: dict[str, Any], say: Callable[[str], None]) -> Path:
-    """The trunk's file or folder. Raises CommandError with what is wrong and what to do."""
+    """The file or folder with the initial weights. Raises CommandError with the problem and its solution."""
     from inference.engine.checkpoint import CheckpointError
     from inference.learning.initial_weights import LicenceError, resolve
 
@@ -41,5 +41,5 @@ def weights(options: dict[str, Any], say: Callable[[str], None]) -> Path:
         raise CommandError(str(error)) from error
     except OSError as error:
         raise CommandError(
-            f"{options['weights']} could not be downloaded: {error}. Give a local file instead."
+            f"{options['weights']} could not be downloaded: {error}. Set --weights to a local file instead."
         ) from error

@@ -341,7 +341,7 @@ def test_an_image_that_goes_takes_its_name_along(case: Case, slide: Slide, alice
     services.request_again(case, [slide], alice)
     services.remove_slide(slide, alice)
     assert not [event for event in AuditEvent.objects.all() if "Smith" in event.detail]
-    audit.seal()
+    audit.add_checkpoint()
     assert audit.verify() == []
 
 

@@ -1,4 +1,4 @@
-"""The trail tells everything, can't be changed unseen, and forgets people without breaking."""
+"""The audit trail is complete, detects changes, and stays valid when users are erased."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def kinds(**wanted: Any) -> list[str]:
 def sealed(case: Case, alice: User) -> AuditCheckpoint:
     for number in range(5):
         audit.record(Kind.VIEWED, case, alice, f"Look {number}")
-    made = audit.seal()
+    made = audit.add_checkpoint()
     assert made is not None and made.count == 5
     return made
 
@@ -48,28 +48,28 @@ PARTS = {
 NOTED = {"cases:export", "cases:trail_export", "cases:verify"}
 
 
-def test_every_address_that_reads_a_case_is_noted() -> None:
+def test_every_url_that_shows_a_case_is_recorded() -> None:
     reading = set()
     for name, rows in TABLE.items():
         for row in rows if isinstance(rows, tuple) else (rows,):
             if isinstance(row, Row) and row.method == "get" and row.target in ("case", "slide", "analysis", "report"):
                 reading.add(name)
-    noted = {name for name in access_log.READS if not name.startswith("admin:")}
+    noted = {name for name in access_log.VIEWS if not name.startswith("admin:")}
     assert reading - PARTS - NOTED == noted | set(access_log.PARTS)
 
 
-def test_every_page_of_the_administration_that_shows_clinical_data_is_noted() -> None:
+def test_every_administration_page_with_clinical_data_is_recorded() -> None:
     clinical = {name for name in REVIEWERS_MAY if "modelversion" not in name}
     pages = {name for name in clinical if name.endswith(("_change", "_history"))}
-    # Who may see more than a reviewer does sees reports there, too.
-    noted = {name for name in access_log.READS if name.startswith("admin:") and "report" not in name}
+    # Reports are visible only to users with more permissions than a reviewer.
+    noted = {name for name in access_log.VIEWS if name.startswith("admin:") and "report" not in name}
     assert pages == {name for name in noted if not name.endswith("_delete")}
     assert {name for name in clinical if name.endswith("_changelist")} == {
         n for n in access_log.LISTS if "report" not in n
     }
 
 
-def test_reading_is_noted_with_person_and_address(as_user: As, alice: User, reviewer: User, slide: Slide) -> None:
+def test_a_view_is_recorded_with_user_and_address(as_user: As, alice: User, reviewer: User, slide: Slide) -> None:
     as_user(reviewer).get(reverse("cases:slide", args=[slide.pk]), REMOTE_ADDR="192.0.2.7")
     event = AuditEvent.objects.filter(kind=Kind.VIEWED).select_related("actor__user", "address").get()
     assert event.case_id == slide.case_id and event.about == slide.pk
@@ -77,18 +77,18 @@ def test_reading_is_noted_with_person_and_address(as_user: As, alice: User, revi
     assert event.address is not None and event.address.address == "192.0.2.7"
 
 
-def test_a_read_by_another_spelling_of_its_key_is_noted(as_user: As, reviewer: User, case: Case) -> None:
+def test_a_view_under_another_spelling_of_the_id_is_recorded(as_user: As, reviewer: User, case: Case) -> None:
     address = reverse("admin:cases_case_change", args=[f"urn_3Auuid_3A{case.pk.hex}"])
     assert as_user(reviewer).get(address).status_code == 200
     assert AuditEvent.objects.get(kind=Kind.VIEWED).case_id == case.pk
 
 
-def test_a_refused_read_is_not_noted(as_user: As, charlie: User, case: Case) -> None:
+def test_a_refused_view_is_not_recorded(as_user: As, charlie: User, case: Case) -> None:
     assert as_user(charlie).get(reverse("cases:case", args=[case.pk])).status_code == 404
     assert not AuditEvent.objects.filter(kind=Kind.VIEWED).exists()
 
 
-def test_what_can_not_be_noted_is_not_shown(
+def test_a_page_is_not_shown_if_its_view_cannot_be_recorded(
     as_user: As, alice: User, case: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*args: Any, **kwargs: Any) -> None:
@@ -102,7 +102,7 @@ def test_what_can_not_be_noted_is_not_shown(
     assert case.title.encode() not in answer.content
 
 
-def test_signing_in_and_out_is_noted(client: Client, alice: User) -> None:
+def test_signing_in_and_out_is_recorded(client: Client, alice: User) -> None:
     login = reverse("account_login")
     client.post(login, {"login": "alice", "password": "wrong wrong wrong"})
     client.post(login, {"login": "alice", "password": PASSWORD})
@@ -127,7 +127,7 @@ def test_the_trail_shows_which_checkpoint_covers_an_event(as_user: As, alice: Us
     assert "pending" in as_user(alice).get(reverse("cases:trail", args=[case.pk])).content.decode()
 
 
-def test_an_event_can_not_be_changed_or_deleted(case: Case, alice: User) -> None:
+def test_an_event_cannot_be_changed_or_deleted(case: Case, alice: User) -> None:
     event = audit.record(Kind.VIEWED, case, alice)
     with pytest.raises(TypeError):
         event.save()
@@ -135,12 +135,12 @@ def test_an_event_can_not_be_changed_or_deleted(case: Case, alice: User) -> None
         event.delete()
 
 
-def test_a_whole_trail_verifies(sealed: AuditCheckpoint, case: Case) -> None:
+def test_an_intact_trail_verifies(sealed: AuditCheckpoint, case: Case) -> None:
     audit.record(Kind.EDITED, case)
-    second = audit.seal()
+    second = audit.add_checkpoint()
     assert second is not None and second.previous == sealed.hash
     assert audit.verify() == audit.verify(expected=sealed.hash) == []
-    assert audit.seal() is None
+    assert audit.add_checkpoint() is None
 
 
 @pytest.mark.parametrize(
@@ -155,14 +155,14 @@ def test_a_whole_trail_verifies(sealed: AuditCheckpoint, case: Case) -> None:
         "UPDATE cases_auditevent SET salt = '' WHERE id = %s",
     ],
 )
-def test_tampering_shows(change: str, sealed: AuditCheckpoint) -> None:
+def test_tampering_is_detected(change: str, sealed: AuditCheckpoint) -> None:
     event = sealed.events.order_by("pk")[2]
     with connection.cursor() as cursor:
         cursor.execute(change, [event.pk])
     assert audit.verify()
 
 
-def test_a_rewritten_chain_lacks_the_hash_that_was_noted(sealed: AuditCheckpoint) -> None:
+def test_a_rewritten_chain_lacks_an_earlier_hash(sealed: AuditCheckpoint) -> None:
     noted = sealed.hash
     event = sealed.events.order_by("pk")[0]
     AuditEvent.objects.filter(pk=event.pk).update(kind=Kind.EDITED)
@@ -173,35 +173,35 @@ def test_a_rewritten_chain_lacks_the_hash_that_was_noted(sealed: AuditCheckpoint
     assert audit.verify(expected=noted)
 
 
-def test_the_chain_can_not_fork(sealed: AuditCheckpoint) -> None:
+def test_the_chain_cannot_fork(sealed: AuditCheckpoint) -> None:
     with pytest.raises(IntegrityError), transaction.atomic():
         AuditCheckpoint.objects.create(previous=log.GENESIS, hash="f" * 64, count=0)
 
 
-def test_deleting_a_case_leaves_its_trail_without_words(slide: Slide, case: Case) -> None:
+def test_deleting_a_case_erases_the_details_of_its_events(slide: Slide, case: Case) -> None:
     pk = case.pk
-    audit.seal()
+    audit.add_checkpoint()
     services.remove_case(case, case.owner)
-    audit.seal()
+    audit.add_checkpoint()
     events = AuditEvent.objects.filter(case=pk)
     assert Kind.DELETED in kinds(case=pk) and Kind.ADDED in kinds(case=pk)
     assert not events.exclude(detail="").exists()
     assert audit.verify() == []
 
 
-def test_erasing_a_person_leaves_the_chain_whole(alice: User, case: Case, sealed: AuditCheckpoint) -> None:
+def test_erasing_a_user_keeps_the_chain_valid(alice: User, case: Case, sealed: AuditCheckpoint) -> None:
     key = audit.identity_of(alice).pk
     audit.erase_person(alice)
-    audit.seal()
+    audit.add_checkpoint()
     assert audit.verify() == []
     assert not Pseudonym.objects.filter(user=alice).exists()
     assert {row["actor"] for row in audit.rows(AuditEvent.objects.filter(case=case))} == {f"erased {key}"}
 
 
-def test_addresses_are_forgotten_after_their_time(alice: User, case: Case) -> None:
-    with audit.coming_from("192.0.2.1"):
+def test_addresses_are_erased_after_the_retention_period(alice: User, case: Case) -> None:
+    with audit.client_address("192.0.2.1"):
         old = audit.record(Kind.VIEWED, case, alice)
-    with audit.coming_from("192.0.2.2"):
+    with audit.client_address("192.0.2.2"):
         audit.record(Kind.VIEWED, case, alice)
     AuditEvent.objects.filter(pk=old.pk).update(at=timezone.now() - timedelta(days=400))
     assert audit.erase_addresses(timezone.now() - timedelta(days=180)) == 1
@@ -224,7 +224,7 @@ def test_the_commands(sealed: AuditCheckpoint, case: Case, alice: User) -> None:
         call_command("audit", "verify", stderr=StringIO())
 
 
-def test_the_cluster_seals_by_itself(case: Case, alice: User) -> None:
+def test_the_cluster_writes_checkpoints(case: Case, alice: User) -> None:
     event = audit.record(Kind.VIEWED, case, alice)
     audit.housekeeping(None)
     assert not AuditCheckpoint.objects.exists()

@@ -1,4 +1,4 @@
-"""Reading somebody else's case is recorded, whichever way it is read."""
+"""Every way of viewing another user's case is recorded."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def viewed(user: User) -> list[str]:
 
 
 @pytest.mark.parametrize("name", ["cases:map", "cases:activation", "cases:patch"])
-def test_parts_of_a_slide_asked_for_without_its_page_are_noted(
+def test_parts_of_a_slide_requested_without_its_page_are_recorded(
     name: str, as_user: As, reviewer: User, finished: Slide
 ) -> None:
     client = as_user(reviewer)
@@ -34,7 +34,7 @@ def test_parts_of_a_slide_asked_for_without_its_page_are_noted(
     assert len(viewed(reviewer)) == 1, "noted, but not once more for each part"
 
 
-def test_parts_of_a_page_that_was_noted_are_not_noted_again(as_user: As, reviewer: User, finished: Slide) -> None:
+def test_parts_of_a_recorded_page_are_not_recorded_again(as_user: As, reviewer: User, finished: Slide) -> None:
     client = as_user(reviewer)
     client.get(reverse("cases:slide", args=[finished.pk]))
     client.get(reverse("cases:patch", args=[finished.pk, 0]))
@@ -43,7 +43,7 @@ def test_parts_of_a_page_that_was_noted_are_not_noted_again(as_user: As, reviewe
 
 
 @pytest.mark.parametrize("model", ["case", "slide"])
-def test_reading_in_the_administration_is_noted(model: str, as_user: As, reviewer: User, slide: Slide) -> None:
+def test_views_in_the_administration_are_recorded(model: str, as_user: As, reviewer: User, slide: Slide) -> None:
     pk = slide.case_id if model == "case" else slide.pk
     assert as_user(reviewer).get(reverse(f"admin:cases_{model}_change", args=[pk])).status_code == 200
     event = AuditEvent.objects.get(kind=AuditEvent.Kind.VIEWED)
@@ -51,7 +51,7 @@ def test_reading_in_the_administration_is_noted(model: str, as_user: As, reviewe
 
 
 @pytest.mark.parametrize("name", ["api:cases", "api:analyses"])
-def test_others_cases_in_a_list_of_the_api_are_noted(name: str, as_user: As, reviewer: User, slide: Slide) -> None:
+def test_cases_of_others_in_an_api_list_are_recorded(name: str, as_user: As, reviewer: User, slide: Slide) -> None:
     CaseFactory(owner=reviewer)
     assert as_user(reviewer).get(reverse(name)).status_code == 200
     assert list(AuditEvent.objects.filter(kind=AuditEvent.Kind.VIEWED).values_list("case", flat=True)) == [
@@ -61,7 +61,7 @@ def test_others_cases_in_a_list_of_the_api_are_noted(name: str, as_user: As, rev
     assert viewed(slide.case.owner) == [], "a list of one's own is no look at a case"
 
 
-def test_a_line_of_the_log_can_not_be_forged(client: Client, db: None, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_log_line_cannot_be_forged(client: Client, db: None, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG):
         client.get("/nothing%0A2026-01-01%20ERROR%20root%20forged")
         client.get("/api/v1/nothing%0AERROR%20root%20forged")
@@ -78,13 +78,13 @@ def finish() -> None:
     Analysis.objects.update(state=State.DONE, verdict="benign", probability=0.1, finished_at=timezone.now())
 
 
-def test_what_a_form_of_the_administration_shows_again_is_noted(case: Case, reviewer: User, as_user: As) -> None:
+def test_an_invalid_form_shown_again_in_the_administration_is_recorded(case: Case, reviewer: User, as_user: As) -> None:
     answer = as_user(reviewer).post(reverse("admin:cases_case_change", args=[case.pk]), {"assigned_to": "999999"})
     assert answer.status_code == 200 and case.title in answer.content.decode()
     assert AuditEvent.objects.filter(case=case, kind=Kind.VIEWED, actor__user=reviewer).count() == 1
 
 
-def test_every_printing_of_a_report_is_noted(case: Case, slide: Slide, reviewer: User, as_user: As) -> None:
+def test_every_printed_report_is_recorded(case: Case, slide: Slide, reviewer: User, as_user: As) -> None:
     finish()
     for _ in range(3):
         assert as_user(reviewer).get(reverse("cases:report", args=[case.pk])).status_code == 200
@@ -92,13 +92,13 @@ def test_every_printing_of_a_report_is_noted(case: Case, slide: Slide, reviewer:
     assert Report.objects.count() == 1
 
 
-def test_a_list_of_readings_is_noted(case: Case, reviewer: User, as_user: As) -> None:
+def test_a_list_of_readings_is_recorded(case: Case, reviewer: User, as_user: As) -> None:
     services.sign_review(case, case.owner, "benign")
     assert as_user(reviewer).get(reverse("admin:cases_review_changelist")).status_code == 200
     assert AuditEvent.objects.filter(case=case, detail="List, in the administration", actor__user=reviewer).exists()
 
 
-def test_what_the_administration_changes_stands_in_the_cases_own_trail(
+def test_changes_in_the_administration_are_in_the_trail_of_the_case(
     case: Case, model: ModelVersion, root: User, as_user: As, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = as_user(root)

@@ -1,4 +1,4 @@
-"""What is read, printed, logged and taken along tells the whole truth, and nothing beside it."""
+"""Reports, readings, logs and exports are complete and reveal nothing else."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_a_report_names_who_signed_and_its_number_covers_the_name(
     assert pdf.content_checksum(case, User.objects.get(pk=alice.pk)) != made.sha256
 
 
-def test_of_two_equal_reports_on_record_the_page_takes_one(case: Case, alice: User, as_user: As) -> None:
+def test_the_page_works_with_two_identical_recorded_reports(case: Case, alice: User, as_user: As) -> None:
     number = pdf.content_checksum(case, alice)
     for _ in range(2):
         Report.objects.create(case=case, author=alice, sha256=number)
@@ -66,7 +66,7 @@ def test_of_two_equal_reports_on_record_the_page_takes_one(case: Case, alice: Us
     assert Report.objects.count() == 2
 
 
-def test_a_number_that_was_printed_before_names_were_covered_holds_on(case: Case, alice: User, client: Client) -> None:
+def test_a_number_printed_before_names_were_covered_stays_valid(case: Case, alice: User, client: Client) -> None:
     services.sign_review(case, alice, "benign")
     old = export.case_data(export.with_everything(Case.objects.filter(pk=case.pk)).get(), alice)
     del old["owner_name"], old["reviews"][0]["author_name"], old["reviews"][0]["blind"]
@@ -78,7 +78,7 @@ def test_a_number_that_was_printed_before_names_were_covered_holds_on(case: Case
     assert pdf.make(case, alice, "https://example.org").report.form == pdf.FORM
 
 
-def test_what_is_signed_while_a_report_is_drawn_is_not_in_it(
+def test_a_reading_signed_while_a_report_is_drawn_is_not_in_it(
     case: Case, slide: Slide, alice: User, reviewer: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Case.objects.filter(pk=case.pk).update(is_blinded=True)
@@ -100,7 +100,7 @@ def test_what_is_signed_while_a_report_is_drawn_is_not_in_it(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_reports_at_the_same_moment_are_one(case: Case, alice: User) -> None:
+def test_simultaneous_reports_are_one(case: Case, alice: User) -> None:
     import threading
     from concurrent.futures import ThreadPoolExecutor
 
@@ -121,7 +121,7 @@ def test_reports_at_the_same_moment_are_one(case: Case, alice: User) -> None:
 # Blinding on record
 
 
-def test_blinding_is_set_and_lifted_on_record(case: Case, alice: User, second: User, as_user: As) -> None:
+def test_setting_and_removing_blinding_is_recorded(case: Case, alice: User, second: User, as_user: As) -> None:
     form = {"title": case.title, "magnification": "unknown"}
     client = as_user(alice)
     client.post(reverse("cases:edit", args=[case.pk]), form | {"is_blinded": "on"})
@@ -140,7 +140,7 @@ def test_blinding_is_set_and_lifted_on_record(case: Case, alice: User, second: U
     ]  # fmt: skip
 
 
-def test_a_case_that_was_read_is_not_blinded_afterwards(case: Case, alice: User, reviewer: User, as_user: As) -> None:
+def test_a_case_with_a_reading_cannot_be_blinded(case: Case, alice: User, reviewer: User, as_user: As) -> None:
     services.sign_review(case, reviewer, "benign")
     form = {"title": case.title, "magnification": "unknown", "is_blinded": "on"}
     assert as_user(alice).post(reverse("cases:edit", args=[case.pk]), form).status_code == 400
@@ -156,7 +156,7 @@ def test_the_reading_of_somebody_who_left_stays_hidden(case: Case, alice: User, 
 
 
 @pytest.mark.django_db(transaction=True)
-def test_two_readings_stay_readable_when_both_readers_are_erased(
+def test_two_readings_stay_visible_when_both_readers_are_erased(
     case: Case, alice: User, reviewer: User, second: User
 ) -> None:
     Case.objects.filter(pk=case.pk).update(is_blinded=True)
@@ -169,10 +169,10 @@ def test_two_readings_stay_readable_when_both_readers_are_erased(
     assert all(review.was_blind for review in Review.objects.all())
 
 
-# What is noted
+# Audit events
 
 
-def test_lists_and_histories_of_the_administration_are_noted(
+def test_lists_and_histories_in_the_administration_are_recorded(
     case: Case, slide: Slide, alice: User, second: User, as_user: As
 ) -> None:
     made = Report.objects.create(case=case, author=alice, sha256="0" * 64)
@@ -187,7 +187,7 @@ def test_lists_and_histories_of_the_administration_are_noted(
     assert looks(case, alice) == []
 
 
-def test_the_answer_for_a_failed_analysis_is_a_read_too(case: Case, slide: Slide, alice: User) -> None:
+def test_the_response_for_a_failed_analysis_is_recorded(case: Case, slide: Slide, alice: User) -> None:
     Analysis.objects.update(state=State.FAILED, error="It failed.", error_code="error")
     services.refresh(case)
     _, plain = tokens.create(alice, "script")
@@ -197,9 +197,7 @@ def test_the_answer_for_a_failed_analysis_is_a_read_too(case: Case, slide: Slide
     assert looks(case, alice) == ["Result, by API"]
 
 
-def test_a_search_does_not_tell_what_stands_in_others_notes(
-    case: Case, alice: User, reviewer: User, as_user: As
-) -> None:
+def test_a_search_does_not_reveal_the_notes_of_others(case: Case, alice: User, reviewer: User, as_user: As) -> None:
     Case.objects.filter(pk=case.pk).update(notes="BRCA1 carrier")
     assert case.title in as_user(alice).get(reverse("cases:history"), {"q": "BRCA1"}).content.decode()
     assert case.title not in as_user(reviewer).get(reverse("cases:history"), {"q": "BRCA1"}).content.decode()
@@ -210,19 +208,19 @@ def test_a_search_does_not_tell_what_stands_in_others_notes(
     assert guess.status_code == 400
 
 
-def test_a_reading_stands_beside_what_the_model_says_when_it_is_signed(case: Case, alice: User) -> None:
+def test_a_reading_keeps_the_result_at_the_time_of_signing(case: Case, alice: User) -> None:
     earlier = Case.objects.get(pk=case.pk)
     Case.objects.filter(pk=case.pk).update(verdict="benign", probability=0.2)
     assert services.sign_review(earlier, alice, "benign").verdict == "benign"
 
 
-def test_a_reading_beside_a_preliminary_verdict_is_compared_with_none(case: Case, alice: User) -> None:
+def test_a_reading_signed_at_a_preliminary_result_is_not_compared(case: Case, alice: User) -> None:
     Case.objects.filter(pk=case.pk).update(verdict="benign", probability=0.1, open_count=2)
     signed = services.sign_review(case, alice, "malignant")
     assert (signed.verdict, signed.probability, signed.model_version) == ("", None, None)
 
 
-def test_marking_for_teaching_is_use(case: Case, second: User, as_user: As, settings: Any) -> None:
+def test_marking_for_teaching_counts_as_use(case: Case, second: User, as_user: As, settings: Any) -> None:
     Case.objects.filter(pk=case.pk).update(updated_at=timezone.now() - timedelta(days=400))
     chosen = {"action": "mark_for_teaching", "_selected_action": [str(case.pk)]}
     as_user(second).post(reverse("admin:cases_case_changelist"), chosen)
@@ -231,7 +229,7 @@ def test_marking_for_teaching_is_use(case: Case, second: User, as_user: As, sett
     assert Case.objects.filter(pk=case.pk).exists()
 
 
-# What is logged
+# Logs
 
 
 def formatted(record: logging.LogRecord, form: str = "plain") -> str:
@@ -241,8 +239,8 @@ def formatted(record: logging.LogRecord, form: str = "plain") -> str:
     return formatter(made.pop("format"), **made).format(record)
 
 
-def test_nothing_that_is_logged_looks_like_a_line_of_its_own(second: User, as_user: As, caplog: Any) -> None:
-    forged = "2026-11-24 12:00:00,000 INFO cases.audit Sealed 5 events: deadbeef"
+def test_logged_text_cannot_imitate_a_log_line(second: User, as_user: As, caplog: Any) -> None:
+    forged = "2026-11-24 12:00:00,000 INFO cases.audit Audit checkpoint over 5 events: deadbeef"
     as_user(second).get(reverse("admin:cases_case_changelist"), {f"owner__password__\n{forged}": "1"})
     lines = [line for record in caplog.records for line in formatted(record).splitlines()]
     assert any(forged in line for line in lines)
@@ -250,7 +248,7 @@ def test_nothing_that_is_logged_looks_like_a_line_of_its_own(second: User, as_us
 
 
 @pytest.mark.parametrize("form", ["plain", "json"])
-def test_no_way_of_failing_logs_the_key_of_a_mailed_link(form: str, db: None, caplog: Any, monkeypatch: Any) -> None:
+def test_no_failure_logs_the_key_of_a_mailed_link(form: str, db: None, caplog: Any, monkeypatch: Any) -> None:
     client = Client(enforce_csrf_checks=True, raise_request_exception=False)
     client.post("/accounts/password/reset/key/1-SECRETKEY/", {"password1": "x"})
 
@@ -263,10 +261,10 @@ def test_no_way_of_failing_logs_the_key_of_a_mailed_link(form: str, db: None, ca
     assert "/accounts/password/reset/key/" in text and "SECRETKEY" not in text
 
 
-# What one may take along
+# Data export
 
 
-def test_the_export_leaves_nothing_out(slide: Slide, case: Case, alice: User, reviewer: User, client: Client) -> None:
+def test_the_export_is_complete(slide: Slide, case: Case, alice: User, reviewer: User, client: Client) -> None:
     cache.clear()
     client.post("/accounts/login/", {"login": "alice", "password": PASSWORD})
     client.get(reverse("cases:history"))

@@ -35,7 +35,7 @@ def draw(path: Path, seed: int, size: tuple[int, int] = (224, 224)) -> Path:
 
 @pytest.fixture
 def images(tmp_path: Path) -> Path:
-    """a.png, b.tif and inner/c.jpg; none of it an image: notes.txt, broken.png is made where needed."""
+    """A folder with the images a.png, b.tif and inner/c.jpg, and notes.txt, which is not an image."""
     folder = tmp_path / "images"
     draw(folder / "a.png", 1)
     draw(folder / "b.tif", 2)
@@ -45,7 +45,7 @@ def images(tmp_path: Path) -> Path:
 
 
 class Run:
-    """A finished command."""
+    """The result of a finished command."""
 
     def __init__(self, done: subprocess.CompletedProcess[str]) -> None:
         self.code, self.out, self.err = done.returncode, done.stdout, done.stderr
@@ -57,7 +57,7 @@ class Run:
 
 @pytest.fixture
 def predict(random_checkpoint: Path, tmp_path: Path) -> Any:
-    """Runs the command as a process of its own whose database can't be reached."""
+    """Runs the command as a separate process without access to a database."""
 
     def run(*arguments: str | Path, typed: str = "", **environment: str) -> Run:
         env = {
@@ -88,7 +88,7 @@ def test_single_prints_what_the_engine_says(predict: Any, images: Path, random_c
     assert done.json["filename"] == "a.png"
 
 
-def test_text_names_diagnosis_confidence_patches_and_probabilities(predict: Any, images: Path) -> None:
+def test_text_shows_result_confidence_patches_and_probabilities(predict: Any, images: Path) -> None:
     done = predict("--image", images / "a.png")
     said = predict("--image", images / "a.png", "--json").json
     assert f"Confidence:   {said['confidence']:.2%}" in done.out
@@ -98,7 +98,7 @@ def test_text_names_diagnosis_confidence_patches_and_probabilities(predict: Any,
     assert said["model"]["sha256"] in done.out
 
 
-def test_folder_gives_each_image_and_the_aggregate(predict: Any, images: Path) -> None:
+def test_a_folder_shows_each_image_and_the_case_result(predict: Any, images: Path) -> None:
     done = predict("--mode", "folder", "--folder", images, "--json")
     assert done.code == 0
     result = done.json
@@ -136,7 +136,7 @@ def test_csv_has_a_line_for_each_image_and_each_error(predict: Any, images: Path
     assert rows["broken.png"]["error"] == "is not a PNG, JPEG, BMP or TIFF image"
 
 
-def test_some_image_failing_is_exit_code_1_and_the_others_go_on(predict: Any, images: Path) -> None:
+def test_a_failed_image_is_exit_code_1_and_the_others_continue(predict: Any, images: Path) -> None:
     (images / "broken.png").write_bytes(b"no image")
     done = predict("--folder", images, "--json")
     assert done.code == 1
@@ -176,19 +176,19 @@ def test_overlap_and_map(predict: Any, tmp_path: Path) -> None:
         ["--bogus"],
     ],
 )
-def test_usage_mistakes_are_exit_code_2(predict: Any, arguments: list[str]) -> None:
+def test_invalid_options_are_exit_code_2(predict: Any, arguments: list[str]) -> None:
     done = predict(*arguments, HISTOPATH_TOKEN="")
     assert (done.code, done.out) == (2, "")
     assert done.err
     assert "Traceback" not in done.err
 
 
-def test_an_empty_folder_is_a_usage_mistake(predict: Any, tmp_path: Path) -> None:
+def test_an_empty_folder_is_a_usage_error(predict: Any, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert predict("--folder", tmp_path / "empty").code == 2
 
 
-def test_without_a_model_it_says_what_to_do(predict: Any, images: Path, tmp_path: Path) -> None:
+def test_without_a_model_the_error_says_what_to_do(predict: Any, images: Path, tmp_path: Path) -> None:
     done = predict("--image", images / "a.png", MODEL_DIR=str(tmp_path))
     assert done.code == 1
     assert "--model" in done.err
@@ -198,13 +198,13 @@ def test_without_a_model_it_says_what_to_do(predict: Any, images: Path, tmp_path
     assert "Traceback" not in done.err
 
 
-def test_a_server_that_is_away_is_exit_code_1(predict: Any, images: Path) -> None:
+def test_an_unavailable_server_is_exit_code_1(predict: Any, images: Path) -> None:
     done = predict("--image", images / "a.png", "--server", "http://127.0.0.1:1", "--token", "x")
     assert done.code == 1
     assert "Traceback" not in done.err
 
 
-def test_progress_is_drawn_on_a_terminal_and_nowhere_else(random_checkpoint: Path, tmp_path: Path) -> None:
+def test_progress_is_shown_only_on_a_terminal(random_checkpoint: Path, tmp_path: Path) -> None:
     image = draw(tmp_path / "wide.png", 5, (2240, 224))
     env = {**os.environ, "SECRET_KEY": "x" * 50, "MODEL_DIR": str(random_checkpoint.parent), "VAR_DIR": str(tmp_path)}
     terminal, end = pty.openpty()
@@ -238,9 +238,7 @@ def test_progress_is_drawn_on_a_terminal_and_nowhere_else(random_checkpoint: Pat
         (502, {"Content-Type": "application/json"}, b'"bad gateway"', "Bad Gateway"),
     ],
 )
-def test_an_answer_of_something_else_is_no_success(
-    status: int, headers: dict[str, str], body: bytes, said: str
-) -> None:
+def test_an_unexpected_response_is_an_error(status: int, headers: dict[str, str], body: bytes, said: str) -> None:
     class Other(http.server.BaseHTTPRequestHandler):
         def do_DELETE(self) -> None:
             self.send_response(status)
@@ -263,7 +261,7 @@ def test_an_answer_of_something_else_is_no_success(
             thread.join()
 
 
-def test_commands_about_models_need_no_secret_and_serving_does(tmp_path: Path, random_checkpoint: Path) -> None:
+def test_model_commands_need_no_secret_but_serving_does(tmp_path: Path, random_checkpoint: Path) -> None:
     env = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "VIRTUAL_ENV")}
     env |= {"VAR_DIR": str(tmp_path), "MODEL_DIR": str(random_checkpoint.parent), "SECRET_KEY": "", "DEBUG": "off"}
 

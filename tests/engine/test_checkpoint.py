@@ -66,7 +66,7 @@ def test_changed_bytes_fail_the_checksum(path):
     assert code(read_metadata, path, digest) == "checksum"
 
 
-def test_foreign_files(tmp_path):
+def test_files_of_another_kind_are_rejected(tmp_path):
     from safetensors.numpy import save_file
 
     text = tmp_path / "a.safetensors"
@@ -90,7 +90,7 @@ def test_metadata_is_validated(change):
     assert code(Metadata.from_json, json.dumps(values)) == "foreign"
 
 
-def test_weights_that_do_not_fit_are_refused(tmp_path):
+def test_weights_out_of_range_are_rejected(tmp_path):
     assert code(save, tmp_path / "x", {"fc.weight": np.array([1e9])}, Metadata("m", "1")) == "corrupt"
     assert list(tmp_path.iterdir()) == []
 
@@ -125,7 +125,7 @@ class Trap:
         return (print, ("executed",))
 
 
-def test_import_refuses_code_and_foreign_files(tmp_path, capsys):
+def test_import_rejects_code_and_other_files(tmp_path, capsys):
     torch.save({"state_dict": {}, "x": Trap()}, tmp_path / "trap.pth")
     assert code(import_upstream, tmp_path / "trap.pth", tmp_path / "o") == "corrupt"
     assert "executed" not in capsys.readouterr().out

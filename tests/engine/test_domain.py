@@ -1,4 +1,4 @@
-"""The gate: what it measures, and what the bundled model's gate says of real and of foreign images."""
+"""The domain check: its statistics, and the bundled model's check on real images and on images that are not H&E."""
 
 import numpy as np
 import pytest
@@ -31,8 +31,8 @@ def test_working_size():
         assert min(height, width) >= 8 and max(height, width) < 512
 
 
-def test_shares_by_hand():
-    """Half glass, half one dye that lets through e^-0.2, e^-0.6 and e^-0.2 of red, green and blue."""
+def test_colour_shares_match_a_hand_calculation():
+    """Half glass, half a dye that transmits e^-0.2, e^-0.6 and e^-0.2 of red, green and blue."""
     rgb = np.full((200, 200, 3), 255, np.uint8)
     rgb[:, 100:] = np.round(255 * np.exp([-0.2, -0.6, -0.2]))
     values = named(rgb)
@@ -42,14 +42,14 @@ def test_shares_by_hand():
     assert values["exposure"] == pytest.approx(0.5, abs=0.01)
 
 
-def test_an_image_smaller_than_a_patch_is_warned_of():
+def test_a_warning_for_an_image_smaller_than_a_patch():
     for size in ((60, 300), (300, 223)):
         assert check(np.zeros((*size, 3), np.uint8), Metadata("x", "1")).warnings == [SMALL]
         assert check(Image.new("RGB", size), Metadata("x", "1")).warnings == [SMALL]
     assert check(np.zeros((224, 224, 3), np.uint8), Metadata("x", "1")).warnings == []
 
 
-def test_without_a_gate_all_is_in_domain():
+def test_without_a_check_every_image_is_in_domain():
     assert check(np.zeros((50, 50, 3), np.uint8), Metadata("m", "1")).in_domain
 
 
@@ -95,25 +95,25 @@ def test_quality_warnings(bundled, demo):
 
 
 @pytest.mark.parametrize("kind", ["photo", "immunohistochemistry", "fluorescence", "grey H&E", "screenshot"])
-def test_foreign_kinds(bundled, data, kind):
+def test_generated_images_that_are_not_tissue_are_rejected(bundled, data, kind):
     pytest.importorskip("skimage", reason="sample pictures come with scikit-image")
     from inference.learning.dataset import read_index, read_rgb
-    from inference.learning.foreign import foreign_images
+    from inference.learning.ood_images import ood_images
 
     field = next(s for s in read_index(data) if s.magnification == "100X")
-    images = list(foreign_images(kind, [read_rgb(field.path)], 5, seed=1))
+    images = list(ood_images(kind, [read_rgb(field.path)], 5, seed=1))
     assert sum(not check(image, bundled).in_domain for image in images) >= 4
 
 
 @pytest.mark.parametrize("shape", [(1000, 1000), (16, 1024), (200, 8192), (224, 12_000)])
-def test_noise_is_no_tissue_however_long_and_thin(shape):
+def test_noise_is_rejected_in_every_aspect_ratio(shape):
     noise = np.random.default_rng(1).normal(0, 30, (*shape, 3)) + np.array([200, 140, 190])
     gate = read_metadata(BUNDLED[0])[0]
     found = check(np.clip(noise, 0, 255).astype(np.uint8), gate)
     assert not found.in_domain
 
 
-def test_what_can_not_be_measured_is_no_tissue():
+def test_statistics_that_are_nan_are_rejected():
     metadata = read_metadata(BUNDLED[0])[0]
     assert metadata.domain is not None
     real = dict(zip(STATISTICS, metadata.domain["mean"], strict=True))

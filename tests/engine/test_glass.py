@@ -1,4 +1,4 @@
-"""Glass beside tissue with the bundled model and real fields."""
+"""Glass next to tissue, with the bundled model and real fields."""
 
 from pathlib import Path
 
@@ -12,8 +12,8 @@ from tests.conftest import BUNDLED
 CROP = 448
 
 
-def test_glass_beside_a_field_hardly_moves_its_probability(data: Path) -> None:
-    """The same patches, with as much glass again on the right in the light of the field and with camera noise."""
+def test_glass_around_a_field_hardly_changes_its_probability(data: Path) -> None:
+    """The field with an equal area of glass on its right, with the field's background colour and camera noise."""
     from inference.learning.dataset import read_index, read_rgb
 
     samples = read_index(data, ["breakhis", "ucsb"])

@@ -9,7 +9,7 @@ from PIL import Image
 from inference.engine.grid import PATCH, Grid
 
 
-def test_a_breakhis_field_has_twelve_patches_worked_out_by_hand() -> None:
+def test_a_breakhis_field_has_twelve_patches() -> None:
     grid = Grid(700, 460)
     # 700 = 224 + 476 in three steps of 158.67; 460 = 224 + 236 in two steps of 118.
     assert grid.columns == [0, 159, 317, 476]
@@ -18,13 +18,13 @@ def test_a_breakhis_field_has_twelve_patches_worked_out_by_hand() -> None:
     assert len(grid) == 12
 
 
-def test_half_overlap_of_a_breakhis_field_by_hand() -> None:
+def test_half_overlap_of_a_breakhis_field() -> None:
     # stride 112: ceil(476 / 112) + 1 = 6 columns, ceil(236 / 112) + 1 = 4 rows
     assert len(Grid(700, 460, 0.5)) == 24
 
 
 @pytest.mark.parametrize("size", [(224, 224), (100, 224), (16, 16)])
-def test_up_to_one_patch_there_is_one(size: tuple[int, int]) -> None:
+def test_an_image_up_to_the_size_of_a_patch_has_one(size: tuple[int, int]) -> None:
     assert len(Grid(*size)) == 1
 
 
@@ -43,7 +43,7 @@ def test_every_pixel_is_covered_and_neighbours_share_at_least_the_overlap(w: int
 
 
 @pytest.mark.parametrize(("w", "h", "overlap"), [(0, 5, 0.0), (5, 0, 0.0), (5, 5, -0.1), (5, 5, 0.8)])
-def test_impossible_grids_are_refused(w: int, h: int, overlap: float) -> None:
+def test_impossible_grids_are_rejected(w: int, h: int, overlap: float) -> None:
     with pytest.raises(ValueError):
         Grid(w, h, overlap)
 
@@ -65,7 +65,7 @@ def test_cut_copies_the_pixels_at_the_position() -> None:
 
 
 @pytest.mark.parametrize("size", [(700, 460), (224, 224), (300, 100), (3, 500), (2, 3)])
-def test_a_patch_of_a_picture_is_that_of_its_pixels(size: tuple[int, int]) -> None:
+def test_crop_gives_the_same_pixels_as_cut(size: tuple[int, int]) -> None:
     rgb = np.random.default_rng(0).integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)
     grid, cut, cropped = Grid(*size), *np.empty((2, 224, 224, 3), np.uint8)
     padded, picture = grid.pad(rgb), Image.fromarray(rgb)

@@ -1,4 +1,4 @@
-"""One decoder for everybody: what it accepts, how it converts, and what it says of the rest."""
+"""The decoder: accepted formats, conversions and errors."""
 
 import struct
 import zlib
@@ -24,19 +24,19 @@ def picture(mode: str = "RGB", size: tuple[int, int] = (40, 30)) -> Image.Image:
 
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF"])
-def test_lossless_formats_give_their_pixels(kind: str) -> None:
+def test_lossless_formats_keep_their_pixels(kind: str) -> None:
     decoded = decode(encoded(picture(), kind))
     assert decoded.format == kind
     assert np.array_equal(decoded.rgb, np.asarray(picture()))
 
 
-def test_the_name_says_nothing(tmp_path: Path) -> None:
+def test_the_format_is_detected_by_content(tmp_path: Path) -> None:
     path = tmp_path / "picture.txt"
     path.write_bytes(encoded(picture(), "PNG"))
     assert decode(path).format == "PNG"
 
 
-def test_jpeg_is_read() -> None:
+def test_jpeg_is_decoded() -> None:
     assert decode(encoded(picture(), "JPEG")).rgb.shape == (30, 40, 3)
 
 
@@ -56,7 +56,7 @@ def test_sixteen_bit_grey_keeps_its_range() -> None:
     assert np.array_equal(rgb[..., 0], np.rint(values / 257).astype(np.uint8))
 
 
-def test_transparency_lies_over_white() -> None:
+def test_transparency_becomes_white() -> None:
     image = Image.new("RGBA", (20, 20), (255, 0, 0, 0))
     image.putpixel((0, 0), (10, 20, 30, 255))
     rgb = decode(encoded(image, "PNG")).rgb
@@ -65,7 +65,7 @@ def test_transparency_lies_over_white() -> None:
 
 
 def png_header(width: int, height: int) -> bytes:
-    """A PNG that claims a size and holds no pixels."""
+    """A PNG whose header states a size but that has no pixels."""
 
     def chunk(kind: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
@@ -94,17 +94,17 @@ def test_bad_input_has_a_code_and_a_sentence(content: bytes, code: str) -> None:
     with pytest.raises(ImageError) as caught:
         decode(content)
     assert caught.value.code == code
-    assert str(caught.value)[0].islower()  # it follows the file's name
+    assert str(caught.value)[0].islower()  # the message follows the file name
 
 
-def test_half_an_image_is_damaged_whatever_a_library_has_switched_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_truncated_image_is_damaged_even_if_a_library_allows_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
     with pytest.raises(ImageError) as caught:
         decode(encoded(picture(), "PNG")[:600])
     assert caught.value.code == "damaged"
 
 
-def test_a_lower_cap_holds_as_well() -> None:
+def test_a_lower_pixel_limit_is_applied() -> None:
     with pytest.raises(ImageError) as caught:
         decode(encoded(picture(size=(200, 200)), "PNG"), max_pixels=30_000)
     assert caught.value.code == "too_many_pixels"

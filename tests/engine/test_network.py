@@ -36,7 +36,7 @@ def test_mean_of_activation_map_is_the_logit(pixels, stride, pool):
     assert torch.allclose(cam.mean((2, 3)), logits, atol=1e-5)
 
 
-def test_variants_differ_only_where_named():
+def test_variants_differ_only_in_stride_and_pool():
     v1, v15 = build(Metadata("m", "1", stride_in="conv1", stem_pool="ceil")), build(Metadata("m", "1"))
     assert v1.layer4[0].conv1.stride == v15.layer4[0].conv2.stride == (2, 2)
     assert v1.layer4[0].conv2.stride == v15.layer4[0].conv1.stride == (1, 1)
@@ -54,7 +54,7 @@ def test_round_trip_through_a_file(tmp_path, pixels):
         assert torch.allclose(again(pixels)[0], network(pixels)[0], atol=2e-2)
 
 
-def test_foreign_arrays_are_refused():
+def test_arrays_of_another_network_are_rejected():
     network = build(Metadata("m", "1"))
     for arrays in ({"fc.weight": np.zeros((3, 2048))}, {"vgg.weight": np.zeros(3)}, {}):
         with pytest.raises(CheckpointError) as error:

@@ -1,4 +1,4 @@
-"""The bundled model's INT8 form says what its fp32 form says, on real images with the real weights."""
+"""The bundled model's INT8 form agrees with fp32 on real images."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from tests.conftest import BUNDLED
 CHECKPOINT = BUNDLED[-1]
 
 
-def test_the_bundled_form_is_whole_and_passed_its_gate() -> None:
+def test_the_bundled_form_is_intact_and_passed_its_comparison() -> None:
     record = quantised.read_record(CHECKPOINT)
     assert record is not None
     assert record.passed
@@ -22,7 +22,7 @@ def test_the_bundled_form_is_whole_and_passed_its_gate() -> None:
 
 
 def test_it_agrees_with_fp32_on_the_demonstration_images(data: Path) -> None:
-    """The gate again, on this machine. Where the processor has no VNNI, INT8 refuses itself."""
+    """Repeats the comparison on this machine. Without VNNI, requesting INT8 is an error."""
     if not quantised.has_vnni():
         with pytest.raises(CheckpointError, match="VNNI"):
             load(CHECKPOINT, "int8")
@@ -37,7 +37,7 @@ def test_it_agrees_with_fp32_on_the_demonstration_images(data: Path) -> None:
     assert found.passed
 
 
-def test_the_machine_chooses_what_agreed() -> None:
+def test_the_default_runtime_is_one_that_passed() -> None:
     digest = read_metadata(CHECKPOINT)[1]
     form = quantised.fastest(
         quantised.passed(CHECKPOINT, digest), vnni=quantised.has_vnni(), amx_bf16=quantised.has_amx_bf16()
@@ -47,11 +47,11 @@ def test_the_machine_chooses_what_agreed() -> None:
 
 
 @pytest.mark.slow
-def test_the_int8_network_comes_out_right_a_hundred_times() -> None:
-    """One compilation for several streams came out wrong in 6 % of loads; see docs/model/openvino-int8-race.md."""
+def test_a_hundred_int8_networks_pass_their_self_test() -> None:
+    """A network compiled for several streams was wrong in 6 % of loads; see docs/model/openvino-int8-race.md."""
     if not quantised.has_vnni():
         pytest.skip("this processor has no VNNI instructions, so INT8 is not used on it")
     record = quantised.read_record(CHECKPOINT)
     assert record is not None and len(record.probe) == 8
     graph_file = quantised.path_of(CHECKPOINT, "xml")
-    assert all(OpenVinoRuntime(CHECKPOINT, graph_file=graph_file).answers_as(record) for _ in range(100))
+    assert all(OpenVinoRuntime(CHECKPOINT, graph_file=graph_file).passes_self_test(record) for _ in range(100))

@@ -8,7 +8,7 @@ from inference.engine import activationmap, patchmap
 from inference.engine.grid import Grid
 
 
-def test_where_patches_overlap_the_mean_counts() -> None:
+def test_overlapping_patches_are_averaged() -> None:
     grid = Grid(336, 224)  # columns at 0 and 112
     surface = patchmap.surface(grid, np.array([0.2, 0.8], dtype=np.float32))
     assert surface.shape == (224, 336)
@@ -17,26 +17,26 @@ def test_where_patches_overlap_the_mean_counts() -> None:
     assert surface[0, 335] == pytest.approx(0.8)
 
 
-def test_large_slides_have_a_smaller_map_of_the_same_shape() -> None:
+def test_large_slides_have_a_smaller_map_of_the_same_aspect_ratio() -> None:
     grid = Grid(4096, 2048)
     surface = patchmap.surface(grid, np.full(len(grid), 0.3, dtype=np.float32))
     assert surface.shape == (512, 1024)
     assert surface == pytest.approx(0.3)
 
 
-def test_the_picture_has_the_colours_of_the_scale() -> None:
+def test_the_map_has_the_colours_of_the_scale() -> None:
     picture = Image.open(BytesIO(patchmap.render(np.array([[0.0, 1.0]], dtype=np.float32)))).convert("RGB")
     assert picture.getpixel((0, 0)) == patchmap.CIVIDIS[0]
     assert picture.getpixel((1, 0)) == patchmap.CIVIDIS[-1]
 
 
-def test_the_colour_map_never_grows_darker() -> None:
+def test_the_colour_map_gets_lighter_monotonically() -> None:
     lightness = patchmap.colour_table() @ np.array([0.2126, 0.7152, 0.0722])
     assert (np.diff(lightness) >= 0).all()
 
 
-def test_a_strip_longer_than_the_map_can_show_keeps_its_colour():
-    """Patches are less than a pixel wide there; none of them may vanish."""
+def test_a_very_long_strip_keeps_its_colour():
+    """Patches are narrower than a pixel of the map; none may disappear."""
     grid = Grid(160, 900_000)
     assert patchmap.surface(grid, np.ones(len(grid), dtype=np.float32)).min() == 1
     grid = Grid(900_000, 160)
@@ -47,7 +47,7 @@ def test_a_strip_longer_than_the_map_can_show_keeps_its_colour():
 @pytest.mark.parametrize(
     "size", [(700, 460), (1600, 1200), (1920, 1200), (4208, 3120), (240, 240), (100, 300), (50000, 260), (9000, 1500)]
 )
-def test_the_activation_map_has_a_figure_of_the_network_everywhere(size: tuple[int, int], overlap: float) -> None:
+def test_the_activation_map_has_a_value_everywhere(size: tuple[int, int], overlap: float) -> None:
     grid = Grid(*size, overlap)
     evidence = np.full((len(grid), 7, 7), 6.0, dtype=np.float16)
     values = activationmap.surface(grid, evidence)
@@ -75,7 +75,7 @@ def test_the_maps_leave_out_patches_without_tissue():
     assert (grey.mode, grey.getpixel((1, 1))[1], grey.getpixel((13, 1))[1]) == ("LA", 255, 0)
 
 
-def test_a_tissue_patch_over_an_empty_one_gives_the_place_its_own_value():
+def test_a_patch_overlapping_an_empty_one_keeps_its_value():
     grid = Grid(336, 224)  # columns at 0 and 112
     surface = patchmap.surface(grid, np.array([0.2, np.nan], dtype=np.float32))
     assert surface[0, 200] == pytest.approx(0.2)

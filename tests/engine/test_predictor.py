@@ -1,4 +1,4 @@
-"""The predictor against a network of random weights, computed independently patch by patch."""
+"""The predictor compared with a network of random weights that runs patch by patch."""
 
 import threading
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from inference.engine import domain
 from inference.engine.grid import Grid
 from inference.engine.image import ImageError, encode_png
 from inference.engine.network import from_checkpoint
-from inference.engine.predictor import Dropped, Job, Predictor, softmax
+from inference.engine.predictor import Job, JobCancelled, Predictor, softmax
 from inference.engine.runtime import load
 
 
@@ -26,12 +26,12 @@ def field(seed: int, width: int = 300, height: int = 230) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-def test_softmax_by_hand() -> None:
+def test_softmax_matches_a_hand_calculation() -> None:
     probabilities = softmax(np.array([[0.0, np.log(3.0)], [1000.0, 0.0]], dtype=np.float32))
     assert probabilities == pytest.approx(np.array([[0.25, 0.75], [1.0, 0.0]]), abs=1e-7)
 
 
-def test_patch_probabilities_are_those_of_the_bare_network(predictor: Predictor, random_checkpoint: Path) -> None:
+def test_patch_probabilities_are_those_of_the_network(predictor: Predictor, random_checkpoint: Path) -> None:
     rgb = field(0)
     prediction = predictor.predict(rgb)
     network, _ = from_checkpoint(random_checkpoint)
@@ -43,7 +43,7 @@ def test_patch_probabilities_are_those_of_the_bare_network(predictor: Predictor,
     assert prediction.verdict.raw_malignant == pytest.approx(prediction.probabilities[:, 1].mean(), abs=1e-7)
 
 
-def test_the_same_bits_alone_or_among_others(predictor: Predictor) -> None:
+def test_results_are_identical_alone_and_among_other_images(predictor: Predictor) -> None:
     images = [field(seed, 300 + 40 * seed, 230) for seed in range(3)]
     alone = [predictor.predict(image) for image in images]
     jobs = [Job(number, lambda image=image: image) for number, image in enumerate(images)]
@@ -55,12 +55,12 @@ def test_the_same_bits_alone_or_among_others(predictor: Predictor) -> None:
         assert outcome.prediction.activation.tobytes() == single.activation.tobytes()
 
 
-def test_a_file_and_its_pixels_give_the_same_bits(predictor: Predictor) -> None:
+def test_a_file_and_its_pixels_give_identical_results(predictor: Predictor) -> None:
     rgb = field(5)
     assert predictor.predict(encode_png(rgb)).probabilities.tobytes() == predictor.predict(rgb).probabilities.tobytes()
 
 
-def test_progress_tells_every_patch_and_ends_complete(predictor: Predictor) -> None:
+def test_progress_counts_every_patch_and_ends_complete(predictor: Predictor) -> None:
     seen: list[tuple[int, int]] = []
     predictor.predict(field(1, 500, 460), progress=lambda _, done, total: seen.append((done, total)))
     assert seen[-1] == (9, 9)
@@ -78,24 +78,24 @@ def test_a_job_that_fails_does_not_stop_the_others(predictor: Predictor) -> None
     assert outcomes["c"].prediction
 
 
-def test_an_image_that_nobody_wants_any_more_is_left(predictor: Predictor) -> None:
+def test_a_cancelled_job_stops(predictor: Predictor) -> None:
     seen: list[tuple[object, int]] = []
 
     def told(job: Job, done: int, total: int) -> None:
         seen.append((job.key, done))
         if job.key == "large":
-            raise Dropped
+            raise JobCancelled
 
     jobs = [Job("a", lambda: field(1)), Job("large", lambda: field(2, 1500, 1500), 0.5), Job("b", lambda: field(3))]
     outcomes = {outcome.job.key: outcome for outcome in predictor.run(jobs, told)}
-    assert outcomes["a"].prediction and isinstance(outcomes["large"].error, Dropped)
+    assert outcomes["a"].prediction and isinstance(outcomes["large"].error, JobCancelled)
     assert [key for key, _ in seen].count("large") == 1, "told once, and of no batch that was cut before"
     assert outcomes["b"].prediction is not None
     alone = predictor.predict(field(3))
     assert outcomes["b"].prediction.probabilities.tobytes() == alone.probabilities.tobytes()
 
 
-def test_jobs_are_read_one_ahead_only(predictor: Predictor) -> None:
+def test_only_one_job_is_loaded_ahead(predictor: Predictor) -> None:
     taken: list[int] = []
 
     def jobs() -> Iterator[Job]:
@@ -104,7 +104,7 @@ def test_jobs_are_read_one_ahead_only(predictor: Predictor) -> None:
             yield Job(number, lambda: field(1, 1344, 448))
 
     next(iter(predictor.run(jobs())))
-    # One done, one in the network, one being opened.
+    # One is done, one in the network, and one being loaded.
     assert taken == [0, 1, 2]
 
 
@@ -128,10 +128,10 @@ def test_overlap_adds_patches(predictor: Predictor) -> None:
     assert len(predictor.predict(field(3, 448, 224), overlap=0.5).probabilities) == 3
 
 
-def test_what_the_runtime_or_the_gate_can_not_take_fails_alone(
+def test_a_failure_in_the_runtime_or_domain_check_affects_one_image(
     random_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An error in the network or after it ends that image, and the rest of the queue goes on."""
+    """An error in or after the network ends only that image."""
     predictor = Predictor(load(random_checkpoint))
     infer, check = predictor.runtime.infer, domain.check
 
@@ -166,11 +166,11 @@ GLASS = (232, 234, 230)
 
 
 def with_glass(seed: int) -> np.ndarray:
-    """A field of 448x448 with as much glass on its right."""
+    """A field of 448x448 pixels with an equal area of glass on its right."""
     return np.hstack([field(seed, 448, 448), np.full((448, 448, 3), GLASS, dtype=np.uint8)])
 
 
-def test_patches_without_tissue_are_neither_run_nor_counted(random_checkpoint: Path) -> None:
+def test_patches_without_tissue_are_not_run_and_not_counted(random_checkpoint: Path) -> None:
     predictor = Predictor(load(random_checkpoint))
     seen, infer = [], predictor.runtime.infer
 
@@ -193,7 +193,7 @@ def test_patches_without_tissue_are_neither_run_nor_counted(random_checkpoint: P
     assert verdict.probability_malignant == pytest.approx(alone.verdict.probability_malignant, abs=0.02)
 
 
-def test_an_image_of_glass_is_out_of_domain_and_holds_up_no_other(predictor: Predictor) -> None:
+def test_an_image_of_glass_is_out_of_domain_and_delays_no_other(predictor: Predictor) -> None:
     empty = np.full((300, 700, 3), GLASS, dtype=np.uint8)
     jobs = [Job(0, lambda: field(0)), Job(1, lambda: empty), Job(2, lambda: field(2))]
     ends = {outcome.job.key: outcome.prediction for outcome in predictor.run(jobs)}

@@ -1,4 +1,4 @@
-"""A faster runtime is used only if it is whole, belongs to the checkpoint, and agreed."""
+"""INT8 and bf16 are used only if their files are intact, belong to the checkpoint, and passed the comparison."""
 
 import dataclasses
 import json
@@ -16,13 +16,13 @@ AGREES = Comparison("demo", 15, shift=0.012, mean_shift=0.004, verdicts=0, logit
 
 @pytest.fixture(autouse=True)
 def vnni(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is decided does not depend on the processor that the tests run on."""
+    """Makes the tests independent of the processor."""
     monkeypatch.setattr(quantised, "has_vnni", lambda: True)
 
 
 @pytest.fixture
 def checkpoint(tmp_path: Path, random_checkpoint: Path) -> Path:
-    """A checkpoint with files beside it that bear the right checksums."""
+    """A checkpoint with INT8 files whose checksums are correct."""
     path = tmp_path / "model.safetensors"
     path.symlink_to(random_checkpoint)
     quantised.path_of(path, "xml").write_text("<net/>")
@@ -40,25 +40,25 @@ def found(path: Path) -> Path | None:
     return quantised.find(path, read_metadata(path)[1])
 
 
-def test_what_agrees_and_is_whole_is_used(checkpoint: Path) -> None:
+def test_an_intact_form_that_passed_is_used(checkpoint: Path) -> None:
     record(checkpoint).write(checkpoint)
     assert found(checkpoint) == quantised.path_of(checkpoint, "xml")
 
 
-def test_without_a_record_it_is_not(checkpoint: Path) -> None:
+def test_a_form_without_a_record_is_not_used(checkpoint: Path) -> None:
     assert found(checkpoint) is None
     quantised.path_of(checkpoint, "json").write_text("{")
     assert found(checkpoint) is None
 
 
 @pytest.mark.parametrize("changes", [{"shift": 0.021}, {"auc_shift": -0.003}])
-def test_what_disagreed_is_not(checkpoint: Path, changes: dict[str, float]) -> None:
+def test_a_form_that_did_not_pass_is_not_used(checkpoint: Path, changes: dict[str, float]) -> None:
     worse = dataclasses.replace(AGREES, **changes)
     record(checkpoint, comparisons=(AGREES, worse)).write(checkpoint)
     assert found(checkpoint) is None
 
 
-def test_an_altered_or_foreign_graph_is_not(checkpoint: Path) -> None:
+def test_a_changed_graph_is_not_used(checkpoint: Path) -> None:
     record(checkpoint, checkpoint_sha256="0" * 64).write(checkpoint)
     assert found(checkpoint) is None
     record(checkpoint).write(checkpoint)
@@ -66,7 +66,7 @@ def test_an_altered_or_foreign_graph_is_not(checkpoint: Path) -> None:
     assert found(checkpoint) is None
 
 
-def test_asked_for_by_name_it_is_refused_with_a_reason(random_checkpoint: Path) -> None:
+def test_requesting_an_unusable_form_is_an_error_with_a_reason(random_checkpoint: Path) -> None:
     with pytest.raises(CheckpointError, match="no INT8 form"):
         load(random_checkpoint, "int8")
     assert load(random_checkpoint, "cpu").name == "openvino-cpu-fp32"
@@ -75,7 +75,7 @@ def test_asked_for_by_name_it_is_refused_with_a_reason(random_checkpoint: Path) 
 BF16 = Record("", "", "", "test", (AGREES,), form="bf16")
 
 
-def test_bf16_needs_a_record_alone(checkpoint: Path) -> None:
+def test_bf16_needs_only_a_record(checkpoint: Path) -> None:
     digest = sha256(checkpoint)
     assert quantised.passed(checkpoint, digest) == set()
     dataclasses.replace(BF16, checkpoint_sha256=digest).write(checkpoint)
@@ -104,9 +104,9 @@ def test_the_fastest_form_that_passed_and_that_the_processor_can_run(
     assert quantised.fastest(passed, vnni=vnni, amx_bf16=amx_bf16) == chosen
 
 
-def test_damaged_files_are_named(checkpoint: Path) -> None:
+def test_damaged_files_are_reported(checkpoint: Path) -> None:
     digest = sha256(checkpoint)
-    assert quantised.problem(checkpoint, digest, "int8") is None, "a checkpoint needs no faster form"
+    assert quantised.problem(checkpoint, digest, "int8") is None, "a checkpoint needs no other form"
     record(checkpoint).write(checkpoint)
     assert quantised.problem(checkpoint, digest, "int8") is None
     assert "another checkpoint" in (quantised.problem(checkpoint, "0" * 64, "int8") or "")
@@ -137,10 +137,10 @@ def test_a_damaged_form_is_named_by_the_runtime_that_takes_its_place(
     assert load(path, "fp32").problems == [], "nobody asked for the faster form"
 
 
-def test_a_network_that_answers_wrongly_is_not_used(
+def test_a_network_that_fails_its_self_test_is_not_used(
     random_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The fp32 graph stands for the INT8 one; its record has other answers, as after a wrong compilation."""
+    """The fp32 graph replaces the INT8 graph; its outputs differ from the record, as after a wrong compilation."""
     import openvino as ov
 
     from inference.engine import graph
@@ -151,18 +151,18 @@ def test_a_network_that_answers_wrongly_is_not_used(
     model = graph.build(load_arrays(path), read_metadata(path)[0], 2)
     ov.save_model(model, quantised.path_of(path, "xml"), compress_to_fp16=False)
     right = load(path, "fp32")
-    said = quantised.answer(right.infer, right.batch_size)
+    said = quantised.probe_logits(right.infer, right.batch_size)
     record(path, probe=said).write(path)
     made = load(path, "int8")
     assert (made.name, made.problems) == ("openvino-cpu-int8", [])
     record(path, probe=tuple(value + 4.8 for value in said)).write(path)
     with caplog.at_level("ERROR"):
         made = load(path, "int8")
-    assert made.name == "openvino-cpu-fp32" and "answers its probe wrongly" in made.problems[0]
+    assert made.name == "openvino-cpu-fp32" and "failed its self-test" in made.problems[0]
     assert made.problems[0] in caplog.text
 
 
-def test_a_processor_without_vnni_keeps_to_fp32(random_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_processor_without_vnni_uses_fp32(random_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(quantised, "has_vnni", lambda: False)
     with pytest.raises(CheckpointError, match="VNNI"):
         load(random_checkpoint, "int8")

@@ -1,4 +1,4 @@
-"""When a case is to be reviewed whatever its mean says."""
+"""When a review of a case is recommended."""
 
 import pytest
 
@@ -9,7 +9,7 @@ def codes(verdict, **counts):
     return [reason.code for reason in review_reasons(verdict, **counts)]
 
 
-def test_a_case_that_stands_by_itself_has_no_reason():
+def test_a_clear_case_needs_no_review():
     assert codes("benign", images=8) == []
     assert codes("malignant", images=8, malignant=3) == []
     assert codes("out_of_domain", images=2, rejected=2) == []
@@ -17,7 +17,7 @@ def test_a_case_that_stands_by_itself_has_no_reason():
 
 
 @pytest.mark.parametrize("verdict", ["benign", "indeterminate"])
-def test_one_malignant_image_heads_the_case(verdict):
+def test_one_malignant_image_becomes_the_headline(verdict):
     (reason,) = review_reasons(verdict, images=8, malignant=1)
     assert reason.code == "malignant_image"
     assert reason.message == "1 of 8 images is malignant; the average of the case is not."
@@ -39,7 +39,7 @@ def test_all_reasons_in_their_order():
     assert found[-1].message == "2 of 7 images could not be analysed."
 
 
-def test_what_a_headline_may_not_hide():
+def test_which_results_a_headline_replaces():
     reasons = review_reasons("malignant", images=2, malignant=2, failed=1)
     assert reasons and headline("malignant", reasons) == ""
     alone = review_reasons("indeterminate", images=1, indeterminate=1)

@@ -1,4 +1,4 @@
-"""Every runtime says what the reference says."""
+"""Every runtime agrees with the reference."""
 
 from pathlib import Path
 
@@ -45,8 +45,8 @@ def test_openvino_agrees_with_torch(tmp_path: Path, stride_in: str, stem_pool: s
 
 
 @pytest.mark.parametrize("device", ["bf16", "torch-bf16"])
-def test_bf16_agrees_roughly_and_says_so(random_checkpoint: Path, device: Device) -> None:
-    """OpenVINO would silently run fp32 where the processor has no bf16: that is refused."""
+def test_bf16_agrees_approximately(random_checkpoint: Path, device: Device) -> None:
+    """Without bf16 support OpenVINO would silently use fp32, so this is an error."""
     reference = TorchRuntime(random_checkpoint).infer(PIXELS)
     if device == "bf16" and "BF16" not in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         with pytest.raises(CheckpointError, match="no bf16 on this processor"):
@@ -58,7 +58,7 @@ def test_bf16_agrees_roughly_and_says_so(random_checkpoint: Path, device: Device
         assert ours == pytest.approx(expected, abs=0.05 * float(np.abs(expected).max()))
 
 
-def test_folded_batchnorm_changes_nothing(random_checkpoint: Path) -> None:
+def test_folding_batchnorm_changes_nothing(random_checkpoint: Path) -> None:
     import torch
 
     from inference.engine.network import fold_batchnorm, from_checkpoint
@@ -72,7 +72,7 @@ def test_folded_batchnorm_changes_nothing(random_checkpoint: Path) -> None:
             assert ours.numpy() == pytest.approx(expected.numpy(), rel=1e-3, abs=1e-3)
 
 
-def test_closed_branches_are_left_out_without_a_difference(tmp_path: Path, random_checkpoint: Path) -> None:
+def test_skipping_closed_branches_changes_nothing(tmp_path: Path, random_checkpoint: Path) -> None:
     arrays = load_arrays(random_checkpoint)
     for block in range(3):
         arrays[f"layer4.{block}.bn3.weight"] *= 0
@@ -84,7 +84,7 @@ def test_closed_branches_are_left_out_without_a_difference(tmp_path: Path, rando
         assert ours == pytest.approx(reference, rel=1e-3, abs=1e-3 * float(np.abs(reference).max()))
 
 
-def test_a_checkpoint_without_a_layer_is_refused(tmp_path: Path, random_checkpoint: Path) -> None:
+def test_a_checkpoint_without_a_layer_is_rejected(tmp_path: Path, random_checkpoint: Path) -> None:
     arrays = load_arrays(random_checkpoint)
     del arrays["layer3.2.conv2.weight"]
     path = tmp_path / "incomplete.safetensors"
@@ -100,12 +100,12 @@ def runtime(request: pytest.FixtureRequest, random_checkpoint: Path) -> Runtime:
     return load(random_checkpoint, request.param)
 
 
-def test_the_same_batch_gives_the_same_bits(runtime: Runtime) -> None:
+def test_the_same_batch_gives_identical_outputs(runtime: Runtime) -> None:
     first, second = runtime.infer(PIXELS), runtime.infer(PIXELS)
     assert [array.tobytes() for array in first] == [array.tobytes() for array in second]
 
 
-def test_a_patch_gives_the_same_bits_wherever_it_lies_in_a_batch(runtime: Runtime) -> None:
+def test_outputs_do_not_depend_on_the_position_in_a_batch(runtime: Runtime) -> None:
     straight, _ = runtime.infer(PIXELS)
     turned, _ = runtime.infer(PIXELS[::-1].copy())
     assert straight.tobytes() == turned[::-1].tobytes()
@@ -128,6 +128,6 @@ def test_there_is_one_network_of_one_stream_for_each_core(random_checkpoint: Pat
     assert len(set(said)) == 1
 
 
-def test_an_unknown_device_is_refused(random_checkpoint: Path) -> None:
+def test_an_unknown_device_is_rejected(random_checkpoint: Path) -> None:
     with pytest.raises(ValueError, match="auto, cpu, cuda, int8"):
         load(random_checkpoint, "tpu")  # type: ignore[arg-type]

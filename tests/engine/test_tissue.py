@@ -1,4 +1,4 @@
-"""Share of tissue of each patch."""
+"""The share of tissue in each patch."""
 
 from io import BytesIO
 
@@ -13,7 +13,7 @@ GLASS = np.array([228, 232, 226])
 
 
 def slide(width, height, tissue_until, seed=0):
-    """Glass with camera noise, and blots in the colours of H&E left of ``tissue_until``, uint8 (height, width, 3)."""
+    """Glass with camera noise, and blobs in H&E colours left of ``tissue_until``: uint8 (height, width, 3)."""
     random = np.random.default_rng(seed)
     pixels = np.broadcast_to(GLASS, (height, width, 3)) + random.normal(0, 2, (height, width, 3))
     blots = random.normal(0, 20, (-(-height // 16), -(-tissue_until // 16), 3)).repeat(16, axis=0).repeat(16, axis=1)
@@ -21,7 +21,7 @@ def slide(width, height, tissue_until, seed=0):
     return np.clip(pixels, 0, 255).astype(np.uint8)
 
 
-def test_tissue_and_glass_are_told_apart_in_the_grids_order():
+def test_tissue_and_glass_are_distinguished_in_the_grids_order():
     pixels = slide(4 * PATCH, 2 * PATCH, PATCH * 2)
     grid = Grid(4 * PATCH, 2 * PATCH)
     found = tissue.shares(pixels, grid)
@@ -33,7 +33,7 @@ def test_tissue_and_glass_are_told_apart_in_the_grids_order():
     assert (found[~on_tissue] < tissue.EMPTY).all()
 
 
-def test_a_patch_across_the_edge_has_its_part():
+def test_a_patch_on_the_boundary_has_its_share():
     found = tissue.shares(slide(3 * PATCH, PATCH, PATCH + PATCH // 4), Grid(3 * PATCH, PATCH))
     assert found == pytest.approx([1.0, 0.25, 0.0], abs=0.01)
 
@@ -45,7 +45,7 @@ def test_the_cameras_exposure_does_not_matter(gain):
     assert tissue.shares(brighter, grid) == pytest.approx(tissue.shares(pixels, grid), abs=0.02)
 
 
-def test_shading_and_jpeg_do_not_make_glass_tissue():
+def test_shading_and_jpeg_do_not_turn_glass_into_tissue():
     pixels = slide(1400, 460, 500).astype(float)
     rows, columns = np.mgrid[0:460, 0:1400]
     pixels *= (1 - 0.06 * (((columns - 700) / 1400) ** 2 + ((rows - 230) / 460) ** 2))[..., None]
@@ -58,14 +58,14 @@ def test_shading_and_jpeg_do_not_make_glass_tissue():
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 500), (100, 80), (224, 224), (225, 1030), (1031, 229)])
 @pytest.mark.parametrize("overlap", [0.0, 0.75])
-def test_any_size_has_one_share_a_patch(size, overlap):
+def test_any_image_size_has_one_share_per_patch(size, overlap):
     grid = Grid(*size, overlap)
     found = tissue.shares(slide(*size, max(1, size[0] // 2)), grid)
     assert found.shape == (len(grid),)
     assert ((found >= 0) & (found <= 1)).all()
 
 
-def test_bands_give_what_one_piece_gives(monkeypatch):
+def test_reduction_in_bands_equals_reduction_at_once(monkeypatch):
     pixels, grid = slide(500, 2300, 250), Grid(500, 2300)
     in_bands = tissue.shares(pixels, grid)
     monkeypatch.setattr(tissue, "BAND", 10_000)

@@ -20,7 +20,7 @@ def test_mean_is_over_patches():
 
 
 @pytest.mark.parametrize("shape", [(0, 2), (3,), (3, 3)])
-def test_mean_refuses_other_shapes(shape):
+def test_mean_rejects_other_shapes(shape):
     with pytest.raises(ValueError):
         mean_probability(np.zeros(shape))
 
@@ -36,7 +36,7 @@ def test_calibration_is_finite_at_the_edges(raw):
     assert math.isfinite(calibrate(raw, CALIBRATED))
 
 
-def test_cut_points_are_part_of_the_band():
+def test_thresholds_belong_to_the_indeterminate_range():
     assert [judge(p, 0.3, 0.7) for p in (0.29, 0.3, 0.5, 0.7, 0.71)] == [
         "benign", "indeterminate", "indeterminate", "indeterminate", "malignant",
     ]  # fmt: skip
@@ -51,7 +51,7 @@ def test_slide():
     assert result.verdict == "indeterminate" and result.warnings == ("blurred",)
 
 
-def test_out_of_domain_shows_no_model_probability():
+def test_out_of_domain_has_no_model_probability():
     result = slide_verdict(PATCHES, CALIBRATED, DomainResult(False, "No tissue.", "blank", ["dark"]))
     assert (result.verdict, result.confidence, result.probability_malignant) == ("out_of_domain", 0.0, 0.5)
     assert result.raw_malignant is None and result.warnings == ("No tissue.", "dark")
@@ -64,7 +64,7 @@ def test_case_is_the_mean_of_its_slides():
     assert case_verdict([], 0.3, 0.7).verdict == "out_of_domain"
 
 
-def test_tissue_weighs_the_mean_and_empty_patches_have_no_say():
+def test_the_mean_is_weighted_by_tissue_without_empty_patches():
     probabilities = np.array([[0.9, 0.1], [0.2, 0.8], [np.nan, np.nan], [0.4, 0.6]], dtype=np.float32)
     shares = np.array([1.0, 0.5, 0.01, 0.25], dtype=np.float32)
     expected = (0.1 * 1 + 0.8 * 0.5 + 0.6 * 0.25) / 1.75
@@ -74,7 +74,7 @@ def test_tissue_weighs_the_mean_and_empty_patches_have_no_say():
     assert (result.benign_patches, result.malignant_patches, result.empty_patches) == (1, 2, 1)
 
 
-def test_without_any_tissue_there_is_no_verdict():
+def test_without_tissue_a_slide_is_out_of_domain():
     result = slide_verdict(np.full((3, 2), np.nan), CALIBRATED, DomainResult(True), np.array([0.0, 0.01, 0.03]))
     assert (result.verdict, result.confidence, result.raw_malignant) == ("out_of_domain", 0.0, None)
     assert result.warnings == (REASONS["background"],)

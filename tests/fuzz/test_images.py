@@ -1,4 +1,4 @@
-"""Damaged images by the thousand against the decoder: each is read or refused, and nothing grows or dies."""
+"""Thousands of damaged images: the decoder accepts or rejects each one, without crashes or memory growth."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ KNOWN = {"empty", "not_an_image", "damaged", "too_many_pixels", "too_small", "un
 
 
 def seeds() -> list[bytes]:
-    """Small images of every format and mode that is accepted, and some compressions of them."""
+    """Small images of every accepted format and mode, with several compressions."""
     pixels = np.random.default_rng(0).integers(0, 256, (40, 48, 3), dtype=np.uint8)
     rgb = Image.fromarray(pixels)
     wanted: list[tuple[Image.Image, str, dict[str, Any]]] = [
@@ -86,7 +86,7 @@ def repeat(data: bytearray, chance: random.Random) -> bytearray:
 
 
 def numbers(data: bytearray, chance: random.Random) -> bytearray:
-    """A length, offset or size becomes an extreme one."""
+    """Replaces a length, offset or size by an extreme value."""
     value = chance.choice([0, 1, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 0xFFFF, 50_000, 65_500])
     at = chance.randrange(max(1, len(data) - 4))
     data[at : at + 4] = struct.pack(chance.choice(["<I", ">I"]), value)
@@ -94,7 +94,7 @@ def numbers(data: bytearray, chance: random.Random) -> bytearray:
 
 
 def repair_png(data: bytearray, chance: random.Random) -> bytearray:
-    """Damage inside a PNG's chunk with its checksum put right, so that the decoder itself meets it."""
+    """Damages a PNG chunk and corrects its checksum, so that the damage reaches the decoder."""
     data = chance.choice([flip_bits, flip_in_the_head, numbers])(data, chance)
     at = 8
     while at + 12 <= len(data):
@@ -119,7 +119,7 @@ SEEDS = seeds()
 
 
 def mutant(number: int) -> bytes:
-    """The same one for the same number, so that a finding can be repeated."""
+    """A damaged image that depends only on its number, so that failures can be reproduced."""
     chance = random.Random(SEED * 1_000_003 + number)
     data = bytearray(chance.choice(SEEDS))
     for _ in range(chance.choice([1, 1, 1, 2, 3])):
@@ -136,7 +136,7 @@ def resident(pid: int) -> int:
 
 
 def ingest(content: bytes, folder: Path) -> str:
-    """What becomes of an upload: ``read``, or the code of the refusal."""
+    """The outcome of an upload: ``read``, or the error code."""
     with (
         tempfile.TemporaryFile(dir=folder) as source,
         tempfile.TemporaryFile(dir=folder) as png,
@@ -155,7 +155,7 @@ def ingest(content: bytes, folder: Path) -> str:
         return "read"
 
 
-def test_the_seeds_are_read(tmp_path: Path) -> None:
+def test_the_original_images_are_accepted(tmp_path: Path) -> None:
     assert {ingest(seed, tmp_path) for seed in SEEDS} == {"read"}
 
 
@@ -170,7 +170,7 @@ def test_damaged_images(tmp_path: Path, settings: Any, capsys: pytest.CaptureFix
         code = ingest(mutant(number), tmp_path)
         assert code in KNOWN | {"read"}, (number, code)
         counted[code] += 1
-    assert decoder_pid() == helper, "it never died"
+    assert decoder_pid() == helper, "the decoder server did not crash"
     grown = resident(os.getpid()) - before
     assert grown < 100 * 2**20
     with capsys.disabled():

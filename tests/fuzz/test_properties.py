@@ -1,4 +1,4 @@
-"""What holds for every input: names, checkpoints, verdicts."""
+"""Properties that hold for every input: names, checkpoints, results."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ probabilities = st.floats(0, 1, allow_nan=False)
 @example(".\x85")
 @example("a" * 254 + " b")
 @example("a/ ..")
-def test_a_file_name_is_harmless_data(name: str) -> None:
+def test_any_file_name_is_harmless(name: str) -> None:
     cleaned = clean_name(name)
     assert 0 < len(cleaned) <= 255
     assert not {"/", "\\"} & set(cleaned)
@@ -35,7 +35,7 @@ def test_a_file_name_is_harmless_data(name: str) -> None:
 
 @given(st.binary(max_size=2000))
 @anything
-def test_any_bytes_are_a_checkpoint_or_refused(tmp_path: Path, content: bytes) -> None:
+def test_any_bytes_are_a_checkpoint_or_rejected(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "any.safetensors"
     path.write_bytes(content)
     with pytest.raises(CheckpointError):
@@ -44,7 +44,7 @@ def test_any_bytes_are_a_checkpoint_or_refused(tmp_path: Path, content: bytes) -
 
 @given(st.integers(0, 2**64 - 1), st.binary(max_size=400))
 @anything
-def test_any_claimed_length_is_refused(tmp_path: Path, length: int, rest: bytes) -> None:
+def test_any_false_header_length_is_rejected(tmp_path: Path, length: int, rest: bytes) -> None:
     path = tmp_path / "any.safetensors"
     path.write_bytes(struct.pack("<Q", length) + rest)
     with pytest.raises(CheckpointError):
@@ -62,7 +62,7 @@ json_values = st.recursive(
 
 @given(st.dictionaries(st.sampled_from(["__metadata__", "conv1.weight", "fc.bias", "x"]), json_values, max_size=4))
 @anything
-def test_any_header_is_refused(tmp_path: Path, header: dict[str, object]) -> None:
+def test_any_header_is_rejected(tmp_path: Path, header: dict[str, object]) -> None:
     path = tmp_path / "any.safetensors"
     text = json.dumps(header).encode()
     path.write_bytes(struct.pack("<Q", len(text)) + text)
@@ -72,7 +72,7 @@ def test_any_header_is_refused(tmp_path: Path, header: dict[str, object]) -> Non
 
 @given(st.lists(probabilities, min_size=1, max_size=300))
 @anything
-def test_the_mean_lies_between_and_takes_no_order(values: list[float]) -> None:
+def test_the_mean_is_bounded_and_independent_of_order(values: list[float]) -> None:
     table = np.array([[1 - p, p] for p in values], dtype=np.float32)
     mean = verdict.mean_probability(table)
     assert table[:, 1].min() - 1e-6 <= mean <= table[:, 1].max() + 1e-6
@@ -81,7 +81,7 @@ def test_the_mean_lies_between_and_takes_no_order(values: list[float]) -> None:
 
 @given(st.lists(probabilities, max_size=50), probabilities, probabilities)
 @anything
-def test_a_case_is_judged_by_its_mean(values: list[float], one: float, other: float) -> None:
+def test_a_case_result_follows_from_the_mean(values: list[float], one: float, other: float) -> None:
     low, high = sorted((one, other))
     found = verdict.case_verdict(values, low, high)
     if not values:
@@ -91,4 +91,4 @@ def test_a_case_is_judged_by_its_mean(values: list[float], one: float, other: fl
     expected = "benign" if p < low else "malignant" if p > high else "indeterminate"
     assert found.verdict == expected
     assert found.confidence == max(p, 1 - p) >= 0.5
-    assert verdict.case_verdict(values[::-1], low, high) == found, "order says nothing"
+    assert verdict.case_verdict(values[::-1], low, high) == found, "the order does not matter"

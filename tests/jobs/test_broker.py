@@ -1,4 +1,4 @@
-"""A message wakes the broker at once, and an idle broker leaves the database alone."""
+"""A message wakes the broker immediately, and an idle broker does not query the database."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from inference.jobs.broker import PipeWakeup, WakingBroker
 
 @pytest.fixture
 def waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WakingBroker:
-    """A broker that has found its table empty."""
+    """A broker that has found the message table empty."""
     if connection.vendor == "sqlite":
-        # Not beside the database, where other runs of the tests may listen.
+        # A separate path, because other test runs may listen next to the database.
         monkeypatch.setattr(broker, "_wakeup", lambda: PipeWakeup(str(tmp_path / "wake")))
-    # Only a wake-up can bring a message within the time of a test.
+    # Within the duration of a test, only a wake-up can deliver a message.
     monkeypatch.setattr(broker, "READ_EVERY", 600.0)
     waiting = get_broker()
     assert isinstance(waiting, WakingBroker)
@@ -54,14 +54,14 @@ def test_a_message_sent_between_two_waits_is_found(waiting: WakingBroker) -> Non
 
 
 @pytest.mark.django_db(transaction=True)
-def test_an_idle_broker_asks_nothing_of_the_database(waiting: WakingBroker) -> None:
+def test_an_idle_broker_does_not_query_the_database(waiting: WakingBroker) -> None:
     with CaptureQueriesContext(connection) as queries:
         assert waiting.dequeue() is None
     assert not queries.captured_queries
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_lost_wake_up_delays_a_message_and_no_more(waiting: WakingBroker, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lost_wake_up_only_delays_a_message(waiting: WakingBroker, monkeypatch: pytest.MonkeyPatch) -> None:
     OrmQ.objects.create(key=waiting.list_key, payload="unannounced", lock="2020-01-01T00:00Z")
     monkeypatch.setattr(waiting, "_next_read", 0.0)
     assert [found for _, found in waiting.dequeue() or []] == ["unannounced"]

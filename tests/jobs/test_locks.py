@@ -1,4 +1,4 @@
-"""Transactions that need the same rows: none waits for one that waits for it, and no update is lost."""
+"""Concurrent transactions on the same rows: no deadlock and no lost update."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("
 
 
 def beside(work: threading.Thread) -> None:
-    """Begin it, and give it the time to get as far as it can."""
+    """Start it in a thread, and wait until it is finished or blocked."""
     work.start()
     time.sleep(0.5)
 
@@ -50,7 +50,7 @@ def erase(user: User, where: str) -> None:
 
 
 class Worker:
-    """Takes one analysis, and ends it however long ago its row went."""
+    """Claims an analysis and finishes it, even if its row has been deleted."""
 
     def __init__(self) -> None:
         self.claim = uuid.uuid4()
@@ -61,7 +61,7 @@ class Worker:
         self.pk = taken.pk
 
     def end(self) -> bool:
-        """Whether it could."""
+        """Returns whether the result was stored."""
         return queue.fail(self.pk, self.claim, "error", "for this test")
 
 
@@ -115,7 +115,7 @@ def test_an_analysis_ends_while_its_case_is_being_deleted(
 
 @pytest.mark.postgresql
 def test_two_analyses_of_a_case_end_at_once(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither counts the other's as still open."""
+    """Neither transaction counts the other's analysis as open."""
     workers = [Worker(), Worker()]
     for number, worker in enumerate(workers):
         add_slide(case, f"{number}.png")
@@ -174,7 +174,7 @@ def test_an_image_is_removed_while_the_magnification_is_corrected(
 
 
 @pytest.mark.postgresql
-def test_an_image_is_removed_just_after_it_was_asked_for_again(
+def test_an_image_is_removed_just_after_its_reanalysis_was_requested(
     case: Case, alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The deletion waits for the request; the worker that ends the new analysis waits for the deletion."""
@@ -208,13 +208,13 @@ def test_an_image_is_removed_just_after_it_was_asked_for_again(
     assert ended == [False] and not Slide.objects.exists()
 
 
-def test_an_image_asked_for_again_and_removed_at_once_leaves_no_name(
+def test_an_image_removed_while_reanalysed_leaves_no_name(
     case: Case, alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slide = add_slide(case)
     Analysis.objects.update(state=State.DONE, finished_at=timezone.now())
     with monkeypatch.context() as patch:
-        # The first that happens once others see it queued.
+        # The first step after other transactions can see the queued analysis.
         patch.setattr(queue, "wake", lambda: services.remove_slide(Slide.objects.get(), alice))
         services.request_again(case, [slide], alice)
     told = AuditEvent.objects.filter(case=case.pk)
@@ -225,10 +225,10 @@ def test_an_image_asked_for_again_and_removed_at_once_leaves_no_name(
 
 
 @pytest.mark.postgresql
-def test_an_account_is_deleted_while_a_worker_renews_what_it_holds_of_two_cases(
+def test_an_account_is_deleted_while_a_worker_renews_leases_of_two_cases(
     case: Case, alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The administration deletes all cases in one transaction, in another order than that of their analyses."""
+    """The administration deletes all cases in one transaction, in another order than their analyses."""
     claim, remove = uuid.uuid4(), services.remove_case
     for of in (case, Case.objects.create(owner=alice, title="Second")):
         add_slide(of)
@@ -273,7 +273,7 @@ def test_an_account_is_erased_while_one_of_its_images_is_queued(
     asking = in_thread(lambda: services.analyse(case, [slide]))
 
     def and_meanwhile(of: Case, actor: User) -> None:
-        # In the portal the first call comes before the account is locked.
+        # The first call comes before the account is locked.
         if connection.in_atomic_block:
             asking.start()
             assert queued.wait(10)
@@ -289,7 +289,7 @@ def test_an_account_is_erased_while_one_of_its_images_is_queued(
 
 @pytest.mark.parametrize("where", ["portal", "administration"])
 @pytest.mark.postgresql
-def test_an_account_that_is_being_erased_gets_no_further_case(
+def test_an_account_that_is_being_erased_gets_no_new_case(
     where: str, case: Case, alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refused: list[str] = []
@@ -319,7 +319,7 @@ def test_an_account_that_is_being_erased_gets_no_further_case(
 def test_an_account_is_erased_while_an_image_is_added(
     whose: str, where: str, case: Case, alice: User, charlie: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A case that was changed twice in a transaction needs the accounts that it names when that ends."""
+    """A case that changes twice in a transaction refers to accounts whose rows must exist when it commits."""
     if whose != "own":
         Case.objects.update(owner=charlie, assigned_to=alice)
         case.refresh_from_db()

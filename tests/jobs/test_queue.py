@@ -1,4 +1,4 @@
-"""The Analysis table as a queue: nothing lost, nothing twice, nobody starved."""
+"""The Analysis table as a queue: nothing is lost or done twice, and the order is fair."""
 
 import re
 import threading
@@ -47,13 +47,13 @@ def test_without_a_model_nothing_is_stored(case: Case, media: Path) -> None:
     assert not list(media.rglob("*.png"))
 
 
-def test_asking_twice_while_it_waits_is_one_analysis(slide: Slide) -> None:
+def test_requesting_a_queued_analysis_again_adds_none(slide: Slide) -> None:
     again = queue.request_analyses({slide.pk: (700, 460)}, slide.case.owner_id)
     assert again == [slide.analysis]
     assert Analysis.objects.count() == 1
 
 
-def test_a_rerun_keeps_the_earlier_result_beside_the_new(slide: Slide) -> None:
+def test_a_reanalysis_keeps_the_earlier_result(slide: Slide) -> None:
     first = Analysis.objects.get()
     Analysis.objects.update(state=State.DONE)
     queue.request_analyses({slide.pk: (700, 460)}, slide.case.owner_id)
@@ -70,7 +70,7 @@ def test_a_row_is_claimed_once(slide: Slide) -> None:
     assert queue.claim_next(second) is None
 
 
-def test_a_single_image_does_not_wait_for_anothers_folder(case: Case, charlie: User) -> None:
+def test_a_single_image_does_not_wait_for_another_users_folder(case: Case, charlie: User) -> None:
     folder = [add_slide(case, f"{n}.png") for n in range(5)]
     single = add_slide(CaseFactory(owner=charlie))
     order = []
@@ -79,7 +79,7 @@ def test_a_single_image_does_not_wait_for_anothers_folder(case: Case, charlie: U
     assert order == [folder[0].pk, single.pk, *(slide.pk for slide in folder[1:])]
 
 
-def test_a_persons_images_are_taken_in_the_order_they_were_sent(case: Case) -> None:
+def test_a_users_images_are_analysed_in_order(case: Case) -> None:
     first = [add_slide(case, f"first-{n}.png") for n in range(6)]
     order = [queue.claim_next(uuid.uuid4()) for _ in range(3)]
     Analysis.objects.filter(state=State.RUNNING).update(state=State.DONE)
@@ -89,7 +89,7 @@ def test_a_persons_images_are_taken_in_the_order_they_were_sent(case: Case) -> N
     assert [one and one.slide_id for one in order] == [*(slide.pk for slide in first), late.pk]
 
 
-def test_who_comes_into_the_middle_of_a_folder_is_next(case: Case, charlie: User) -> None:
+def test_a_new_user_is_next_while_a_folder_is_analysed(case: Case, charlie: User) -> None:
     folder = [add_slide(case, f"{n}.png") for n in range(6)]
     taken = [queue.claim_next(uuid.uuid4()) for _ in range(4)]
     Analysis.objects.filter(pk__in=[one.pk for one in taken[:3] if one]).update(state=State.DONE)
@@ -97,7 +97,7 @@ def test_who_comes_into_the_middle_of_a_folder_is_next(case: Case, charlie: User
     assert [queue.claim_next(uuid.uuid4()).slide_id for _ in range(2)] == [single.pk, folder[4].pk]  # type: ignore[union-attr]
 
 
-def test_position_counts_those_before(case: Case) -> None:
+def test_position_counts_the_analyses_ahead(case: Case) -> None:
     slides = [add_slide(case, f"{n}.png") for n in range(3)]
     assert [queue.position(slide.analysis) for slide in slides if slide.analysis] == [0, 1, 2]
 
@@ -106,7 +106,7 @@ def expire(analysis: Analysis) -> None:
     Analysis.objects.filter(pk=analysis.pk).update(lease_until=timezone.now() - timedelta(seconds=1))
 
 
-def test_a_lost_claim_goes_back_to_the_queue(slide: Slide) -> None:
+def test_an_expired_lease_returns_the_analysis_to_the_queue(slide: Slide) -> None:
     claimed = queue.claim_next(uuid.uuid4())
     assert claimed is not None
     assert queue.reclaim_expired() == 0
@@ -115,7 +115,7 @@ def test_a_lost_claim_goes_back_to_the_queue(slide: Slide) -> None:
     assert Analysis.objects.get().state == State.QUEUED
 
 
-def test_after_three_lost_claims_it_fails_where_the_owner_sees_it(slide: Slide, case: Case) -> None:
+def test_after_three_expired_leases_the_analysis_fails_visibly(slide: Slide, case: Case) -> None:
     for _ in range(3):
         claimed = queue.claim_next(uuid.uuid4())
         assert claimed is not None
@@ -127,7 +127,7 @@ def test_after_three_lost_claims_it_fails_where_the_owner_sees_it(slide: Slide, 
     assert (case.state, case.failed_count) == ("failed", 1)
 
 
-def test_a_worker_that_lost_its_claim_can_write_nothing(slide: Slide) -> None:
+def test_a_worker_that_lost_its_claim_cannot_write(slide: Slide) -> None:
     old = uuid.uuid4()
     claimed = queue.claim_next(old)
     assert claimed is not None
@@ -140,7 +140,7 @@ def test_a_worker_that_lost_its_claim_can_write_nothing(slide: Slide) -> None:
     assert (analysis.state, analysis.patches_done, analysis.error) == (State.RUNNING, 0, "")
 
 
-def test_a_stopping_worker_hands_back_without_costing_an_attempt(slide: Slide) -> None:
+def test_a_stopping_worker_releases_without_counting_an_attempt(slide: Slide) -> None:
     claim = uuid.uuid4()
     queue.claim_next(claim)
     assert queue.release(claim) == 1
@@ -148,7 +148,7 @@ def test_a_stopping_worker_hands_back_without_costing_an_attempt(slide: Slide) -
     assert (analysis.state, analysis.attempts) == (State.QUEUED, 0)
 
 
-def test_the_sweep_wakes_a_worker_for_rows_whose_message_was_lost(slide: Slide) -> None:
+def test_reclaiming_wakes_a_worker_after_a_lost_message(slide: Slide) -> None:
     OrmQ.objects.all().delete()
     queue.reclaim_expired()
     assert OrmQ.objects.count() == 1
@@ -157,7 +157,7 @@ def test_the_sweep_wakes_a_worker_for_rows_whose_message_was_lost(slide: Slide) 
 
 
 @pytest.mark.django_db(transaction=True)
-def test_an_image_that_is_removed_while_its_analysis_ends_goes_quietly(case: Case, alice: User) -> None:
+def test_an_image_can_be_removed_while_its_analysis_ends(case: Case, alice: User) -> None:
     for _ in range(4):
         slide = add_slide(case)
         claim = uuid.uuid4()
@@ -183,7 +183,7 @@ def test_an_image_that_is_removed_while_its_analysis_ends_goes_quietly(case: Cas
 
 @pytest.mark.django_db(transaction=True)
 def test_analyses_that_end_at_the_same_moment_are_all_counted(case: Case) -> None:
-    """Several workers end the last images of a case together. On PostgreSQL their transactions meet."""
+    """Several workers finish the last images of a case at once. On PostgreSQL their transactions are concurrent."""
     number = 8
     for _ in range(number):
         add_slide(case)
@@ -206,8 +206,8 @@ def test_analyses_that_end_at_the_same_moment_are_all_counted(case: Case) -> Non
     assert case.events.filter(kind=AuditEvent.Kind.ANALYSED).count() == 1
 
 
-def test_a_broker_that_fails_is_not_asked_for_each_image(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that hangs costs seconds each time; the rows are found by the sweep."""
+def test_a_failed_broker_is_not_contacted_for_each_image(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each contact with a hanging broker takes seconds; the rows are found at the next heartbeat."""
     asked = []
 
     def hung() -> None:
@@ -221,7 +221,7 @@ def test_a_broker_that_fails_is_not_asked_for_each_image(case: Case, monkeypatch
     assert len(asked) == 1
 
 
-def test_a_queue_that_nobody_takes_from_is_told_from_a_busy_one(
+def test_a_stalled_queue_is_distinguished_from_a_busy_one(
     slide: Slide, case: Case, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Cluster.objects.create(host="test", pid=1)
@@ -239,9 +239,7 @@ def test_a_queue_that_nobody_takes_from_is_told_from_a_busy_one(
     assert client.get("/health").status_code == 503
 
 
-def test_health_blames_the_database_for_what_is_the_databases(
-    client: Client, db: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_health_reports_database_failures_as_such(client: Client, db: None, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken() -> None:
         raise RuntimeError
 
@@ -250,8 +248,8 @@ def test_health_blames_the_database_for_what_is_the_databases(
     assert answer["checks"]["database"] and "database_unavailable" not in {p["code"] for p in answer["problems"]}
 
 
-def test_large_images_take_turns_by_their_size(case: Case, charlie: User, media: Path, model: ModelVersion) -> None:
-    """One of twelve times the patches of a single field is followed by twelve of somebody else's fields."""
+def test_large_images_count_by_their_size(case: Case, charlie: User, media: Path, model: ModelVersion) -> None:
+    """An image with the patches of twelve fields is followed by twelve fields of another user."""
     for number in range(2):
         large = Slide.objects.get(pk=add_slide(case, f"large-{number}.png").pk)
         Analysis.objects.filter(slide=large).delete()
@@ -268,10 +266,8 @@ def test_large_images_take_turns_by_their_size(case: Case, charlie: User, media:
     assert order.index("large-1.png") in (12, 13)
 
 
-def test_a_folder_is_done_beside_people_who_send_one_after_the_other(
-    case: Case, media: Path, model: ModelVersion
-) -> None:
-    """Six who send the next image when they have the result of their last: the folder gets its seventh."""
+def test_a_folder_makes_progress_while_others_send_single_images(case: Case, media: Path, model: ModelVersion) -> None:
+    """Six users send the next image when the last is done: the folder gets a seventh of the capacity."""
     mine = {add_slide(case, f"{number}.png").pk for number in range(10)}
     others = {add_slide(other).pk: other for other in (CaseFactory(owner=UserFactory()) for _ in range(6))}
     claim, done = uuid.uuid4(), 0
@@ -289,8 +285,8 @@ def test_a_folder_is_done_beside_people_who_send_one_after_the_other(
 
 
 @pytest.mark.sqlite
-def test_no_step_walks_through_what_was_analysed_before(case: Case, media: Path, model: ModelVersion) -> None:
-    """However much there is; on SQLite others would be locked out meanwhile."""
+def test_no_query_scans_finished_analyses(case: Case, media: Path, model: ModelVersion) -> None:
+    """A scan would take long in a large table, and would block writers on SQLite."""
     with CaptureQueriesContext(connection) as captured:
         slide = add_slide(case)
         services.request_again(case, [slide], case.owner)
@@ -313,8 +309,8 @@ def end(analysis: Analysis | None) -> str:
     return str(analysis.slide.original_name)
 
 
-def test_who_had_a_folder_done_is_served_in_turn_again(case: Case, charlie: User, media: Path) -> None:
-    """Time goes on where the queue was empty for a moment."""
+def test_a_user_is_not_penalised_for_an_earlier_folder(case: Case, charlie: User, media: Path) -> None:
+    """Virtual time advances when the queue is empty."""
     for number in range(20):
         add_slide(case, f"{number}.png")
         end(queue.claim_next(uuid.uuid4()))
@@ -325,7 +321,7 @@ def test_who_had_a_folder_done_is_served_in_turn_again(case: Case, charlie: User
     assert "one.png" in [end(queue.claim_next(uuid.uuid4())) for _ in range(2)]
 
 
-def test_a_long_image_in_another_worker_stops_no_clock(case: Case, charlie: User, media: Path) -> None:
+def test_a_long_image_in_another_worker_does_not_stop_virtual_time(case: Case, charlie: User, media: Path) -> None:
     add_slide(CaseFactory(owner=UserFactory()), "long.png")
     assert queue.claim_next(uuid.uuid4()), "and it goes on for long"
     for number in range(20):
@@ -339,7 +335,7 @@ def test_a_long_image_in_another_worker_stops_no_clock(case: Case, charlie: User
     assert 3 <= sum(whose) <= 5, "both in turn"
 
 
-def test_a_slide_that_goes_as_it_is_claimed_stops_nobody(
+def test_a_slide_deleted_while_it_is_claimed_blocks_nobody(
     case: Case, media: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = add_slide(case, "first.png"), add_slide(case, "second.png")
@@ -354,7 +350,7 @@ def test_a_slide_that_goes_as_it_is_claimed_stops_nobody(
     assert analysis is not None and analysis.slide_id == second.pk
 
 
-def test_who_deletes_each_result_is_served_no_more_often(case: Case, charlie: User, media: Path) -> None:
+def test_deleting_results_gives_no_priority(case: Case, charlie: User, media: Path) -> None:
     mine = {add_slide(case, f"{number}.png").pk for number in range(10)}
     other = CaseFactory(owner=charlie)
     add_slide(other)
@@ -371,7 +367,7 @@ def test_who_deletes_each_result_is_served_no_more_often(case: Case, charlie: Us
     assert done >= 9
 
 
-def test_who_deletes_what_waits_has_its_turns_back(case: Case, charlie: User, media: Path) -> None:
+def test_deleting_queued_analyses_frees_their_place(case: Case, charlie: User, media: Path) -> None:
     wrong = [add_slide(case, f"wrong-{number}.png") for number in range(10)]
     other = CaseFactory(owner=charlie)
     for number in range(10):
@@ -382,8 +378,8 @@ def test_who_deletes_what_waits_has_its_turns_back(case: Case, charlie: User, me
     assert "right.png" in [end(queue.claim_next(uuid.uuid4())) for _ in range(2)]
 
 
-def test_the_clock_never_goes_back(case: Case, charlie: User, media: Path) -> None:
-    """A long image that is handed back has its early turn still; who comes then does not."""
+def test_virtual_time_never_goes_back(case: Case, charlie: User, media: Path) -> None:
+    """A long image that is released keeps its early start time; new requests do not get an earlier one."""
     add_slide(CaseFactory(owner=UserFactory()), "long.png")
     claim = uuid.uuid4()
     assert queue.claim_next(claim)
@@ -401,8 +397,8 @@ def test_the_clock_never_goes_back(case: Case, charlie: User, media: Path) -> No
     assert 3 <= sum(whose) <= 5, "both in turn"
 
 
-def test_who_asks_first_of_an_empty_queue_is_served_first(case: Case, charlie: User, media: Path) -> None:
-    """Though the last image done was a large one, and nothing is begun before others ask."""
+def test_the_first_request_to_an_empty_queue_is_served_first(case: Case, charlie: User, media: Path) -> None:
+    """Even if the last finished image was a large one and none has begun before others are requested."""
     large = add_slide(CaseFactory(owner=UserFactory()))
     Analysis.objects.all().delete()
     Slide.objects.filter(pk=large.pk).update(width=12_000, height=12_000)
@@ -415,10 +411,10 @@ def test_who_asks_first_of_an_empty_queue_is_served_first(case: Case, charlie: U
     assert end(queue.claim_next(uuid.uuid4())) == "first.png"
 
 
-def test_a_claim_that_waits_for_the_clock_holds_nothing(
+def test_a_claim_that_waits_for_virtual_time_locks_nothing(
     case: Case, media: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its lease would end meanwhile."""
+    """A locked row could not be renewed, and its lease would expire."""
     add_slide(case)
     begin = fairness.begin
 

@@ -1,4 +1,4 @@
-"""What the queue accepts, and from whom."""
+"""Messages that the queue accepts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cases.models import Slide, User
 from inference.models import Analysis, State
 
 
-def test_a_message_that_somebody_else_put_into_the_queue_is_not_unpickled() -> None:
+def test_a_forged_message_is_not_unpickled() -> None:
     from django_q.conf import Conf
     from django_q.core_signing import BadSignature, dumps
     from django_q.signing import PickleSerializer, SignedPackage
@@ -33,8 +33,8 @@ def test_a_message_that_somebody_else_put_into_the_queue_is_not_unpickled() -> N
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_slide_asked_for_by_many_at_once_is_analysed_once(slide: Slide, alice: User) -> None:
-    """On PostgreSQL the transactions meet; SQLite lets one write at a time."""
+def test_a_slide_requested_concurrently_is_analysed_once(slide: Slide, alice: User) -> None:
+    """On PostgreSQL the transactions are concurrent; SQLite allows one writer at a time."""
     Analysis.objects.update(state=State.DONE, verdict="benign", probability=0.1, finished_at=timezone.now())
     together = threading.Barrier(6)
 

@@ -1,4 +1,4 @@
-"""Which model serves after an upgrade."""
+"""Registering, activating and repairing model versions."""
 
 import shutil
 from dataclasses import replace
@@ -17,10 +17,10 @@ from inference.models import ModelVersion
 
 
 @pytest.mark.django_db
-def test_where_the_active_models_file_is_gone_the_one_at_hand_takes_over(
+def test_a_bundled_model_replaces_an_active_one_whose_file_is_missing(
     settings: Any, tmp_path: Path, random_checkpoint: Path
 ) -> None:
-    """As where a release brings a new bundled model in place of the old one."""
+    """As after an upgrade that replaces the bundled model."""
     settings.MODEL_DIR = tmp_path
     ModelVersion.objects.all().delete()
     gone = ModelVersion.objects.create(
@@ -47,7 +47,7 @@ def registered(settings: Any, tmp_path: Path, random_checkpoint: Path, db: None)
 
 @pytest.mark.parametrize("harm", ["damaged", "gone"])
 @pytest.mark.parametrize("name", ["model.safetensors", "again.safetensors"])
-def test_a_model_whose_file_was_harmed_is_added_again(
+def test_a_model_with_a_damaged_file_can_be_added_again(
     harm: str, name: str, registered: ModelVersion, tmp_path: Path, random_checkpoint: Path
 ) -> None:
     if harm == "damaged":
@@ -61,20 +61,20 @@ def test_a_model_whose_file_was_harmed_is_added_again(
     registry.verify(model)
 
 
-def test_a_whole_file_is_not_replaced(registered: ModelVersion, tmp_path: Path, random_checkpoint: Path) -> None:
+def test_an_intact_file_is_not_replaced(registered: ModelVersion, tmp_path: Path, random_checkpoint: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(random_checkpoint.read_bytes())
-    with pytest.raises(CommandError, match="exists already"):
+    with pytest.raises(CommandError, match="already exists"):
         call_command("model", "add", str(tmp_path / "model.safetensors"), stdout=StringIO())
 
 
-def test_a_file_that_was_renamed_is_found_again(registered: ModelVersion) -> None:
+def test_a_renamed_file_is_found_again(registered: ModelVersion) -> None:
     Path(registered.path).rename(Path(registered.path).with_name("renamed.safetensors"))
     registry.register_bundled()
     assert registry.active_model().file == "renamed.safetensors"
     registry.verify(registry.active_model())
 
 
-def test_a_name_that_does_not_fit_is_refused_and_leaves_nothing(
+def test_a_name_that_is_too_long_is_rejected_and_leaves_nothing(
     registered: ModelVersion, tmp_path: Path, random_checkpoint: Path, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     long = tmp_path / f"{'x' * 240}.safetensors"
@@ -89,9 +89,7 @@ def test_a_name_that_does_not_fit_is_refused_and_leaves_nothing(
     assert [path.name for path in settings.MODEL_DIR.iterdir()] == ["model.safetensors"]
 
 
-def test_a_file_that_could_not_be_read_once_is_read_again(
-    registered: ModelVersion, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_temporary_read_error_is_not_cached(registered: ModelVersion, monkeypatch: pytest.MonkeyPatch) -> None:
     def passing(model: ModelVersion) -> None:
         raise OSError(24, "Too many open files")
 
@@ -102,11 +100,11 @@ def test_a_file_that_could_not_be_read_once_is_read_again(
     assert registry.is_usable()
 
 
-def test_damaged_files_of_a_faster_form_are_named(registered: ModelVersion) -> None:
+def test_damaged_files_of_an_int8_or_bf16_form_are_reported(registered: ModelVersion) -> None:
     path = quantised.path_of(Path(registered.path), "json")
     assert registry.form_problems(registered) == []
     path.write_text("{")
-    problem = f"{path.name} or what belongs to it can't be read (JSONDecodeError)."
+    problem = f"{path.name} or a file that it refers to can't be read (JSONDecodeError)."
     assert registry.form_problems(registered) == [problem]
     said = StringIO()
     with pytest.raises(CommandError):

@@ -1,4 +1,4 @@
-"""The one background task, run in this process on real images with a real network of random weights."""
+"""The background task, in this process, on real images with a network of random weights."""
 
 import time
 import uuid
@@ -39,7 +39,7 @@ def waiting(case: Case, media: Path, real_model: ModelVersion) -> Slide:
     return add_slide(case)
 
 
-def test_draining_leaves_results_that_equal_the_engines(waiting: Slide, case: Case, random_checkpoint: Path) -> None:
+def test_processing_the_queue_stores_the_engines_results(waiting: Slide, case: Case, random_checkpoint: Path) -> None:
     assert worker.process_queue() == 1
     analysis = Analysis.objects.get()
     assert (analysis.state, analysis.error, analysis.claim) == (State.DONE, "", None)
@@ -59,14 +59,14 @@ def test_draining_leaves_results_that_equal_the_engines(waiting: Slide, case: Ca
     assert (case.state, case.verdict, case.probability) == ("done", analysis.verdict, analysis.probability)
 
 
-def test_draining_again_changes_nothing(waiting: Slide) -> None:
+def test_processing_an_empty_queue_changes_nothing(waiting: Slide) -> None:
     worker.process_queue()
     before = Analysis.objects.values().get()
     assert worker.process_queue() == 0
     assert Analysis.objects.values().get() == before
 
 
-def test_a_damaged_or_missing_file_fails_alone(case: Case, media: Path, real_model: ModelVersion) -> None:
+def test_a_damaged_or_missing_file_fails_only_its_analysis(case: Case, media: Path, real_model: ModelVersion) -> None:
     good, damaged, missing = (add_slide(case, name) for name in ("good.png", "damaged.png", "missing.png"))
     with damaged.file.storage.open(damaged.file.name, "wb") as file:
         file.write(ContentFile(b"not an image any more").read())
@@ -106,7 +106,7 @@ def test_a_case_deleted_while_it_is_analysed_is_no_error(waiting: Slide, case: C
     assert not PatchTable.objects.exists()
 
 
-def test_a_stopping_cluster_gets_its_work_back(waiting: Slide) -> None:
+def test_a_stopping_cluster_returns_its_analyses(waiting: Slide) -> None:
     worker.stopping.set()
     try:
         worker.process_queue()
@@ -116,7 +116,7 @@ def test_a_stopping_cluster_gets_its_work_back(waiting: Slide) -> None:
     assert (analysis.state, analysis.attempts) == (State.QUEUED, 0)
 
 
-def test_the_log_follows_an_analysis_by_its_number_and_names_no_file(
+def test_the_log_identifies_an_analysis_by_its_id_and_names_no_file(
     waiting: Slide, caplog: pytest.LogCaptureFixture
 ) -> None:
     analysis = waiting.analyses.get()
@@ -129,22 +129,22 @@ def test_the_log_follows_an_analysis_by_its_number_and_names_no_file(
 
 
 @pytest.mark.parametrize("is_long", [True, False])
-def test_nothing_is_claimed_beside_an_image_of_long(waiting: Slide, case: Case, is_long: bool) -> None:
-    """It would wait for all of that image's patches, while another worker may be free."""
+def test_nothing_is_claimed_together_with_a_long_image(waiting: Slide, case: Case, is_long: bool) -> None:
+    """It would wait for all patches of that image, while another worker may be free."""
     other = add_slide(case, "other.png")
     if is_long:
         Slide.objects.filter(pk=waiting.pk).update(width=224 * 16, height=224 * 16)
-    with worker.LeaseHeartbeat(uuid.uuid4()) as keeper:
-        jobs = worker._QueueRun(keeper.claim, keeper)._jobs(waiting.analyses.get().model_version_id)
+    with worker.LeaseHeartbeat(uuid.uuid4()) as heartbeat:
+        jobs = worker._QueueRun(heartbeat.claim, heartbeat)._jobs(waiting.analyses.get().model_version_id)
         assert next(jobs).key == waiting.analyses.get().pk
         assert [job.key for job in jobs] == ([] if is_long else [other.analyses.get().pk])
     assert other.analyses.get().state == (State.QUEUED if is_long else State.RUNNING)
 
 
-def test_what_a_worker_died_of_is_worked_on_alone_the_next_time(
+def test_an_analysis_that_killed_a_worker_is_retried_alone(
     case: Case, media: Path, real_model: ModelVersion, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It may kill again, and would take an attempt of whatever is claimed beside it."""
+    """It may kill the worker again, which would cost other claimed analyses an attempt."""
     slides = [add_slide(case, f"{n}.png") for n in range(5)]
     suspect = Analysis.objects.get(slide=slides[2])
     Analysis.objects.filter(pk=suspect.pk).update(attempts=1)
@@ -158,7 +158,7 @@ def test_what_a_worker_died_of_is_worked_on_alone_the_next_time(
 
 
 @pytest.mark.parametrize("shape", [(4096, 16), (16, 4096)])
-def test_a_strip_of_pixels_stops_nobody(
+def test_an_extreme_aspect_ratio_blocks_nobody(
     shape: tuple[int, int], case: Case, media: Path, real_model: ModelVersion
 ) -> None:
     out = BytesIO()
@@ -170,9 +170,7 @@ def test_a_strip_of_pixels_stops_nobody(
 
 
 @pytest.mark.parametrize("error", [ValueError("no such device"), OSError(5, "Input/output error")])
-def test_a_model_that_can_not_be_loaded_fails_visibly(
-    error: Exception, waiting: Slide, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unloadable_model_fails_visibly(error: Exception, waiting: Slide, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*args: object) -> None:
         raise error
 
@@ -183,8 +181,8 @@ def test_a_model_that_can_not_be_loaded_fails_visibly(
     assert type(error).__name__ in analysis.error
 
 
-def test_nothing_is_tried_for_ever(waiting: Slide, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A result that can't be written, for whatever reason: after three times it is a failure that its owner sees."""
+def test_no_analysis_is_retried_for_ever(waiting: Slide, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If a result cannot be stored, the analysis fails visibly after three attempts."""
 
     def broken(*args: object, **kwargs: object) -> None:
         raise DatabaseError("for this test")
@@ -200,8 +198,8 @@ def test_nothing_is_tried_for_ever(waiting: Slide, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.django_db(transaction=True)
-def test_who_makes_no_progress_lets_go(waiting: Slide, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A network that hangs must not look like one at work."""
+def test_a_stalled_worker_loses_its_lease(waiting: Slide, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hanging network must not keep its lease."""
     renewed, written = list[uuid.UUID](), list[int]()
     monkeypatch.setattr(worker, "PROGRESS_EVERY", 0.02)
     monkeypatch.setattr(worker, "RENEW_EVERY", 0.0)
@@ -212,27 +210,28 @@ def test_who_makes_no_progress_lets_go(waiting: Slide, monkeypatch: pytest.Monke
     assert analysis is not None
     job = Job(analysis.pk, lambda: None)  # type: ignore[arg-type, return-value]
 
-    def rounds(keeper: worker.LeaseHeartbeat) -> None:
+    def rounds(heartbeat: worker.LeaseHeartbeat) -> None:
         """The thread of the heartbeat comes round twice, so that at least one round began after this call."""
         for done in range(2):
             written.clear()
-            keeper.report(job, done, 12)
+            heartbeat.report(job, done, 12)
             until(10, lambda: written, "progress is written")
 
-    with worker.LeaseHeartbeat(claim) as keeper:
-        keeper.hold(analysis)
+    with worker.LeaseHeartbeat(claim) as heartbeat:
+        heartbeat.hold(analysis)
         until(10, lambda: renewed, "it renews")
-        monkeypatch.setattr(worker, "SILENCE", -1.0)  # however short ago the last progress was, it is too long ago
-        rounds(keeper)
+        # However short ago the last progress was, it is too long ago.
+        monkeypatch.setattr(worker, "STALL_SECONDS", -1.0)
+        rounds(heartbeat)
         count = len(renewed)
-        rounds(keeper)
+        rounds(heartbeat)
         assert len(renewed) == count
-        monkeypatch.setattr(worker, "SILENCE", 60.0)
-        keeper.report(job, 3, 12)
+        monkeypatch.setattr(worker, "STALL_SECONDS", 60.0)
+        heartbeat.report(job, 3, 12)
         until(10, lambda: len(renewed) > count, "it renews again")
 
 
-def test_what_is_removed_while_it_is_analysed_holds_up_nobody(
+def test_a_slide_removed_during_analysis_delays_nobody(
     case: Case, media: Path, real_model: ModelVersion, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     removed, other = add_slide(case, "removed.png"), add_slide(case, "other.png")
@@ -253,6 +252,6 @@ def test_what_is_removed_while_it_is_analysed_holds_up_nobody(
     monkeypatch.setattr(worker.LeaseHeartbeat, "report", told)
     with caplog.at_level("INFO", "inference.jobs.worker"):
         worker.process_queue()
-    assert f"Analysis {analysis.pk} gone meanwhile" in caplog.text
+    assert f"Analysis {analysis.pk} cancelled" in caplog.text
     assert seen[-1][0] < seen[-1][1] / 2
     assert other.analyses.get().state == State.DONE

@@ -12,7 +12,7 @@ def sample(index: int, label: int, group: str, dataset: str = "breakhis", magnif
 
 @pytest.fixture
 def samples() -> list[Sample]:
-    """10 benign and 15 malignant groups of uneven size, and 5 UCSB groups that hold both labels."""
+    """10 benign and 15 malignant groups of different sizes, and 5 UCSB groups with both labels."""
     random = np.random.default_rng(0)
     out: list[Sample] = []
     for number in range(25):

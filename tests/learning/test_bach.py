@@ -1,4 +1,4 @@
-"""The BACH set, on a small tree of its layout."""
+"""The BACH set, with a small folder of the same layout."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def test_labels_and_groups(tree: Path) -> None:
     assert len(assign_folds(samples)) == 8
 
 
-def test_another_folder_is_refused(tmp_path: Path) -> None:
+def test_another_folder_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(CommandError, match="not the BACH set"):
         call_command("evaluate", bach=tmp_path)
     with pytest.raises(CommandError, match="not the BACH set"):
         call_command("train", bach=tmp_path, out=tmp_path / "out", weights=str(tmp_path))
 
 
-def test_evaluate_measures_a_checkpoint(
+def test_evaluate_reports_metrics_of_a_checkpoint(
     tree: Path, random_checkpoint: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     call_command("evaluate", bach=tree, checkpoint=random_checkpoint, replicates=10)

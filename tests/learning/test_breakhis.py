@@ -1,4 +1,4 @@
-"""A small tree in the official layout, built here."""
+"""BreakHis, with a small folder of the official layout."""
 
 import pytest
 from PIL import Image
@@ -34,7 +34,7 @@ def test_names():
             parse_name(bad)
 
 
-def test_tree_leaves_the_demonstration_patient_out(tree):
+def test_the_demonstration_patient_is_excluded(tree):
     samples = read_tree(tree)
     assert len(samples) == 6
     assert {s.group for s in samples} == {"22549", "9133", "13412", "190"}
@@ -75,11 +75,11 @@ def test_fold_errors(tmp_path, line):
         read_fold(fold)
 
 
-def test_published_table_by_hand(tree):
+def test_published_table_matches_a_hand_calculation(tree):
     samples = [s for s in read_tree(tree) if s.magnification == "40X"]
     p = [0.9 if s.subtype == "LC" else 0.2 for s in samples]
     row = published_table([s.label for s in samples], p, samples)[0]
-    # images: A right, F right, DC wrong, LC right; patients: 1, 1 and a half
+    # images: A, F and LC correct, DC wrong; patients: 1, 1 and 0.5
     assert (row["images"], row["patients"]) == (4, 3)
     assert row["image_rate"] == pytest.approx(3 / 4)
     assert row["patient_rate"] == pytest.approx((1 + 1 + 0.5) / 3)

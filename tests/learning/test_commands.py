@@ -1,4 +1,4 @@
-"""The commands as a user calls them, and what the registry refuses."""
+"""The commands train, evaluate and model, and their errors."""
 
 import json
 import shutil
@@ -30,7 +30,7 @@ def model_dir(tmp_path, settings):
 
 @pytest.fixture
 def serving(db, model_dir, random_checkpoint):
-    """A registry in which one version is active."""
+    """A registry with one active version."""
     shutil.copy(random_checkpoint, model_dir / "old.safetensors")
     model = registry.add(model_dir / "old.safetensors")
     registry.activate(model)
@@ -58,7 +58,7 @@ def test_model_add_list_activate(serving, model_dir, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("damage", ["cut", "text", "other"])
-def test_refused_checkpoints_leave_the_old_one_serving(serving, tmp_path, damage, random_checkpoint):
+def test_rejected_checkpoints_leave_the_old_one_active(serving, tmp_path, damage, random_checkpoint):
     bad, before = tmp_path / "bad.safetensors", ModelVersion.objects.count()
     if damage == "cut":
         bad.write_bytes(random_checkpoint.read_bytes()[:1_000_000])
@@ -68,7 +68,7 @@ def test_refused_checkpoints_leave_the_old_one_serving(serving, tmp_path, damage
         from safetensors.numpy import save_file
 
         save_file({"x": np.zeros(3)}, bad)
-    with pytest.raises(CommandError, match="Refused"):
+    with pytest.raises(CommandError, match="Rejected"):
         call_command("model", "add", str(bad))
     assert active() == serving and ModelVersion.objects.count() == before
 
@@ -87,14 +87,14 @@ def test_a_file_that_changed_is_not_activated(serving, model_dir, tmp_path):
     assert active() == serving
 
 
-def test_activate_wants_one_version(serving):
+def test_activate_needs_one_version(serving):
     with pytest.raises(CommandError, match="0 versions"):
         call_command("model", "activate", "ffff0000")
 
 
 @pytest.mark.skipif(not BUNDLED, reason="no bundled checkpoint")
-def test_record_of_the_bundled_model_holds(capsys):
-    """The shipped calibration, cut points and figures follow from the shipped predictions."""
+def test_the_record_matches_the_bundled_model(capsys):
+    """The bundled model's calibration, thresholds and metrics follow from the stored predictions."""
     metadata, digest = read_metadata(BUNDLED[-1])
     predictions = training.read_predictions(RECORD / "predictions.csv")
     again = training.calibrated(metadata, predictions)
@@ -118,7 +118,7 @@ def test_the_recipe_of_the_bundled_model_can_be_run_again():
         training.recipe_of(Metadata("m", "1"))
 
 
-def test_evaluate_refuses_a_leaking_record(tmp_path):
+def test_evaluate_rejects_a_record_with_a_leak(tmp_path):
     shutil.copytree(RECORD, tmp_path / "record")
     folds = json.loads((RECORD / "folds.json").read_text())
     group = next(iter(folds))
@@ -135,8 +135,8 @@ def test_train_says_what_is_missing(tmp_path):
 
 
 @pytest.mark.slow
-def test_fine_tuning_learns_and_resumes(tmp_path):
-    """Colour tells the label of these images, so a step or two must lower the loss; a second call goes on."""
+def test_fine_tuning_learns_and_can_resume(tmp_path):
+    """The label of these images follows from their colour, so a few steps lower the loss; a second call resumes."""
     random, samples = np.random.default_rng(0), []
     for index in range(10):
         label = index % 2

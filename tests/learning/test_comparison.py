@@ -1,4 +1,4 @@
-"""Differences of two versions: none from itself, and the sign and size that the predictions have."""
+"""Comparison of two versions: sign and size of the differences."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ def test_a_better_version_is_better_in_every_test(predictions: list[Prediction])
     assert "1.000" in comparison.markdown(rows, "3", "4")
 
 
-def test_a_left_out_laboratory_is_predicted_by_what_the_other_teaches(samples: list[Sample]) -> None:
+def test_a_held_out_laboratory_is_predicted_by_a_model_of_the_other(samples: list[Sample]) -> None:
     random = np.random.default_rng(0)
     features = random.normal(size=(len(samples), 4))
     own = np.array([s.dataset == "ucsb" for s in samples])
     label = np.array([s.label for s in samples])
-    # One direction tells the label everywhere, another one in each laboratory with the opposite sign.
+    # One direction predicts the label everywhere; another one does so with opposite signs in each laboratory.
     features[:, 0] += 3 * label
     features[:, 1] += np.where(own, -6, 6) * label
     patches = Patches(np.arange(len(samples)), features)
@@ -58,7 +58,7 @@ def test_a_left_out_laboratory_is_predicted_by_what_the_other_teaches(samples: l
     assert evaluation.rows(both, 10)[0].values["auc"] > 0.8
 
 
-def test_subtypes_count_groups_alike(predictions: list[Prediction]) -> None:
+def test_subtypes_weigh_groups_equally(predictions: list[Prediction]) -> None:
     benign, malignant = evaluation.subtypes(predictions)
     assert (benign.name, benign.label, benign.groups) == ("adenosis", 0, 10)
     assert (malignant.name, malignant.label, malignant.groups) == ("ductal carcinoma", 1, 15)
@@ -66,7 +66,7 @@ def test_subtypes_count_groups_alike(predictions: list[Prediction]) -> None:
     assert 0 <= benign.right <= 1 and "adenosis" in evaluation.subtypes_markdown([benign])
 
 
-def test_new_groups_leave_the_others_where_they_are(samples: list[Sample]) -> None:
+def test_new_groups_do_not_move_known_ones(samples: list[Sample]) -> None:
     folds = assign_folds(samples)
     new = [sample(1000 + i, 1, f"n{i}") for i in range(6)]
     extended = extend_folds([*samples, *new], folds)

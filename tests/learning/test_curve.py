@@ -1,4 +1,4 @@
-"""The learning curve counts patients and never learns from those it tests on."""
+"""The learning curve counts patients and never trains on those that it tests."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""What is learned from: patches with tissue, weighted as the product weighs them, kept on disk."""
+"""Features for training: patches with tissue, weighted as in the application, cached on disk."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from inference.learning.head import slide_means
 
 @pytest.fixture
 def half_glass(tmp_path: Path) -> Sample:
-    """A field 896x448 whose left half is stained and whose right half is glass."""
+    """A field of 896x448 pixels: tissue on the left half, glass on the right."""
     random = np.random.default_rng(0)
     rgb = np.full((448, 896, 3), 245, np.uint8)
     rgb[:, :448] = (np.array([190, 90, 170]) + random.integers(-30, 30, (448, 448, 1))).astype(np.uint8)
@@ -29,7 +29,7 @@ def half_glass(tmp_path: Path) -> Sample:
     return Sample(path, path.name, "breakhis", 1, "DC", "g", "100X")
 
 
-def test_glass_is_not_learned_from(half_glass: Sample) -> None:
+def test_glass_is_not_used_for_training(half_glass: Sample) -> None:
     cut = list(features.grid_patches([half_glass], [0]))
     grid = Grid(896, 448)
     assert 0 < len(cut) < len(grid)
@@ -41,7 +41,7 @@ def test_glass_is_not_learned_from(half_glass: Sample) -> None:
         assert (patch < 230).any(), "a patch of glass alone"
 
 
-def test_where_there_is_no_tissue_a_patch_is_drawn_all_the_same() -> None:
+def test_a_patch_is_drawn_even_without_tissue() -> None:
     rgb = np.full((300, 300, 3), 250, np.uint8)
     stained = np.zeros((75, 75), bool)
     assert random_patch(rgb, np.random.default_rng(0), Strength(), stained=stained).shape == (224, 224, 3)
@@ -52,7 +52,7 @@ def test_mean_is_weighted_by_tissue() -> None:
     assert images.tolist() == [1, 2] and means == pytest.approx([0.35, 0.5])
 
 
-def test_views_are_kept(half_glass: Sample, tmp_path: Path) -> None:
+def test_views_are_cached(half_glass: Sample, tmp_path: Path) -> None:
     metadata = Metadata("m", "1")
     trunk = features.Trunk(build(metadata), metadata, threads=1)
     made = features.cache_view(tmp_path / "view", features.grid_patches([half_glass], [0]), trunk)

@@ -1,4 +1,4 @@
-"""Figures and calibration against scikit-learn and values worked out by hand."""
+"""Metrics and calibration compared with scikit-learn and hand calculations."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from sklearn.linear_model import LogisticRegression
 
 from inference.engine.checkpoint import Metadata
 from inference.engine.verdict import calibrate
-from inference.learning.calibration import apply_platt, cut_points, decided, fit_platt, logit
+from inference.learning.calibration import apply_platt, choose_thresholds, decided, fit_platt, logit
 from inference.learning.metrics import (
     equal_group_weight,
     expected_calibration_error,
@@ -26,7 +26,7 @@ def case():
     return label, p, random.random(300) + 0.1
 
 
-def test_figures_against_sklearn(case):
+def test_metrics_agree_with_sklearn(case):
     label, p, weight = case
     ours, predicted = figures(label, p, weight), p >= 0.5
     expected = {
@@ -47,7 +47,7 @@ def test_one_class_has_no_auc():
     assert np.isnan(weighted_auc(np.ones(3), np.arange(3) / 3, np.ones(3)))
 
 
-def test_calibration_error_by_hand():
+def test_calibration_error_matches_a_hand_calculation():
     label = np.array([0, 1, 1, 1.0])
     p = np.array([0.12, 0.18, 0.93, 0.97])
     # bins 1 and 9: |0.15 - 0.5| * 1/2 + |0.95 - 1| * 1/2
@@ -64,7 +64,7 @@ def test_group_weights_and_patients():
     assert p == pytest.approx([0.2, 0.8, 0.9])
 
 
-def test_intervals_hold_the_figure_and_widen_with_fewer_groups(case):
+def test_intervals_contain_the_metric_and_widen_with_fewer_groups(case):
     label, p, _ = case
     many, few = np.arange(300).astype(str), (np.arange(300) // 30).astype(str)
     low, high = intervals(label, p, many, replicates=200)["auc"]
@@ -73,7 +73,7 @@ def test_intervals_hold_the_figure_and_widen_with_fewer_groups(case):
     assert wide[1] - wide[0] > high - low
 
 
-def test_platt_against_sklearn_and_engine(case):
+def test_platt_calibration_agrees_with_sklearn_and_engine(case):
     label, p, weight = case
     ours = fit_platt(p, label, weight)
     other = LogisticRegression(C=1e9, max_iter=2000, tol=1e-8).fit(logit(p)[:, None], label, sample_weight=weight)
@@ -88,17 +88,17 @@ def test_calibration_is_right_on_average(case):
     assert np.average(q, weights=weight) == pytest.approx(np.average(label, weights=weight), abs=1e-3)
 
 
-def test_cut_points_by_hand():
+def test_thresholds_match_a_hand_calculation():
     p = np.array([0.1, 0.2, 0.45, 0.55, 0.8, 0.9])
     label = np.array([0, 0, 1, 0, 1, 1.0])
-    low, high = cut_points(p, label, np.ones(6), max_error=0, min_decided=0.6)
+    low, high = choose_thresholds(p, label, np.ones(6), max_error=0, min_decided=0.6)
     assert 0.2 < low <= 0.45 and 0.55 <= high < 0.8
     assert decided(p, label, np.ones(6), low, high) == (pytest.approx(4 / 6), 0)
 
 
-def test_cut_points_where_the_limit_cannot_be_kept():
+def test_thresholds_if_the_error_limit_cannot_be_met():
     random = np.random.default_rng(0)
     p, label = random.random(400), random.integers(0, 2, 400).astype(float)
-    low, high = cut_points(p, label, np.ones(400))
+    low, high = choose_thresholds(p, label, np.ones(400))
     share, error = decided(p, label, np.ones(400), low, high)
     assert share >= 0.7 and error > 0.05

@@ -1,4 +1,4 @@
-"""Initial weights by name: files of the published layout, served on the loopback address."""
+"""Named initial weights, with files of the published layout from a local server."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from inference.engine.checkpoint import CheckpointError, read_metadata
 from inference.learning import initial_weights
 from inference.learning.features import trunk_network
 from inference.learning.initial_weights import SOURCES, LicenceError, download, resolve
-from inference.learning.layer4 import is_handed_on
+from inference.learning.layer4 import bypasses_layer4
 
 
 class Handler(SimpleHTTPRequestHandler):
-    """Serves a folder quietly; ``cut.torch`` ends before its announced length."""
+    """Serves a folder; ``cut.torch`` ends before its announced length."""
 
     def log_message(self, *args: object) -> None: ...
 
@@ -40,7 +40,7 @@ class Handler(SimpleHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """``lunit.torch``, a ResNet50 without a head, and ``imagenet.pth``, one with a thousand classes."""
+    """``lunit.torch``, a ResNet50 without a head, and ``imagenet.pth``, a ResNet50 with a thousand classes."""
     folder = tmp_path_factory.mktemp("published")
     torch.manual_seed(0)
     state = resnet50(weights=None).state_dict()
@@ -67,7 +67,7 @@ def named(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(SOURCES, "imagenet-v2", replace(SOURCES["imagenet-v2"], url=server + "imagenet.pth"))
 
 
-def test_a_named_network_is_downloaded_once_and_used_whole(named: None, published: Path, tmp_path: Path) -> None:
+def test_a_named_network_is_downloaded_once(named: None, published: Path, tmp_path: Path) -> None:
     said: list[str] = []
     trunk = resolve("lunit-bt", tmp_path, accept_licence=True, say=said.append)
     digest = hashlib.sha256((published / "lunit.torch").read_bytes()).hexdigest()
@@ -79,7 +79,7 @@ def test_a_named_network_is_downloaded_once_and_used_whole(named: None, publishe
 
     network, metadata = trunk_network(trunk)
     expected = torch.load(published / "lunit.torch", weights_only=True)["layer4.2.conv3.weight"]
-    assert torch.allclose(network.layer4[2].conv3.weight, expected, atol=1e-3) and not is_handed_on(network)
+    assert torch.allclose(network.layer4[2].conv3.weight, expected, atol=1e-3) and not bypasses_layer4(network)
     assert metadata.mean == initial_weights.LUNIT_MEAN
     assert (metadata.stride_in, metadata.stem_pool) == ("conv2", "padded")
     provenance = metadata.training["trunk"]
@@ -95,7 +95,7 @@ def test_a_licence_must_be_accepted(named: None, tmp_path: Path) -> None:
         call_command("pretrain", data=tmp_path, weights="lunit-bt", out=tmp_path / "out", weights_cache=tmp_path)
 
 
-def test_another_file_than_published_is_refused(named: None, tmp_path: Path) -> None:
+def test_a_file_that_is_not_the_published_one_is_rejected(named: None, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="SHA-256"):
         resolve("imagenet-v2", tmp_path, say=lambda _: None)
     assert not list(tmp_path.iterdir()), "nothing of it stays"
@@ -111,7 +111,7 @@ def test_a_broken_download_leaves_nothing(named: None, tmp_path: Path) -> None:
         call_command("train", weights="lunit-swav", accept_licence=True, weights_cache=tmp_path, out=tmp_path / "out")
 
 
-def test_a_local_file_of_a_whole_network_loses_its_head(published: Path, tmp_path: Path) -> None:
+def test_the_head_of_a_local_file_is_dropped(published: Path, tmp_path: Path) -> None:
     trunk = resolve(str(published / "imagenet.pth"), tmp_path, say=lambda _: None)
     network, _ = trunk_network(trunk)
     assert network.fc.weight.shape == (2, 2048) and not network.fc.weight.any()
@@ -120,6 +120,6 @@ def test_a_local_file_of_a_whole_network_loses_its_head(published: Path, tmp_pat
         resolve(str(published / "imagenet.pth"), tmp_path, sha256=wrong)
 
 
-def test_folders_and_checkpoints_are_taken_as_they_are(tmp_path: Path, random_checkpoint: Path) -> None:
+def test_folders_and_checkpoints_are_used_unchanged(tmp_path: Path, random_checkpoint: Path) -> None:
     assert resolve(str(tmp_path), tmp_path) == tmp_path
     assert resolve(str(random_checkpoint), tmp_path) == random_checkpoint

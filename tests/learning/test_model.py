@@ -1,4 +1,4 @@
-"""Layer 4 that hands on, the folded head, and a cross-validation that can't see what it predicts."""
+"""The bypassed layer 4, the head, and cross-validation without leaks."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from inference.learning.crossval import Patches, out_of_fold
 from inference.learning.dataset import LeakError
 from inference.learning.folds import assign_folds
 from inference.learning.head import fit_head, patch_weights, slide_means
-from inference.learning.layer4 import hand_on, pooled, set_head
+from inference.learning.layer4 import bypass_layer4, pooled, set_head
 
 
 @pytest.fixture(scope="module")
@@ -21,10 +21,10 @@ def layer3():
     return torch.rand(3, 1024, 14, 14, generator=torch.Generator().manual_seed(0))
 
 
-def test_layer_four_hands_layer_three_on(layer3):
+def test_a_bypassed_layer_4_passes_layer_3_through(layer3):
     torch.manual_seed(0)
     network = build(Metadata("m", "1", stride_in="conv1", stem_pool="ceil"))
-    hand_on(network)
+    bypass_layer4(network)
     with torch.inference_mode():
         out = network.layer4(layer3)
     assert torch.allclose(out[:, :1024], layer3[:, :, ::2, ::2], atol=1e-5)
@@ -32,9 +32,9 @@ def test_layer_four_hands_layer_three_on(layer3):
     assert np.allclose(out.mean((2, 3))[:, :1024], pooled(layer3.permute(0, 2, 3, 1).numpy()), atol=1e-5)
 
 
-def test_folded_head_gives_the_regression_back(layer3):
+def test_the_network_reproduces_the_fitted_head(layer3):
     network = build(Metadata("m", "1", stride_in="conv1", stem_pool="ceil"))
-    hand_on(network)
+    bypass_layer4(network)
     weight, bias = np.random.default_rng(0).normal(size=1024), 0.3
     set_head(network, weight, bias)
     with torch.inference_mode():
@@ -52,7 +52,7 @@ def features_of(samples, signal=2.0, seed=0):
     return Patches(rows, features)
 
 
-def test_head_against_sklearn(samples):
+def test_the_head_agrees_with_sklearn(samples):
     patches = features_of(samples)
     head = fit_head(samples, patches.rows, patches.features, 1.0)
     mean, scale = patches.features.mean(0), patches.features.std(0) + 1e-3
@@ -80,7 +80,7 @@ def test_out_of_fold_learns_what_is_there(samples):
 
 
 def test_out_of_fold_cannot_use_a_group_that_it_predicts(samples):
-    """Each group has its own feature that tells its label and nothing else does: useless to a group never seen."""
+    """Each group has its own feature that predicts its label, which is useless for held-out groups."""
     groups = sorted({s.group for s in samples})
     rows = np.arange(len(samples))
     features = np.zeros((len(samples), len(groups)))
@@ -92,7 +92,7 @@ def test_out_of_fold_cannot_use_a_group_that_it_predicts(samples):
     assert sum(accuracy.values()) / 2 < 0.6
 
 
-def test_record_round_trip_and_its_refusals(samples, tmp_path):
+def test_predictions_round_trip_and_other_files_are_rejected(samples, tmp_path):
     patches = features_of(samples)
     folds = assign_folds(samples)
     predictions = out_of_fold(samples, patches, patches, folds, lambda _: None)

@@ -1,4 +1,4 @@
-"""Pre-training: what it may learn from, what it leaves alone, and that a run goes on where it was stopped."""
+"""Pre-training: its data, the frozen weights, and resuming a run."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TINY = pretraining.Pretraining(minutes=0.02, batch=6, size=32, average=0.5)
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two data sets of other organs, IDC patches, and fields that must not be learned from."""
+    """Two data sets of other organs, IDC patches, and breast fields that must not be used."""
     root = tmp_path_factory.mktemp("pretraining")
     random = np.random.default_rng(0)
 
@@ -64,7 +64,7 @@ def _made(path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder laid out as that of the ImageNet weights."""
+    """A folder with the layout of the ImageNet weights."""
     folder = tmp_path_factory.mktemp("weights")
     torch.manual_seed(0)
     state = build(Metadata("m", "1")).state_dict()
@@ -73,7 +73,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_breast_fields_are_never_learned_from(tree: Path) -> None:
+def test_breast_fields_are_never_used_for_pretraining(tree: Path) -> None:
     patches = read_patches(tree)
     assert Counter(one.dataset for one in patches) == {"organ-a": 24, "organ-b": 12, "idc": 20}
     assert not {one.dataset for one in patches} & FORBIDDEN
@@ -82,7 +82,7 @@ def test_breast_fields_are_never_learned_from(tree: Path) -> None:
     assert not {patches[i].group for i in learned} & {patches[i].group for i in held}
 
 
-def test_real_index_gives_no_breast_field(data: Path) -> None:
+def test_the_real_index_yields_no_breast_field(data: Path) -> None:
     if not (data / "pretrain" / "index.csv").exists():
         pytest.skip("no pre-training images")
     patches = read_patches(data)
@@ -115,12 +115,12 @@ def test_crops_have_one_size(side: tuple[int, int]) -> None:
     assert centre(pixels, 32).shape == (32, 32, 3)
 
 
-def test_rates_warm_up_and_fall_to_nothing() -> None:
+def test_learning_rates_warm_up_and_decay_to_zero() -> None:
     factors = [pretraining.factor(progress, 0.1) for progress in (0.0, 0.05, 0.1, 0.5, 1.0)]
     assert 0 < factors[0] < factors[1] < factors[2] == 1 > factors[3] > factors[4] == pytest.approx(0)
 
 
-def test_a_step_opens_only_the_upper_half() -> None:
+def test_a_step_trains_only_the_upper_half() -> None:
     torch.manual_seed(0)
     network = build(Metadata("m", "1", stride_in="conv1", stem_pool="ceil"))
     open_upper_half(network)

@@ -1,4 +1,4 @@
-"""No group on two sides, no demonstration image anywhere, every group of the same weight."""
+"""No group is on both sides, demonstration images are excluded, and all groups have the same weight."""
 
 from collections import Counter
 
@@ -34,7 +34,7 @@ def test_same_seed_same_folds(samples):
     assert assign_folds(samples, seed=3) != assign_folds(samples, seed=4)
 
 
-def test_leaks_are_refused(samples):
+def test_leaks_are_rejected(samples):
     with pytest.raises(LeakError):
         assert_disjoint(samples[:1], samples[:1])
     demo = [sample(0, 0, "29315")]
@@ -44,7 +44,7 @@ def test_leaks_are_refused(samples):
         assign_folds([*samples, *demo])
 
 
-def test_weights(samples):
+def test_group_weights_are_balanced(samples):
     weights = group_weights(samples)
     assert weights.mean() == pytest.approx(1)
     for dataset in ("breakhis", "ucsb"):
@@ -58,13 +58,13 @@ def test_weights(samples):
     assert np.ptp(list(benign.values())) == pytest.approx(0)
 
 
-def test_real_index_has_no_demonstration_group_and_shared_groups_meet(data):
+def test_the_real_index_has_no_demonstration_groups(data):
     samples = read_index(data)
     assert not {s.group for s in samples} & DEMO_GROUPS
     shared = {s.group for s in samples if s.dataset == "breakhis"} & {
         s.group for s in samples if s.dataset == "breakhis-tile"
     }
-    assert shared  # tiles of a field's patient exist, so the folds must be by group over both
+    assert shared  # some patients have both fields and tiles, so folds must be by group over both
     folds = assign_folds(samples)
     for fold in range(5):
         split(samples, folds, fold)

@@ -1,4 +1,4 @@
-"""The official BreakHis tree from one end to the other: real fields, real ImageNet weights, real training."""
+"""Training and evaluation on the official BreakHis layout, with real fields and ImageNet weights."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ EACH = 2
 
 @pytest.fixture(scope="module")
 def tree(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two fields of every slide of the labelled images, named and laid out as BreakHis is published, and fold files."""
+    """Two fields of every slide of the labelled images, in the layout of BreakHis, with fold files."""
     root = tmp_path_factory.mktemp("breakhis")
     taken: dict[str, int] = {}
     rows: list[tuple[str, str, str]] = []

@@ -1,4 +1,4 @@
-"""The whole application as a person runs it: ``manage.py demo`` with its web server and worker process."""
+"""The whole application: ``manage.py demo`` with its web server and worker process."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def free_port() -> int:
 
 @dataclass
 class Stack:
-    """A running application: where it is, and the demo account."""
+    """A running application: its address and the demo account."""
 
     url: str
     username: str
@@ -38,12 +38,12 @@ class Stack:
 
 @pytest.fixture(scope="session")
 def model_dir(random_checkpoint: Path) -> Path:
-    """The bundled weights, or random ones before any were trained."""
+    """The bundled weights, or random ones if there are none."""
     return BUNDLED[0].parent if BUNDLED else random_checkpoint.parent
 
 
 def start(var: Path, model_dir: Path, *arguments: str, **environment: str) -> Stack:
-    """Run the demo command until it has told its address and password."""
+    """Start the demo command and wait until it has printed its address and password."""
     port = free_port()
     env = {
         **os.environ,
@@ -77,7 +77,7 @@ def start(var: Path, model_dir: Path, *arguments: str, **environment: str) -> St
 
 
 def stop(stack: Stack) -> str:
-    """Press Ctrl-C, and return what was printed."""
+    """Send Ctrl-C and return the output."""
     if stack.process.poll() is None:
         os.kill(stack.process.pid, signal.SIGINT)
         stack.process.wait(60)
@@ -93,7 +93,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory, model_dir: Path) -> Iterator
 
 
 class Browser(requests.Session):
-    """A person's browser without scripts: follows links and posts forms with their CSRF token."""
+    """A browser without scripts: follows links and posts forms with their CSRF token."""
 
     def __init__(self, stack: Stack) -> None:
         super().__init__()
@@ -105,7 +105,7 @@ class Browser(requests.Session):
         return answer
 
     def submit(self, path: str, data: dict[str, str], files: list | None = None) -> requests.Response:
-        """Post a form of the page last opened; the answer after redirects must be a page."""
+        """Post a form of the last opened page; the response after redirects must be a page."""
         token = self.cookies.get("csrftoken")
         answer = self.post(
             self.base + path,
@@ -120,7 +120,7 @@ class Browser(requests.Session):
     def sign_in(self, username: str, password: str) -> None:
         self.open("/accounts/login/")
         answer = self.submit("/accounts/login/", {"login": username, "password": password})
-        assert "/accounts/login" not in answer.url, "sign-in was refused"
+        assert "/accounts/login" not in answer.url, "sign-in failed"
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What schemathesis sends as a file: small readable images; and what it must not take for a mistake."""
+"""Hooks for schemathesis: small valid images as files, and exceptions from its checks."""
 
 import io
 from typing import Any
@@ -21,7 +21,7 @@ schemathesis.openapi.format("binary", strategies.sampled_from(IMAGES))
 
 @schemathesis.hook
 def filter_query(context: Any, query: Any) -> bool:
-    """A longer address is refused by the web server itself (414), in its own words."""
+    """The web server itself rejects longer URLs (414), without problem details."""
     return not isinstance(query, dict) or len(urlencode(query, doseq=True)) < 3000
 
 

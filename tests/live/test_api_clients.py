@@ -1,4 +1,4 @@
-"""Programs against a real server with a real worker: upstream's clients, retries, limits, and where it refuses."""
+"""API clients with a real server and worker: upstream's clients, retries, limits and errors."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def headers(token: str) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def strict(tmp_path_factory: pytest.TempPathFactory, model_dir: Path) -> Iterator[Stack]:
-    """A server with narrow limits."""
+    """A server with low limits."""
     running = start(
         tmp_path_factory.mktemp("strict"), model_dir,
         API_RATE_PREDICT="4/min", UPLOAD_MAX_BYTES="100000", UPLOAD_MAX_REQUEST_BYTES="400000",
@@ -87,7 +87,7 @@ def test_upstreams_requests_client(stack: Stack, headers: dict[str, str], tmp_pa
     folder = answer.json()
     assert folder["num_images"] == 2
     again = folder["individual_predictions"][0]
-    assert again["probabilities"] == single["probabilities"], "the same bits, whoever asks"
+    assert again["probabilities"] == single["probabilities"], "identical results from every client"
 
 
 def test_upstreams_curl_client(stack: Stack, token: str, tmp_path: Path) -> None:
@@ -161,11 +161,11 @@ def test_a_lost_connection_loses_nothing_and_a_retry_finds_the_same(stack: Stack
         requests.post(url, files={"file": ("a.png", image)}, headers=sent, timeout=(5, 0.02))
     with contextlib.closing(sqlite3.connect(stack.var / "live.sqlite3")) as database:
         known = "SELECT 1 FROM cases_submission WHERE key = 'lost-1'"
-        until(60, lambda: database.execute(known).fetchone(), "what was sent is taken in without its sender")
+        until(60, lambda: database.execute(known).fetchone(), "the upload is stored although its client has gone")
     limit = time.monotonic() + 60
     while True:
         again = requests.post(url, files={"file": ("a.png", image)}, headers=sent, timeout=120)
-        if again.status_code != 409:  # the first call is still being received
+        if again.status_code != 409:  # the first call is still in progress
             break
         assert time.monotonic() < limit
         time.sleep(0.3)
@@ -179,7 +179,7 @@ def test_a_lost_connection_loses_nothing_and_a_retry_finds_the_same(stack: Stack
     assert (other.status_code, problem(other)["code"]) == (422, "idempotency_mismatch")
 
 
-def test_a_client_that_leaves_a_stream_frees_its_place(stack: Stack, headers: dict[str, str]) -> None:
+def test_a_client_that_leaves_a_stream_frees_its_slot(stack: Stack, headers: dict[str, str]) -> None:
     for seed in range(12):  # more than half of the threads
         image = {"file": ("gone.png", noise(100 + seed))}
         with requests.post(
@@ -217,7 +217,7 @@ def test_a_mixed_folder_and_a_folder_of_bad_files(stack: Stack, headers: dict[st
 
 
 def test_one_client_in_many_threads(stack: Stack, token: str, tmp_path: Path) -> None:
-    """More calls at once than one person has turns: each gets its own in a while."""
+    """More simultaneous calls than a user has concurrency slots: all succeed eventually."""
     paths = []
     for seed in range(32):
         paths.append(tmp_path / f"{seed}.png")
@@ -228,18 +228,18 @@ def test_one_client_in_many_threads(stack: Stack, token: str, tmp_path: Path) ->
 
 
 @pytest.mark.slow
-def test_a_folder_may_be_read_for_longer_than_anything_else(stack: Stack, token: str) -> None:
+def test_an_upload_may_take_longer_than_other_calls(stack: Stack, token: str) -> None:
     client = Client(stack.url, token, timeout=2, retries=0)
     files = [field(700 + seed, 18 * 224)[1][:2] for seed in range(6)]
 
     def answered(_: object) -> None:
-        client._timeout = 60.0  # what follows are questions how far it is
+        client._timeout = 60.0  # the following calls only ask for the progress
 
     assert client.predict_folder(files, progress=answered)["num_images"] == len(files)
 
 
-def test_one_call_made_twice_at_once(stack: Stack, token: str, tmp_path: Path) -> None:
-    """As where the connection broke and the first is still at work: what comes second waits for it."""
+def test_two_simultaneous_calls_with_one_key(stack: Stack, token: str, tmp_path: Path) -> None:
+    """As after a lost connection while the first call is still processed: the second waits for it."""
     paths = [tmp_path / f"{seed}.png" for seed in range(6)]
     for seed, path in enumerate(paths):
         path.write_bytes(noise(600 + seed))
@@ -262,7 +262,7 @@ def test_wrong_and_expired_tokens(stack: Stack) -> None:
     assert (answer.status_code, problem(answer)["code"]) == (401, "token_expired")
 
 
-def test_too_large_and_too_often(strict: Stack) -> None:
+def test_too_large_and_too_many_requests(strict: Stack) -> None:
     headers = {"Authorization": f"Token {sign_in(strict)}"}
     url = f"{strict.url}/predict/single"
     over_request = requests.post(url, files={"file": b"x" * 500_000}, headers=headers, timeout=30)

@@ -1,4 +1,4 @@
-"""Every example of docs/api.md, run as it stands against a real server with a real worker."""
+"""Runs every example of docs/api.md against a real server with a real worker."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def command(language: str, code: str, folder: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def ungated(tmp_path_factory: pytest.TempPathFactory, random_checkpoint: Path) -> Iterator[Stack]:
-    """With a model that takes any picture for tissue, so that the drawn images get a map."""
+    """With a model without a domain check, so that synthetic images get a map."""
     running = start(tmp_path_factory.mktemp("examples"), random_checkpoint.parent)
     yield running
     stop(running)

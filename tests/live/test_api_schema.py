@@ -1,4 +1,4 @@
-"""schemathesis over the whole OpenAPI document, against a real server with a real worker."""
+"""Runs schemathesis on the whole OpenAPI document, against a real server with a real worker."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MANNER = [] if "HISTOPATH_FUZZ_SECONDS" in os.environ else ["--generation-determ
 
 @pytest.fixture(scope="module")
 def open_stack(tmp_path_factory: pytest.TempPathFactory, model_dir: Path) -> Iterator[Stack]:
-    """A server without limits of rate, and with few files a call, so that the limit itself is tried."""
+    """A server without rate limits, and with a low limit on files per call so that the limit is tested."""
     rates = dict.fromkeys(("API_RATE_ANON", "API_RATE_USER", "API_RATE_PREDICT", "API_RATE_SIGN_IN"), "100000/min")
     running = start(
         tmp_path_factory.mktemp("fuzz"), model_dir,
@@ -35,13 +35,13 @@ def open_stack(tmp_path_factory: pytest.TempPathFactory, model_dir: Path) -> Ite
 
 @pytest.fixture(scope="module")
 def tokens(open_stack: Stack) -> list[str]:
-    """One for each run, made before: the wrong passwords tried on the way lock this address out."""
+    """Tokens created beforehand, because wrong passwords during the run lock the address."""
     return [sign_in(open_stack), sign_in(open_stack)]
 
 
 @pytest.mark.parametrize(
     ("choice", "budget"),
-    # Revoking comes by itself: it would take the token from under all others.
+    # Revoking is tested separately, because it would end the token that all other calls use.
     [("--exclude-operation-id", BUDGET), ("--include-operation-id", "15")],
 )
 def test_schemathesis_finds_nothing(

@@ -1,4 +1,4 @@
-"""From an empty machine to a verdict: real server, real worker process, real images, read from the pages."""
+"""From an empty installation to a result: real server, worker and images, with results read from the pages."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ VERDICTS = "Benign|Malignant|Indeterminate|Not H&E breast tissue"
 
 
 def text_of(page: str) -> str:
-    """What a reader sees: tags and scripts gone, white space folded."""
+    """The visible text of a page, without tags and scripts."""
     page = re.sub(r"<(script|style|template)\b.*?</\1>", " ", page, flags=re.S)
     return re.sub(r"\s+", " ", html.unescape(re.sub(r"<[^>]+>", " ", page)))
 
 
 def open_case(browser: Browser, title: str, files: list[tuple[str, bytes]]) -> str:
-    """Fill in the form for a new case with its images; returns the case's path."""
+    """Submit the form for a new case with images; returns the path of the case."""
     browser.open("/cases/new/")
     answer = browser.submit(
         "/cases/new/",
@@ -39,7 +39,7 @@ def open_case(browser: Browser, title: str, files: list[tuple[str, bytes]]) -> s
 
 
 def wait(browser: Browser, case: str, seconds: int = 300) -> list[dict]:
-    """Poll as the page's script does until every slide has ended; returns the slides' states on the way."""
+    """Poll like the page's script until every slide has ended; returns the states observed."""
     seen = []
     until = time.monotonic() + seconds
     while time.monotonic() < until:
@@ -52,7 +52,7 @@ def wait(browser: Browser, case: str, seconds: int = 300) -> list[dict]:
 
 
 def check_slide(browser: Browser, slide_id: str) -> str:
-    """Open a slide's page, its picture and its map; returns the verdict it shows."""
+    """Open the page, image and map of a slide; returns the displayed result."""
     shown = text_of(browser.open(f"/slides/{slide_id}/").text)
     found = re.search(VERDICTS, shown)
     assert found
@@ -85,7 +85,7 @@ def test_the_admin_shows_the_case(browser: Browser) -> None:
     assert "For the admin" in browser.open("/admin/cases/case/").text
 
 
-def test_another_person_sees_nothing_of_it(browser: Browser, stack: Stack) -> None:
+def test_another_user_does_not_see_it(browser: Browser, stack: Stack) -> None:
     case = open_case(browser, "Private", [])
     with Browser(stack) as stranger:
         stranger.open("/accounts/signup/")

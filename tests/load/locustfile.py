@@ -1,4 +1,4 @@
-"""People who browse and people who upload, for locust. ``test_load.py`` starts it against a running application.
+"""Users who browse and users who upload, for locust. ``test_load.py`` starts it against a running application.
 
 LOAD_SESSION is a session cookie's value, LOAD_TOKEN an API token, LOAD_CASES the ids of cases with slides, LOAD_IMAGES
 a folder of PNG files.
@@ -22,13 +22,13 @@ IMAGES = [path.read_bytes() for path in sorted(Path(os.environ["LOAD_IMAGES"]).g
 
 @events.request.add_listener
 def on_request(name: str, exception: Exception | None, **kwargs: Any) -> None:
-    """What failed, for the test's message; locust's own JSON says only how often."""
+    """Failures for the message of the test; locust's JSON has only their number."""
     if exception:
         print(f"FAILED {name}: {exception!r}", file=sys.stderr)
 
 
 class Reader(HttpUser):
-    """Looks through the history, opens cases, watches progress."""
+    """Opens the history and cases, and polls progress."""
 
     weight = 5
     wait_time = between(2, 8)
@@ -54,7 +54,7 @@ class Reader(HttpUser):
 
 
 class Uploader(HttpUser):
-    """Adds an image now and then; 429 is an answer, not a failure."""
+    """Adds an image from time to time; 429 does not count as a failure."""
 
     weight = 1
     wait_time = between(5, 20)

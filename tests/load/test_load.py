@@ -1,4 +1,4 @@
-"""People browse and upload at once: nothing fails, pages stay quick, the queue drains, memory stays flat."""
+"""Many users browse and upload: no failures, fast pages, a queue that empties, and stable memory."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ P95 = int(os.environ.get("LOAD_P95", "0"))
 
 
 def resident(stack: Stack, name: str) -> float:
-    """Megabytes that a process and those below it hold now; shared pages count once a process."""
+    """Memory of a process and its descendants in MB; shared pages count once per process."""
     total = 0
     for pid in (stack.processes[name].pid, *children(stack.processes[name].pid)):
         for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
@@ -36,7 +36,7 @@ def resident(stack: Stack, name: str) -> float:
 
 
 def fill(stack: Stack, case: str) -> None:
-    """So much work in the queue that the worker is busy all the time; each of these has 400 patches."""
+    """Enough queued work to keep the worker busy; each image has 400 patches."""
     count = max(3, SECONDS // 12)
     for first in range(0, count, 10):
         files = [field(seed, 20 * 224) for seed in range(first, min(first + 10, count))]
@@ -47,7 +47,7 @@ def fill(stack: Stack, case: str) -> None:
 
 
 def furthest_out_of_order(stack: Stack) -> int:
-    """By how many places an image was begun before or after those that were sent with it."""
+    """By how many places the order of analysis differs from the order of upload."""
     begun = stack.ask(
         """
         answer = [str(at) for at in Analysis.objects.order_by("started_at").values_list("queued_at", flat=True)]
@@ -57,7 +57,7 @@ def furthest_out_of_order(stack: Stack) -> int:
     return max(abs(place - sent[at]) for place, at in enumerate(begun))
 
 
-def test_many_at_once(
+def test_response_times_with_many_users(
     start: Start,  # noqa: F811
     postgres: Postgres,  # noqa: F811
     images: list[bytes],  # noqa: F811
@@ -86,7 +86,7 @@ def test_many_at_once(
         )
         fill(stack, cases[0])
         weight = Path(f"/proc/{stack.processes['worker'].pid}/autogroup")
-        assert not weight.exists() or "nice 10" in weight.read_text(), "pages come before the network"
+        assert not weight.exists() or "nice 10" in weight.read_text(), "pages have priority over the worker"
         before = {name: resident(stack, name) for name in stack.processes}
         done = subprocess.run(
             [
@@ -119,12 +119,12 @@ def test_many_at_once(
         after = {name: resident(stack, name) for name in stack.processes}
 
         def drained() -> bool:
-            time.sleep(2)  # asking starts a process, which takes its share of the machine
+            time.sleep(2)  # each query starts a process, which uses CPU time
             return bool(stack.ask("answer = not Analysis.objects.filter(state__in=['queued', 'running']).exists()"))
 
         until(600 + SECONDS * 10, drained, "the queue drains")
         states = {row["state"] for row in stack.rows()}
-        # Uploads that are taken in at the same moment may change places.
+        # Simultaneous uploads may change places.
         assert furthest_out_of_order(stack) <= PEOPLE
     with capsys.disabled():
         print(f"\n{PEOPLE} people, {SECONDS} s: {json.dumps(found)}; MB before {before}, after {after}")

@@ -1,4 +1,4 @@
-"""What the log contains, and what it must not."""
+"""What the log contains, and what it must not contain."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from tests.factories import UserFactory
 
 
 @pytest.mark.parametrize("form", ["plain", "json"])
-def test_a_trace_of_the_database_quotes_no_row(form: str, caplog: pytest.LogCaptureFixture, db: None) -> None:
-    """PostgreSQL tells below an error which values it did not like."""
+def test_tracebacks_do_not_contain_database_rows(form: str, caplog: pytest.LogCaptureFixture, db: None) -> None:
+    """PostgreSQL's errors quote the offending values."""
     taken = UserFactory(username="jane-doe").username
     try:
         with transaction.atomic():
@@ -30,13 +30,13 @@ def test_a_trace_of_the_database_quotes_no_row(form: str, caplog: pytest.LogCapt
     assert "jane-doe" not in line.replace('username="jane-doe"', "")
 
 
-def test_only_what_the_database_quotes_is_cut() -> None:
+def test_only_quoted_database_rows_are_removed() -> None:
     first = "psycopg.errors.UniqueViolation: duplicate key\nDETAIL:  Key (title)=(Jane\nDoe) already exists."
     between = "\n\nThe above exception was the direct cause of the following exception:\n\nTraceback:\n"
-    said = logs.without_row(f"{first}{between}django.db.utils.{first}")
+    said = logs.redact_row_values(f"{first}{between}django.db.utils.{first}")
     assert "Jane" not in said and "Doe" not in said
     assert said.count("UniqueViolation") == 2 and between in said
 
 
-def test_the_hashes_of_seals_are_logged_whatever_the_level() -> None:
+def test_checkpoint_hashes_are_logged_at_every_level() -> None:
     assert logs.configuration("json", "ERROR")["loggers"]["cases.audit"]["level"] == "INFO"

@@ -1,4 +1,4 @@
-"""Logs without secrets, figures for Prometheus, and plain words when something underneath is away."""
+"""Logs without secrets, metrics for Prometheus, and clear errors when a service is unavailable."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ As = Callable[[User], Client]
 
 @pytest.fixture
 def lines(caplog: pytest.LogCaptureFixture) -> Callable[[], list[dict[str, Any]]]:
-    """What was logged, as the JSON that production writes."""
+    """The log lines as JSON, as in production."""
     made = configuration("json", "INFO")["formatters"]["json"]
     from pythonjsonlogger.json import JsonFormatter
 
@@ -45,7 +45,7 @@ def lines(caplog: pytest.LogCaptureFixture) -> Callable[[], list[dict[str, Any]]
     return lambda: [json.loads(formatter.format(record)) for record in caplog.records]
 
 
-def test_each_request_is_a_line_of_json(as_user: As, alice: User, case: Case, lines: Any) -> None:
+def test_each_request_is_a_json_line(as_user: As, alice: User, case: Case, lines: Any) -> None:
     answer = as_user(alice).get(reverse("cases:case", args=[case.pk]), headers={"X-Request-ID": "from-the-proxy-1"})
     assert answer["X-Request-ID"] == "from-the-proxy-1"
     (line,) = [line for line in lines() if line["logger"] == "histopath.request"]
@@ -53,7 +53,7 @@ def test_each_request_is_a_line_of_json(as_user: As, alice: User, case: Case, li
     assert line["request_id"] == "from-the-proxy-1" and line["milliseconds"] > 0
 
 
-def test_a_number_from_outside_can_not_forge_lines(client: Client, db: None) -> None:
+def test_a_request_id_from_outside_cannot_forge_lines(client: Client, db: None) -> None:
     answer = client.get(reverse("health-live"), headers={"X-Request-ID": 'x" , "level": "none'})
     assert '"' not in answer["X-Request-ID"] and len(answer["X-Request-ID"]) == 32
 
@@ -81,7 +81,7 @@ def test_the_key_of_a_mailed_link_is_not_logged(client: Client, alice: User, lin
     assert key not in json.dumps(asked, ensure_ascii=False)
 
 
-def test_metrics_are_closed_without_their_token(client: Client, db: None, settings: Any) -> None:
+def test_metrics_need_their_token(client: Client, db: None, settings: Any) -> None:
     assert client.get("/metrics").status_code == 404
     settings.METRICS_TOKEN = "prometheus"
     for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Bearer "}):
@@ -96,7 +96,7 @@ def figures(client: Client, settings: Any) -> dict[str, float]:
     return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines)}
 
 
-def test_metrics_tell_of_queue_results_and_requests(
+def test_metrics_show_queue_results_and_requests(
     client: Client, slide: Slide, model: ModelVersion, settings: Any
 ) -> None:
     done = [add_slide(slide.case, f"{n}.png") for n in range(4)]
@@ -134,8 +134,8 @@ def test_drift_is_measured_against_the_weeks_before(
     assert len(drift) == 1 and drift[0] > 0.25
 
 
-def test_the_stability_index_by_hand() -> None:
-    """Two bins hold everything: (60.5 of 65) against (0.5 of 65), and the other way round."""
+def test_the_stability_index_matches_a_hand_calculation() -> None:
+    """All values are in two bins: 60.5 of 65 versus 0.5 of 65, and vice versa."""
     a, b, rest = 60.5 / 65, 0.5 / 65, 0.5 / 65
     expected = (b - a) * np.log(b / a) + (a - b) * np.log(a / b) + 8 * (rest - rest)
     assert population_stability(np.full(60, 0.1), np.full(60, 0.9)) == pytest.approx(expected)
@@ -148,7 +148,7 @@ def test_the_stability_index_by_hand() -> None:
         (OperationalError("server closed the connection"), 503),
         (OSError(errno.ENOSPC, "No space left on device"), 503),
         (OSError(errno.EROFS, "Read-only file system"), 503),
-        # The database works; what was asked of it doesn't.
+        # The database is available, but the query fails.
         (DataError("the value 4711"), 400),
         (IntegrityError("its case is gone"), 409),
         (DatabaseError("Save with update_fields did not affect any rows."), 409),
@@ -156,7 +156,7 @@ def test_the_stability_index_by_hand() -> None:
         (RuntimeError("a mistake"), 500),
     ],
 )
-def test_what_is_away_is_said(
+def test_unavailable_services_are_reported(
     error: Exception, status: int, as_user: As, alice: User, case: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*args: Any, **kwargs: Any) -> None:
@@ -171,7 +171,7 @@ def test_what_is_away_is_said(
     assert str(error) not in answer.content.decode()
 
 
-def test_what_would_break_later_is_said_at_the_start(settings: Any, tmp_path: Path) -> None:
+def test_system_checks_report_configuration_errors(settings: Any, tmp_path: Path) -> None:
     assert {found.id for found in run_checks()} & {"histopath.E001", "histopath.E003", "histopath.W001"} == set()
     settings.SCRIPTS = [("vendor/viewer", tmp_path / "absent")]
     settings.MODEL_DIR = tmp_path
@@ -182,8 +182,8 @@ def test_what_would_break_later_is_said_at_the_start(settings: Any, tmp_path: Pa
     assert "npm ci" in str(found["histopath.E003"].hint)
 
 
-def test_a_probe_by_address_is_answered_whatever_the_host(client: Client, settings: Any, db: None) -> None:
-    """Container engines and load balancers ask by address; the rest of the site keeps to ALLOWED_HOSTS."""
+def test_a_probe_by_ip_address_is_answered(client: Client, settings: Any, db: None) -> None:
+    """Container engines and load balancers use IP addresses; all other pages need a host in ALLOWED_HOSTS."""
     settings.ALLOWED_HOSTS = ["example.org"]
     assert client.get("/health/live", headers={"Host": "10.0.0.7:8000"}).status_code == 200
     assert client.get("/health", headers={"Host": "10.0.0.7:8000"}).status_code == 503

@@ -1,4 +1,4 @@
-"""Databases and queues that belong to the tests: Debian's PostgreSQL and Redis, on free ports in throw-away folders."""
+"""PostgreSQL and Redis servers for the tests, on free ports and in temporary folders."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ S3_KEYS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DE
 
 
 class Postgres:
-    """A PostgreSQL server of one's own. It refuses to run as root, so there another user runs it."""
+    """A PostgreSQL server. It does not run as root, so as root another user starts it."""
 
     def __init__(self) -> None:
         found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
@@ -52,7 +52,7 @@ class Postgres:
         )  # fmt: skip
 
     def administer(self, url: str, statement: str) -> None:
-        """What an administrator does to a database of :meth:`database`. Raises where that is refused."""
+        """Run a statement as administrator in a database of :meth:`database`. Raises if it fails."""
         self._ask(url.rpartition("/")[2], statement)
 
     def _run(self, program: str, *arguments: object) -> None:
@@ -64,14 +64,14 @@ class Postgres:
         self._run("pg_ctl", "-D", self.folder / "data", "-o", options, "-l", self.folder / "log", "-w", "start")
 
     def kill(self) -> None:
-        """As a crash does it: every server process at once, nothing flushed."""
+        """Kill all server processes at once, as in a crash."""
         pid = int((self.folder / "data" / "postmaster.pid").read_text().split()[0])
         os.kill(pid, signal.SIGQUIT)
         while Path(f"/proc/{pid}").exists():
             time.sleep(0.05)
 
     def database(self) -> str:
-        """An empty one of a role that may do nothing else, with what an administrator put there for themselves."""
+        """An empty database of a role without other permissions, which also contains objects of the administrator."""
         name = f"d{time.monotonic_ns()}"
         self._run("createdb", "-h", "127.0.0.1", "-p", self.port, "-U", "postgres", "-O", "app", name)
         self._ask(name, "CREATE EXTENSION pg_stat_statements")
@@ -93,7 +93,7 @@ def postgres() -> Iterator[Postgres]:
 
 @pytest.fixture
 def redis(tmp_path: Path) -> Iterator[Callable[[], subprocess.Popen[bytes]]]:
-    """Starts Redis, again and again if need be, on one port; ``url`` is its address."""
+    """Starts and restarts Redis on one port; ``url`` is its address."""
     program = shutil.which("redis-server")
     if program is None:
         pytest.skip("Redis is not installed (Debian: apt-get install redis-server)")
@@ -117,7 +117,7 @@ def redis(tmp_path: Path) -> Iterator[Callable[[], subprocess.Popen[bytes]]]:
 
 @pytest.fixture
 def s3(tmp_path: Path) -> Iterator[str]:
-    """The address of an S3 server without any bucket."""
+    """The URL of an S3 server without buckets."""
     port = free_port()
     with (tmp_path / "s3.log").open("wb") as log:
         environment = {**os.environ, **S3_KEYS}
@@ -133,7 +133,7 @@ def s3(tmp_path: Path) -> Iterator[str]:
 
 @pytest.fixture
 def start(tmp_path: Path, random_checkpoint: Path) -> Start:
-    """Run the application on SQLite, or on what the arguments say."""
+    """Run the application on SQLite, or on the services given as arguments."""
     var = tmp_path / "var"
     var.mkdir()
     return partial(running, var, MODEL_DIR=str(random_checkpoint.parent))
@@ -141,7 +141,7 @@ def start(tmp_path: Path, random_checkpoint: Path) -> Start:
 
 @pytest.fixture(scope="session")
 def images() -> list[bytes]:
-    """Small fields of noise in the colours of H&E, none like another."""
+    """Small fields of noise in H&E colours, all different."""
     found = []
     for number in range(40):
         noise = np.random.default_rng(number).normal(0, 30, (260, 300, 3))

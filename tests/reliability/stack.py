@@ -1,4 +1,4 @@
-"""gunicorn and qcluster as real processes, that can be killed and started again, and what they left behind."""
+"""gunicorn and qcluster as real processes that can be killed and restarted, and queries for their results."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LEASE = 10
 
 
 def until(seconds: float, check: Callable[[], Any], what: str) -> Any:
-    """Ask again and again until something true comes back."""
+    """Repeat a call until its result is true."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         with contextlib.suppress(requests.RequestException):
@@ -40,7 +40,7 @@ def until(seconds: float, check: Callable[[], Any], what: str) -> Any:
 
 
 def field(seed: int, side: int = 224) -> tuple[str, tuple[str, bytes, str]]:
-    """One field of a folder's request, quick to send: the colour of H&E and a corner that no other seed has."""
+    """A small file: a field in H&E colours with a corner that depends on the seed."""
     pixels = np.full((side, side, 3), (200, 140, 190), dtype=np.uint8)
     pixels[:8, :8] = np.random.default_rng(seed).integers(0, 256, (8, 8, 3))
     out = BytesIO()
@@ -87,7 +87,7 @@ class Stack(stack.Stack):
         return done.stdout
 
     def ask(self, code: str) -> Any:
-        """Run code with the models at hand; what it puts into ``answer`` comes back."""
+        """Run code with the models imported; returns the value of ``answer``."""
         preamble = "import json\nfrom cases.models import *\nfrom inference.models import *\n"
         out = self.manage(
             "shell", "--no-imports", "-c", preamble + textwrap.dedent(code) + "\nprint('>>>' + json.dumps(answer))"
@@ -95,7 +95,7 @@ class Stack(stack.Stack):
         return json.loads(out.rsplit(">>>", 1)[1])
 
     def prepare(self) -> None:
-        """Database, model, a user with a token and a case."""
+        """Create the database, a model, a user with a token, and a case."""
         self.manage("migrate", "--no-input")
         token, case = self.ask(
             """
@@ -116,20 +116,20 @@ class Stack(stack.Stack):
         until(seconds, lambda: requests.get(f"{self.url}/health", timeout=5).status_code == 200, "healthy")
 
     def supervise(self) -> None:
-        """Start again what has ended, as systemd or a container engine does."""
+        """Restart processes that have ended, as systemd or a container engine does."""
         for name, process in list(self.processes.items()):
             if process.poll() is not None:
                 self.start(name)
 
     def kill(self, name: str, pid: int | None = None) -> None:
-        """SIGKILL the main process, or one below it."""
+        """SIGKILL the main process or one of its descendants."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid or self.processes[name].pid, signal.SIGKILL)
         if pid is None:
             self.processes[name].wait(10)
 
     def kill_whole(self, name: str) -> None:
-        """SIGKILL the main process and all below it."""
+        """SIGKILL the main process and all its descendants."""
         below = children(self.processes[name].pid)
         self.kill(name)
         for pid in below:
@@ -159,7 +159,7 @@ class Stack(stack.Stack):
         )
 
     def states(self) -> dict[str, list[Any]]:
-        """Of each slide, from the API: the states of its current analysis."""
+        """The state of each slide's current analysis, from the API."""
         answer = requests.get(
             f"{self.url}/api/v1/cases/{self.case}/slides?page_size=200", headers=self.headers, timeout=30
         )
@@ -167,7 +167,7 @@ class Stack(stack.Stack):
         return {slide["id"]: slide for slide in answer.json()["results"]}
 
     def rows(self) -> list[dict[str, Any]]:
-        """Of each slide, from the database: how many current analyses and tables of patches, its state and error."""
+        """For each slide, from the database: number of current analyses and of patch tables, state and error."""
         return self.ask(
             """
             answer = []
@@ -185,7 +185,7 @@ class Stack(stack.Stack):
         )
 
     def settled(self) -> bool:
-        """Whether nothing waits or runs any more."""
+        """Whether no analysis is queued or running."""
         waiting = requests.get(f"{self.url}/api/v1/cases/{self.case}", headers=self.headers, timeout=30).json()
         return waiting["state"] in ("done", "failed")
 

@@ -1,4 +1,4 @@
-"""A backup of a running installation, restored into an empty one, holds everything."""
+"""A backup of a running installation, restored into an empty one, is complete."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ call_command("migrate", interactive=False, verbosity=0)
 alice = User.objects.create_user("alice", "alice@example.org", "correct horse battery staple")
 case = Case.objects.create(owner=alice, title="Before")
 assert services.add_slides(case, synthetic.uploads()[:2])[1] == []
-audit.seal()
+audit.add_checkpoint()
 call_command("dbbackup", interactive=False, verbosity=0)
 call_command("mediabackup", interactive=False, verbosity=0)
 Case.objects.create(owner=alice, title="After")
@@ -74,5 +74,5 @@ def test_sqlite(tmp_path: Path, random_checkpoint: Path) -> None:
 
 @pytest.mark.slow
 def test_postgresql(tmp_path: Path, random_checkpoint: Path, postgres: Postgres) -> None:
-    """Objects that an administrator put into the database are neither saved nor touched."""
+    """Objects of an administrator in the database are not part of the backup and not changed."""
     backed_up_and_restored(tmp_path, random_checkpoint, postgres.database(), postgres.database())

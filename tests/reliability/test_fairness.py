@@ -1,4 +1,4 @@
-"""Two worker processes on one queue: a folder of 200 does not hold up another person's single image."""
+"""Two worker processes on one queue: a folder of 200 does not delay another user's single image."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.live]
 FOLDER = 200
 
 
-def test_a_folder_of_200_does_not_starve_a_single_image(start: Start) -> None:
-    # A cluster that was killed counts as there for so long that nothing is refused meanwhile.
+def test_a_folder_of_200_does_not_delay_a_single_image(start: Start) -> None:
+    # A killed cluster counts as running for longer than the test, so that uploads are accepted.
     long = {"WORKER_TIMEOUT": "600", "ANALYSIS_LEASE": "120"}
     with start(Q_WORKERS="2", UPLOAD_MAX_FILES=str(FOLDER), ANALYSIS_THREADS="1", **long) as stack:
         token = stack.ask(
@@ -24,7 +24,7 @@ def test_a_folder_of_200_does_not_starve_a_single_image(start: Start) -> None:
             answer = tokens.create(user, "test")[1]
             """
         )
-        # The whole folder waits, however fast this machine is: no worker runs while it is sent.
+        # No worker runs while the folder is sent, so that all of it is queued.
         stack.kill_whole("worker")
         folder = requests.post(
             f"{stack.url}/predict/folder",
@@ -48,7 +48,7 @@ def test_a_folder_of_200_does_not_starve_a_single_image(start: Start) -> None:
             answer = his and {"before": hers.filter(finished_at__lt=his.finished_at).count()}
         """
         found = until(120, lambda: stack.ask(done), "the single image is done")
-        # Those the two workers had at hand already, and no more.
+        # Only those that the two workers had already claimed.
         assert found["before"] <= 12, found
         until(240, lambda: stack.ask("answer = not Analysis.objects.exclude(state='done').exists()"), "all done")
         assert stack.ask("answer = Analysis.objects.count()") == FOLDER + 1

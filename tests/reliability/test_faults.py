@@ -1,4 +1,4 @@
-"""Disks and models that fail while everything runs: the state is clear, others go on, and it heals by itself."""
+"""Failures of disks and model files: clear errors, no effect on other work, and recovery without a restart."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.live]
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 64 MB; making one takes root."""
+    """A file system of 64 MB, which only root can create."""
     folder = tmp_path / "disk"
     folder.mkdir()
     if (
@@ -34,7 +34,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def fill(folder: Path, leave: int) -> Path:
-    """Take all space but so many bytes."""
+    """Fill the file system except for this many bytes."""
     ballast = folder / "ballast"
     ballast.unlink(missing_ok=True)
     free = shutil.disk_usage(folder).free - leave
@@ -60,15 +60,15 @@ def test_a_full_disk(small_disk: Path, random_checkpoint: Path, images: list[byt
         assert answer.status_code in (200, 503), answer.text
 
         ballast.unlink()
-        assert until(30, lambda: stack.upload(images[1]).status_code == 201, "taken again without a restart")
+        assert until(30, lambda: stack.upload(images[1]).status_code == 201, "accepted again without a restart")
         until(120, stack.settled, "settled")
         rows = stack.rows()
         assert {row["state"] for row in rows} == {"done"} and all(row["file"] for row in rows)
         assert not list((small_disk / "incoming").iterdir())
 
 
-def test_a_store_on_a_full_disk_of_its_own(small_disk: Path, start: Start, images: list[bytes]) -> None:
-    """Files are copied there; what a full disk cuts short is no file, and goes."""
+def test_a_file_store_on_a_separate_full_disk(small_disk: Path, start: Start, images: list[bytes]) -> None:
+    """A file that is truncated because the disk is full is removed."""
     media = small_disk / "media"
     media.mkdir()
     with start(MEDIA_ROOT=str(media), MIN_FREE_DISK="0") as stack:
@@ -109,8 +109,8 @@ def test_a_store_that_is_read_only(start: Start, tmp_path: Path, images: list[by
         subprocess.run(["umount", "--lazy", media], check=False)
 
 
-def test_a_folder_needs_more_open_files_than_a_shell_gives(start: Start, images: list[bytes]) -> None:
-    """Each image of a large upload is a temporary file; the server raises its limit as far as it may."""
+def test_the_limit_on_open_files_is_raised_for_folders(start: Start, images: list[bytes]) -> None:
+    """Each image of a large upload needs a temporary file, so the server raises its limit on open files."""
     with start() as stack:
         stack.stop("web")
         stack.prefix = ("prlimit", f"--nofile={len(images)}:4096")
@@ -127,7 +127,7 @@ def test_a_folder_needs_more_open_files_than_a_shell_gives(start: Start, images:
 
 
 def restart_workers(stack: Stack) -> None:
-    """So that the model is read from its file again."""
+    """Restart the worker, so that it reads the model file again."""
     before = children(stack.processes["worker"].pid)
     for pid in before[1:]:
         stack.kill("worker", pid)
@@ -135,7 +135,7 @@ def restart_workers(stack: Stack) -> None:
 
 
 @pytest.mark.parametrize("damage", ["missing", "corrupt"])
-def test_a_model_file_that_is_gone_or_damaged(
+def test_a_missing_or_damaged_model_file(
     damage: str, tmp_path: Path, random_checkpoint: Path, images: list[bytes]
 ) -> None:
     var, models = tmp_path / "var", tmp_path / "models"
@@ -153,13 +153,15 @@ def test_a_model_file_that_is_gone_or_damaged(
         restart_workers(stack)
         health = requests.get(f"{stack.url}/health", timeout=20)
         assert (health.status_code, health.json()["checks"]["model"]) == (503, False)
-        assert stack.upload(images[0]).status_code == 201, "it is kept and can be tried again"
+        assert stack.upload(images[0]).status_code == 201, "the slide is kept and can be analysed again"
         until(120, stack.settled, "ended")
         (row,) = stack.rows()
         assert row["state"] == "failed" and "model" in row["error"].lower(), row
 
         shutil.copyfile(random_checkpoint, file)
-        until(30, lambda: requests.get(f"{stack.url}/health", timeout=20).status_code == 200, "healthy by itself")
+        until(
+            30, lambda: requests.get(f"{stack.url}/health", timeout=20).status_code == 200, "healthy without a restart"
+        )
         again = f"{stack.url}/api/v1/cases/{stack.case}/analyses"
         assert requests.post(again, headers=stack.headers, json={}, timeout=30).status_code == 202
         until(120, stack.settled, "ended")

@@ -1,4 +1,4 @@
-"""Whatever is killed whenever: every accepted slide ends done, once, or as a failure that can be tried again."""
+"""Whichever process is killed: every accepted slide is done once, or fails and can be analysed again."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ SEED = int(os.environ.get("RELIABILITY_SEED", "20"))
 
 
 def upload_several(stack: Stack, count: int) -> set[str]:
-    """Images that take longer to analyse than to send, so that some still wait when the last is taken in."""
+    """Images that take longer to analyse than to upload, so that some are still queued after the last upload."""
     return {slide["id"] for n in range(count) for slide in stack.upload(field(n, 5 * 224)[1][1]).json()["slides"]}
 
 
 def running_one(stack: Stack) -> Any:
-    return until(60, lambda: [s for s in stack.states().values() if s["state"] == "running"], "one runs")
+    return until(60, lambda: [s for s in stack.states().values() if s["state"] == "running"], "an analysis is running")
 
 
 def assert_all_done(stack: Stack, slides: set[str]) -> None:
@@ -65,19 +65,19 @@ def test_a_worker_killed_in_the_middle_of_a_slide(start: Start) -> None:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_any_process_of_the_cluster_killed_while_it_is_idle(start: Start, images: list[bytes], workers: int) -> None:
-    """Idle ones wait with a lock in their hands, which nobody gives back for them."""
+    """Idle processes hold a lock while waiting, which stays locked when they are killed."""
     with start(Q_WORKERS=str(workers)) as stack:
         accepted = {slide["id"] for slide in stack.upload(images[0]).json()["slides"]}
         until(90, stack.settled, "settled")
         for n in range(len(worker_pids(stack)) - 1):
             time.sleep(1.5)
-            # The first one below is the sentinel; then workers, monitor, pusher.
+            # The first child is the sentinel, followed by workers, monitor and pusher.
             stack.kill("worker", worker_pids(stack)[1 + n])
             answer = stack.upload(images[1 + n])
             assert answer.status_code == 201
             accepted |= {slide["id"] for slide in answer.json()["slides"]}
             until(60, stack.settled, f"settled after kill {n}")
-            until(30, lambda: len(worker_pids(stack)) == workers + 3, "all there again")
+            until(30, lambda: len(worker_pids(stack)) == workers + 3, "all processes are replaced")
         assert_all_done(stack, accepted)
         assert stack.processes["worker"].poll() is None
         assert stack.stop("worker") == 0
@@ -90,7 +90,11 @@ def test_the_whole_cluster_killed_leaves_no_process_and_no_stuck_slide(start: St
         below = worker_pids(stack)
         assert below
         stack.kill("worker")
-        until(10, lambda: not [pid for pid in below if Path(f"/proc/{pid}/cwd").exists()], "its children are gone too")
+        until(
+            10,
+            lambda: not [pid for pid in below if Path(f"/proc/{pid}/cwd").exists()],
+            "its child processes have ended",
+        )
         stack.start("worker")
         until(LEASE + 120, stack.settled, "all settled")
         assert_all_done(stack, accepted)
@@ -123,7 +127,7 @@ def test_gunicorn_killed_in_the_middle_of_an_upload(start: Start, images: list[b
 
 
 def test_gunicorn_killed_in_the_middle_of_a_folder_call(start: Start) -> None:
-    """Nobody was told of what was stored, so it goes, and is no case that reads as if it were whole."""
+    """The client got no response, so the stored part is deleted and does not look like a complete case."""
     files = [field(seed, 3000) for seed in range(40)]
     with start() as stack:
         whole = {**stack.headers, "Idempotency-Key": "one", "Prefer": "respond-async"}
@@ -135,7 +139,7 @@ def test_gunicorn_killed_in_the_middle_of_a_folder_call(start: Start) -> None:
 
         sender = threading.Thread(target=send)
         sender.start()
-        until(60, lambda: len(stack.rows()) >= 2, "some are stored")
+        until(60, lambda: len(stack.rows()) >= 2, "some images are stored")
         stack.kill_whole("web")
         sender.join()
         assert not answers
@@ -143,14 +147,14 @@ def test_gunicorn_killed_in_the_middle_of_a_folder_call(start: Start) -> None:
         stack.wait_ready()
         others = [field(seed) for seed in range(100, 103)]
         again = requests.post(f"{stack.url}/predict/folder", files=others, headers=stack.headers, timeout=120)
-        assert again.status_code in (200, 202), again.text  # what was cut off may still be worked on
+        assert again.status_code in (200, 202), again.text  # the interrupted call may still be processed
         stored = "answer = [Case.objects.count(), Submission.objects.filter(key='one').count()]"
         assert stack.ask(stored) == [3, 1]
         late = "from datetime import timedelta; from django.utils import timezone\n"
         late += "answer = Submission.objects.filter(key='one').update(receiving_until=timezone.now() - timedelta(1))"
         assert stack.ask(late) == 1
-        # A worker that has much to do sees to it after its turn, and images as large as these take long.
-        until(600, lambda: stack.ask(stored) == [2, 0], "what was cut off is gone")
+        # A busy worker does this after its current task, which takes long with images of this size.
+        until(600, lambda: stack.ask(stored) == [2, 0], "the incomplete case is deleted")
         assert stack.ask("answer = Slide.objects.count()") == 3
 
 
@@ -186,7 +190,7 @@ class Crasher(threading.Thread):
 
     @staticmethod
     def own_memory(pid: int) -> int:
-        """Bytes that it shares with no file nor process before it; 0 once it has ended."""
+        """Its private memory in bytes; 0 if it has ended."""
         with contextlib.suppress(OSError):
             found = re.search(r"^Private_Dirty: +(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)
             return int(found[1]) * 1024 if found else 0
@@ -202,7 +206,7 @@ class Crasher(threading.Thread):
             time.sleep(0.01)
 
 
-def test_an_image_that_crashes_the_decoder_costs_that_image_alone(start: Start, images: list[bytes]) -> None:
+def test_an_image_that_crashes_the_decoder_fails_alone(start: Start, images: list[bytes]) -> None:
     with start() as stack:
         web = stack.processes["web"].pid
         before = [pid for pid in children(web) if Path(f"/proc/{pid}/cmdline").exists()]
@@ -223,7 +227,7 @@ def test_an_image_that_crashes_the_decoder_costs_that_image_alone(start: Start, 
         (problem,) = body["errors"]
         assert (problem["filename"], problem["code"]) == ("poison.png", "undecodable")
         assert "crash" in problem["reason"]
-        assert set(before) <= set(children(web)), "web process and decoder's server live"
+        assert set(before) <= set(children(web)), "web process and decoder server still run"
         assert crasher.server in children(web)
         assert stack.upload(images[2]).status_code == 201
         until(120, stack.settled, "settled")
@@ -233,7 +237,7 @@ def test_an_image_that_crashes_the_decoder_costs_that_image_alone(start: Start, 
 
 
 def test_an_image_that_kills_its_worker_fails_alone(start: Start, images: list[bytes]) -> None:
-    """Killed whenever that image is worked on, as the kernel does where memory runs out."""
+    """The worker is killed whenever it analyses that image, as when memory runs out."""
     with start() as stack:
         assert stack.stop("worker") == 0
         sent = [*images[:2], large(), *images[2:4]]
@@ -260,7 +264,7 @@ def test_an_image_that_kills_its_worker_fails_alone(start: Start, images: list[b
 
 
 def large() -> bytes:
-    """An image of seconds."""
+    """An image whose analysis takes seconds."""
     pixels = np.full((6000, 6000, 3), (200, 140, 190), dtype=np.uint8)
     pixels[::7, ::5] = 90
     out = BytesIO()
@@ -268,7 +272,7 @@ def large() -> bytes:
     return out.getvalue()
 
 
-def test_a_worker_that_is_asked_to_stop_hands_back(start: Start) -> None:
+def test_a_stopped_worker_returns_its_analyses(start: Start) -> None:
     with start() as stack:
         accepted = upload_several(stack, 6)
         running_one(stack)
@@ -281,7 +285,7 @@ def test_a_worker_that_is_asked_to_stop_hands_back(start: Start) -> None:
 
 
 class Uploader(threading.Thread):
-    """Uploads one image after the other until it is told to stop, and remembers what the server said it took."""
+    """Uploads images until it is stopped, and records which the server accepted."""
 
     def __init__(self, stack: Stack, images: list[bytes], seed: int) -> None:
         super().__init__(daemon=True)
@@ -303,7 +307,7 @@ class Uploader(threading.Thread):
 
 
 def random_kills(stack: Stack, images: list[bytes], kills: int, seed: int) -> dict[str, int]:
-    """Upload all the time while something dies every few seconds; then let it end. Returns what was counted."""
+    """Upload continuously while a process is killed every few seconds, then wait for all analyses. Returns counts."""
     chance = random.Random(seed)
     uploader = Uploader(stack, images, seed)
     uploader.start()
@@ -322,7 +326,7 @@ def random_kills(stack: Stack, images: list[bytes], kills: int, seed: int) -> di
     until(LEASE + 900, settled, "all settled after the kills")
     rows = stack.rows()
     failed = [row for row in rows if row["state"] == "failed"]
-    assert all(row["error"] for row in failed), "each failure says why"
+    assert all(row["error"] for row in failed), "each failure has a reason"
     if failed:
         again = requests.post(
             f"{stack.url}/api/v1/cases/{stack.case}/analyses", headers=stack.headers, json={}, timeout=60
@@ -365,12 +369,14 @@ def test_postgresql_killed_in_the_middle_of_an_analysis(start: Start, postgres: 
         time.sleep(3)
         postgres.start()
         stack.supervise()
-        until(90, lambda: requests.get(f"{stack.url}/health", timeout=5).status_code == 200, "healthy by itself")
+        until(
+            90, lambda: requests.get(f"{stack.url}/health", timeout=5).status_code == 200, "healthy without a restart"
+        )
         until(LEASE + 120, stack.settled, "all settled")
         assert_all_done(stack, accepted)
 
 
-def test_redis_away_loses_nothing(start: Start, images: list[bytes], redis: Any) -> None:
+def test_nothing_is_lost_without_redis(start: Start, images: list[bytes], redis: Any) -> None:
     process = redis()
     with start(REDIS_URL=redis.url) as stack:
         process.kill()
@@ -384,8 +390,8 @@ def test_redis_away_loses_nothing(start: Start, images: list[bytes], redis: Any)
         assert_all_done(stack, {slide["id"] for slide in answer.json()["slides"]})
 
 
-def test_a_broker_that_is_away_for_long_ends_no_worker(start: Start, images: list[bytes], redis: Any) -> None:
-    """Nobody starts it again: beats and sweep go on, and what was taken is done once the broker is back."""
+def test_a_long_broker_outage_ends_no_worker(start: Start, images: list[bytes], redis: Any) -> None:
+    """Without a restart, heartbeats continue, and accepted images are done once the broker is back."""
     process = redis()
     with start(REDIS_URL=redis.url) as stack:
         accepted = {slide["id"] for slide in stack.upload(images[0]).json()["slides"]}
@@ -394,7 +400,7 @@ def test_a_broker_that_is_away_for_long_ends_no_worker(start: Start, images: lis
         process.wait()
         accepted |= {slide["id"] for slide in stack.upload(images[1]).json()["slides"]}
         time.sleep(15)
-        # And one of its processes is killed meanwhile.
+        # One of its processes is killed during the outage.
         stack.kill("worker", worker_pids(stack)[1])
         time.sleep(15)
         assert stack.processes["worker"].poll() is None

@@ -1,4 +1,4 @@
-"""Two machines on one queue: each has a folder and a model file of its own; database, Redis and bucket are shared."""
+"""Two machines with one queue: separate folders and model files; shared database, Redis and bucket."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_workers_on_two_machines_share_the_queue(
         second = Stack(two, shared)
         try:
             second.start("worker")
-            until(60, lambda: first.ask("answer = Cluster.objects.count()") == 2, "both clusters beat")
+            until(60, lambda: first.ask("answer = Cluster.objects.count()") == 2, "both clusters send heartbeats")
             answer = requests.post(
                 f"{first.url}/predict/folder",
                 headers={**first.headers, "Prefer": "respond-async"},
@@ -62,5 +62,5 @@ def test_workers_on_two_machines_share_the_queue(
     shares = done_by(first), done_by(second)
     assert len(shares[0] | shares[1]) == FIELDS
     assert not shares[0] & shares[1]
-    # Each starts when a message or the sweep of its cluster wakes it, so the shares need not be equal.
+    # Each is woken by a message or its own heartbeat, so the shares may differ.
     assert min(map(len, shares)) >= FIELDS // 5, [len(share) for share in shares]

@@ -1,4 +1,4 @@
-"""The shipped nginx configuration before a real server, with other paths and ports only."""
+"""The shipped nginx configuration with a real server; only paths and ports differ."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.live]
 
 
 class Nginx:
-    """The server before a stack, in a folder of its own."""
+    """nginx in front of the application, in its own folder."""
 
     def __init__(self, program: str, stack: Stack, folder: Path) -> None:
         self.folder, self.stack, self.port = folder, stack, free_port()
@@ -50,11 +50,11 @@ class Nginx:
         return f"http://127.0.0.1:{self.port}"
 
     def body_bytes(self) -> int:
-        """What its workers hold of bodies; the files have no names any more."""
+        """Bytes of request bodies in its unlinked temporary files."""
         total = 0
         for pid in children(self.process.pid):
             for link in Path(f"/proc/{pid}/fd").iterdir():
-                # It opens and closes others meanwhile.
+                # Files may be closed during the loop.
                 with contextlib.suppress(FileNotFoundError):
                     if str(link.readlink()).startswith(f"{self.folder}/body"):
                         total += link.stat().st_size
@@ -80,7 +80,7 @@ def nginx(start: Start) -> Iterator[Nginx]:
 
 
 def large_upload(nginx: Nginx, headers: dict[str, str]) -> tuple[int, int]:
-    """Send 30 MB, that are no image, to the prediction call: its status, and how much nginx held at most."""
+    """Send 30 MB that are not an image to the prediction call; returns status and the most that nginx buffered."""
     head = b'--cut\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\nContent-Type: image/png\r\n\r\n'
     body = head + bytes(30 * 2**20) + b"\r\n--cut--\r\n"
     held, is_over = [0], threading.Event()
@@ -102,7 +102,7 @@ def large_upload(nginx: Nginx, headers: dict[str, str]) -> tuple[int, int]:
     return answer.status_code, max(held)
 
 
-def test_the_way_through_nginx(nginx: Nginx) -> None:
+def test_pages_uploads_and_files_work_through_nginx(nginx: Nginx) -> None:
     headers = nginx.stack.headers
     address = f"{nginx.url}/api/v1/cases/{nginx.stack.case}/slides"
     assert requests.post(address, files=[field(1)], headers=headers, timeout=60).status_code == 201
@@ -131,9 +131,9 @@ def test_the_way_through_nginx(nginx: Nginx) -> None:
     assert "secret" not in (nginx.folder / "access.log").read_text()
 
 
-def test_nothing_of_strangers_is_kept_on_its_way(nginx: Nginx) -> None:
+def test_nginx_discards_bodies_of_clients_that_are_not_signed_in(nginx: Nginx) -> None:
     status, held = large_upload(nginx, nginx.stack.headers)
-    assert status == 400 and held > 5 * 2**20, "of people who are signed in the whole is kept until it has arrived"
+    assert status == 400 and held > 5 * 2**20, "uploads of signed-in users are buffered completely"
     status, held = large_upload(nginx, {})
     assert status == 401 and held == 0
 

@@ -1,4 +1,4 @@
-"""The tests of the API, the queue and the services pass on PostgreSQL too."""
+"""The tests of the API, the queue and the services also pass on PostgreSQL."""
 
 from __future__ import annotations
 

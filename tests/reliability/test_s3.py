@@ -1,4 +1,4 @@
-"""Files in a bucket: what works with a folder works there, over the real protocol."""
+"""Files in a bucket work as in a folder, over the real protocol."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def names(client: Any) -> list[str]:
     return [item["Key"] for item in client.list_objects_v2(Bucket="slides").get("Contents", [])]
 
 
-def test_slides_live_in_a_bucket(s3: str, tmp_path: Path, random_checkpoint: Path, images: list[bytes]) -> None:
+def test_slides_are_stored_in_a_bucket(s3: str, tmp_path: Path, random_checkpoint: Path, images: list[bytes]) -> None:
     client = bucket(s3)
     client.create_bucket(Bucket="slides", CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
     places = {"MODEL_DIR": str(random_checkpoint.parent), "S3_BUCKET": "slides", "S3_ENDPOINT_URL": s3, **S3_KEYS}
@@ -42,14 +42,14 @@ def test_slides_live_in_a_bucket(s3: str, tmp_path: Path, random_checkpoint: Pat
         picture = requests.get(slide["image_url"], headers=stack.headers, timeout=30)
         assert (picture.status_code, picture.headers["Content-Type"]) == (200, "image/png")
         assert picture.content.startswith(b"\x89PNG")
-        assert "1 slides, 1 cases and every model are whole" in stack.manage("verify")
+        assert "1 slides, 1 cases and all models are intact" in stack.manage("verify")
 
         gone = requests.delete(f"{stack.url}/api/v1/cases/{stack.case}", headers=stack.headers, timeout=60)
         assert gone.status_code == 204
         assert until(30, lambda: not names(client), "nothing is left in the bucket") is True
 
 
-def test_a_bucket_that_is_away_is_answered_as_a_failing_disk(
+def test_an_unavailable_bucket_is_handled_like_a_failing_disk(
     tmp_path: Path, random_checkpoint: Path, images: list[bytes]
 ) -> None:
     nobody = f"http://127.0.0.1:{free_port()}"

@@ -1,4 +1,4 @@
-"""Migrations can be taken back and put on again, on both databases, and while the application works."""
+"""Migrations can be reversed and applied again, on both databases and while the application runs."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def counts(stack: Stack) -> dict[str, int]:
     return stack.ask(
         """
         from django.apps import apps
-        # More by every look, or, of the queue's turns, made anew.
+        # Not compared: audit events grow with every request, and the queue state is recreated.
         made_anew = ("AuditEvent", "AuditCheckpoint", "UserQueueState")
         kept = [model for app in ("cases", "inference") for model in apps.get_app_config(app).get_models()]
         answer = {model.__name__: model.objects.count() for model in kept if model.__name__ not in made_anew}
@@ -47,13 +47,13 @@ def counts(stack: Stack) -> dict[str, int]:
 
 
 def upgrade_while_it_works(stack: Stack, images: list[bytes]) -> None:
-    """One step back and forward again, with slides waiting and web and worker running."""
+    """Reverse and reapply one migration while slides are queued and web server and worker run."""
     accepted = {slide["id"] for n in range(6) for slide in stack.upload(images[n]).json()["slides"]}
     before = counts(stack)
     steps = {app: names(stack, app)[-2:] for app in ("cases", "inference")}
     for app, (previous, _) in steps.items():
         stack.manage("migrate", app, previous, "--no-input", "--verbosity", "0")
-    # The code meets older tables than it knows: the answer may be a clear failure, and the process stays.
+    # The code meets older tables: requests may fail with a clear error, but the processes keep running.
     answer = requests.get(f"{stack.url}/api/v1/cases/{stack.case}", headers=stack.headers, timeout=30)
     assert answer.status_code in (200, 503), answer.text
     for app, (_, last) in steps.items():
@@ -63,7 +63,7 @@ def upgrade_while_it_works(stack: Stack, images: list[bytes]) -> None:
     until(LEASE + 120, stack.settled, "all settled")
     assert_all_done(stack, accepted)
     after = counts(stack)
-    # Results are new; whatever was there is there still.
+    # Only results are new; everything else is still there.
     assert {name: number for name, number in before.items() if after[name] < number} == {}
 
 

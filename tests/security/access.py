@@ -1,4 +1,4 @@
-"""Who may do what: one row for each address of the project, and one status for each kind of visitor.
+"""Permissions: one row for each URL of the project, with the status for each kind of visitor.
 
 ``test_access.py`` asks every address as every visitor. A new address needs a row here, or the tests fail.
 """
@@ -15,9 +15,9 @@ VISITORS = ("anonymous", "other", "owner", "reviewer", "staff", "token", "expire
 
 Expected = tuple[int, int, int, int, int, int, int]
 
-# Statuses in the order of VISITORS. ``other`` and ``staff`` (who enters the admin and has no permission
-# there) are strangers to the case; ``token`` is the owner's API token, ``expired`` a token past its time.
-# Pages know sessions alone, so a token does not open them.
+# Statuses in the order of VISITORS. ``other`` and ``staff`` (who may enter the admin but has no permissions there)
+# have no access to the case; ``token`` is the owner's API token, ``expired`` an expired one.
+# Pages accept only sessions, so tokens do not open them.
 EVERYBODY: Expected = (200, 200, 200, 200, 200, 200, 200)
 SIGNED_IN: Expected = (302, 200, 200, 200, 200, 302, 302)
 READ: Expected = (302, 404, 200, 200, 404, 302, 302)
@@ -28,7 +28,7 @@ REDIRECT: Expected = (302, 302, 302, 302, 302, 302, 302)
 
 @dataclass(frozen=True)
 class Row:
-    """One address, asked in one way. ``target`` names what its parameters stand for (see ``targets``)."""
+    """One URL with one method. ``target`` says which object its parameters refer to (see ``targets``)."""
 
     expected: Expected
     method: str = "get"
@@ -60,7 +60,7 @@ PORTAL: dict[str, Row | tuple[Row, ...]] = {
     "cases:trail": _read("case"),
     "cases:trail_export": _read("case", form="csv"),
     "cases:report": _read("case"),
-    # Whoever holds a print-out may check it; the page tells nothing of the case.
+    # Anyone with a printed report may verify it; the page reveals nothing about the case.
     "cases:verify": Row(EVERYBODY, target="report"),
     "cases:slide": _read("slide"),
     "cases:image": _read("slide"),
@@ -96,7 +96,7 @@ ACCOUNTS: dict[str, Row | tuple[Row, ...]] = {
     "account_email": Row(SIGNED_IN),
     "account_email_verification_sent": Row(EVERYBODY),
     "account_change_password": Row(SIGNED_IN),
-    # For accounts without a password, which there are none of.
+    # For accounts without a password, which do not exist.
     "account_set_password": Row(REDIRECT),
     "account_reset_password": Row(EVERYBODY),
     "account_confirm_login_code": Row(REDIRECT),
@@ -107,7 +107,7 @@ ACCOUNTS: dict[str, Row | tuple[Row, ...]] = {
     "mfa_index": Row(SIGNED_IN),
     "mfa_authenticate": Row(REDIRECT),
     "mfa_reauthenticate": Row(REDIRECT),
-    # These ask for the password once more first.
+    # These first ask for the password again.
     "mfa_activate_totp": Row(REDIRECT),
     "mfa_deactivate_totp": Row((302, 404, 404, 404, 404, 302, 302)),
     "mfa_view_recovery_codes": Row((302, 404, 404, 404, 404, 302, 302)),
@@ -117,12 +117,12 @@ ACCOUNTS: dict[str, Row | tuple[Row, ...]] = {
 }
 
 OPERATIONS: dict[str, Row | tuple[Row, ...]] = {
-    # No worker runs beside these tests.
+    # No worker runs during these tests.
     "health": Row((503, 503, 503, 503, 503, 503, 503)),
     "health-live": Row(EVERYBODY),
-    # Before the administration's own page, to that of the portal.
+    # Redirects from the administration's own page to the portal's.
     "admin-password": Row(REDIRECT),
-    # Opened by a token of its own, which is not set here.
+    # Needs METRICS_TOKEN, which is not set here.
     "metrics": Row((404, 404, 404, 404, 404, 404, 404)),
 }
 

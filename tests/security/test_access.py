@@ -29,7 +29,7 @@ ROWS = [
 ]
 
 
-def test_every_address_is_in_the_table() -> None:
+def test_every_url_is_in_the_table() -> None:
     assert sorted(names()) == sorted(TABLE)
 
 
@@ -137,7 +137,7 @@ MODEL_PAGES = ("_changelist", "_add", "_delete", "_history", "_change")
 OPEN_ADMIN = {"admin:login", "admin:logout", "admin:jsi18n", "admin:password_change"}
 
 
-def test_the_admin_is_closed_to_all_but_staff(visitors: dict[str, Callable[[], Client]]) -> None:
+def test_only_staff_can_open_the_admin(visitors: dict[str, Callable[[], Client]]) -> None:
     for visitor in ("anonymous", "other", "owner", "token", "expired"):
         client = visitors[visitor]()
         for name, pattern in admin_names():
@@ -163,7 +163,7 @@ def test_a_reviewer_sees_only_the_clinical_models_in_the_admin(visitors: dict[st
             assert client.get(_admin_url(name, pattern)).status_code in (302, 403), name
 
 
-def test_another_persons_objects_never_show_in_lists(
+def test_lists_never_show_objects_of_others(
     finished: Slide, case: Case, visitors: dict[str, Callable[[], Client]]
 ) -> None:
     secret = case.title.encode()

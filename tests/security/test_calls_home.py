@@ -73,7 +73,7 @@ sentry_sdk.flush(5)
 """
 
 
-def test_a_report_of_an_error_holds_nobodys_words(tmp_path: Path) -> None:
+def test_error_reports_contain_no_user_input(tmp_path: Path) -> None:
     Collector.received = []
     with HTTPServer(("127.0.0.1", 0), Collector) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()

@@ -55,7 +55,7 @@ def test_headers_of_every_page(name: str, as_user: As, alice: User) -> None:
     "name",
     ["cases:case", "cases:image", "cases:thumbnail", "cases:view", "cases:slide", "cases:trail", "cases:progress"],
 )
-def test_what_is_private_is_kept_nowhere(name: str, as_user: As, alice: User, slide: Slide) -> None:
+def test_private_pages_are_not_cached(name: str, as_user: As, alice: User, slide: Slide) -> None:
     pk = slide.case_id if name in ("cases:case", "cases:trail", "cases:progress") else slide.pk
     answer = as_user(alice).get(reverse(name, args=[pk]))
     if answer.streaming:
@@ -63,7 +63,7 @@ def test_what_is_private_is_kept_nowhere(name: str, as_user: As, alice: User, sl
     assert {"private", "no-store"} <= set(re.split(r",\s*", answer["Cache-Control"]))
 
 
-def test_pages_hold_no_inline_script_or_style(as_user: As, alice: User, slide: Slide) -> None:
+def test_pages_have_no_inline_scripts_or_styles(as_user: As, alice: User, slide: Slide) -> None:
     client = as_user(alice)
     paths = [reverse(name) for name in ("cases:home", "cases:history", "cases:new", "cases:help", "cases:preferences")]
     for path in [*paths, reverse("cases:case", args=[slide.case_id]), reverse("cases:slide", args=[slide.pk])]:
@@ -73,7 +73,7 @@ def test_pages_hold_no_inline_script_or_style(as_user: As, alice: User, slide: S
         assert not re.search(r"<style|\sstyle=", page), path
 
 
-def test_what_people_write_is_escaped(as_user: As, alice: User, case: Case) -> None:
+def test_user_input_is_escaped(as_user: As, alice: User, case: Case) -> None:
     Case.objects.filter(pk=case.pk).update(title="<script>alert(1)</script>", notes="<img src=x>", patient='"><b>')
     client = as_user(alice)
     for path in (

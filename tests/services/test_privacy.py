@@ -75,9 +75,9 @@ def test_erasing_leaves_nothing_but_a_whole_chain(
     foreign = CaseFactory(owner=charlie)
     User.objects.filter(pk=alice.pk).update(is_superuser=True)
     services.sign_review(foreign, alice, "malignant")
-    audit.seal()
+    audit.add_checkpoint()
     privacy.erase(alice)
-    audit.seal()
+    audit.add_checkpoint()
     assert not User.objects.filter(username="alice").exists()
     assert not Slide.objects.exists() and not Analysis.objects.exists() and not stored(media)
     assert not tokens.ApiToken.objects.exists()
@@ -270,9 +270,9 @@ def test_verify_names_a_case_that_says_other_than_its_analyses_and_mends_it(alic
     with pytest.raises(CommandError):
         call_command("verify", stderr=said)
     assert str(case.pk) in said.getvalue()
-    with pytest.raises(CommandError, match="1 problems"):  # the model of this test has no file
+    with pytest.raises(CommandError, match="Problems found: 1"):  # the model of this test has no file
         call_command("verify", "--mend", stdout=said, stderr=StringIO())
-    assert "1 cases derived anew" in said.getvalue()
+    assert "1 case results corrected" in said.getvalue()
     assert Case.objects.values().get(pk=case.pk) == right | {"updated_at": Case.objects.get().updated_at}
     assert (
         AuditEvent.objects.filter(case=case, kind=AuditEvent.Kind.ANALYSED, detail="no result, recalculated").count()
@@ -413,9 +413,9 @@ def test_no_name_is_left_of_who_was_erased(
     joined = {"date_joined_0": "2026-01-01", "date_joined_1": "10:00:00"}
     as_user(admin_user).post(reverse("admin:cases_user_change", args=[reviewer.pk]), {**form, **joined})
     assert LogEntry.objects.filter(object_repr="rita").exists()
-    audit.seal()
+    audit.add_checkpoint()
     privacy.erase(User.objects.get(pk=reviewer.pk))
-    audit.seal()
+    audit.add_checkpoint()
     assert "rita" not in json.dumps(list(audit.rows(AuditEvent.objects.all())))
     assert not LogEntry.objects.filter(object_repr__contains="rita").exists()
     assert audit.verify() == []

@@ -136,7 +136,7 @@ def main(target: Path) -> None:
     )
     _, secret = tokens.create(alice, "laptop")
     tokens.create(rita, "script")
-    with audit.coming_from("192.0.2.7"):
+    with audit.client_address("192.0.2.7"):
         audit.record(Event.Kind.SIGNED_IN, actor=alice)
         case = Case.objects.create(
             owner=alice, title="Left breast", patient="P-17", notes="Äther & <b>", is_blinded=True
@@ -150,7 +150,7 @@ def main(target: Path) -> None:
     case.refresh_from_db()
     services.sign_review(case, rita, "malignant", "ductal", "Grade 2")
     services.sign_review(case, alice, "benign")
-    audit.seal()
+    audit.add_checkpoint()
     other = Case.objects.create(owner=rita, title="Second opinion")
     services.record(other, Event.Kind.CREATED, rita)
     services.add_slides(other, [upload(3), upload(4)])
@@ -159,7 +159,7 @@ def main(target: Path) -> None:
     assert failed is not None and queue.fail(failed.pk, claim, "interrupted", "The worker stopped 3 times.")
     gone = Case.objects.create(owner=rita, title="Deleted")
     services.remove_case(gone, rita)
-    audit.seal()
+    audit.add_checkpoint()
     audit.record(Event.Kind.SIGNED_OUT, actor=alice)
     Removal.objects.create(name="slides/00/waits-for-the-store.png")
     assert audit.verify() == []

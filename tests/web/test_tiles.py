@@ -23,7 +23,7 @@ from cases import services
 from cases.images import sandbox, synthetic, tiles
 from cases.models import Case, Slide, User
 from cases.services import retention
-from histopath.storage import Storage, _Pieces
+from histopath.storage import Storage, _RangeReader
 from inference.engine.image import write_png
 
 from .test_slide import picture
@@ -186,8 +186,10 @@ def test_a_bucket_sends_the_tile_and_not_all_of_them(monkeypatch: pytest.MonkeyP
         storage = Storage(bucket_name="slides", region_name="us-east-1")
         storage.save("previews/x.zip", ContentFile(content.getvalue()))
         fetched: list[int] = []
-        real = _Pieces.readinto
-        monkeypatch.setattr(_Pieces, "readinto", lambda self, buffer: fetched.append(real(self, buffer)) or fetched[-1])
+        real = _RangeReader.readinto
+        monkeypatch.setattr(
+            _RangeReader, "readinto", lambda self, buffer: fetched.append(real(self, buffer)) or fetched[-1]
+        )
         with storage.open_in_pieces("previews/x.zip") as opened, zipfile.ZipFile(opened) as archive:
             assert archive.read("11/150_0.jpg") == np.random.default_rng(150).bytes(50_000)
         assert len(fetched) <= 6 and sum(fetched) < 300_000

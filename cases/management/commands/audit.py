@@ -1,4 +1,4 @@
-"""The audit trail: check it, seal what is open, write it out."""
+"""manage.py audit: verify, extend and export the audit trail."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cases.models import AuditCheckpoint, AuditEvent
 
 
 class Command(BaseCommand):
-    help = "verify: check the hash chain. seal: write a checkpoint. export: print every event as a line of JSON."
+    help = "verify: check the hash chain. seal: write a checkpoint now. export: print every event as a line of JSON."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("action", choices=["verify", "seal", "export"])
@@ -31,7 +31,7 @@ class Command(BaseCommand):
         for problem in problems:
             self.stderr.write(problem)
         if problems:
-            raise CommandError(f"The trail is not whole: {len(problems)} problems.")
+            raise CommandError(f"The audit trail is damaged; problems found: {len(problems)}.")
         last = AuditCheckpoint.objects.order_by("-pk").first()
         waiting = AuditEvent.objects.filter(checkpoint=None).count()
         checkpoints, events = AuditCheckpoint.objects.count(), AuditEvent.objects.count() - waiting
@@ -41,7 +41,7 @@ class Command(BaseCommand):
         )
 
     def seal(self, **_: Any) -> None:
-        while made := audit.seal():
+        while made := audit.add_checkpoint():
             self.stdout.write(f"{made.count} events: {made.hash}")
 
     def export(self, case: uuid.UUID | None, **_: Any) -> None:

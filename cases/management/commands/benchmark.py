@@ -1,4 +1,4 @@
-"""Speed and memory of the application, compared with the method that it replaces."""
+"""manage.py benchmark: speed and memory of the application, compared with the method that it replaces."""
 
 from __future__ import annotations
 
@@ -51,16 +51,16 @@ def _infer_all(runtime: Runtime, parts: list[Any]) -> None:
 
 
 class Command(BaseCommand):
-    help = "Measure network, single image, folder, history and memory against the replaced method, in one run."
+    help = "Measure speed and memory of the application, and compare it with the method that it replaces."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
         parser.add_argument("--images", type=int, default=100, help="fields in the folder (default 100)")
         parser.add_argument("--cases", type=int, default=10_000, help="cases in the history (default 10000)")
         parser.add_argument("--workers", type=int, default=1, help="worker processes (default 1)")
-        parser.add_argument("--soak", type=int, default=0, metavar="N", help="also record memory over N slides (1000)")
+        parser.add_argument("--soak", type=int, default=0, metavar="N", help="also record memory over N slides")
         parser.add_argument("--largest", action="store_true", help="also analyse an image at the pixel limit")
-        parser.add_argument("--port", type=int, default=8900)
+        parser.add_argument("--port", type=int, default=8900, help="port of the web server (default 8900)")
 
     def handle(self, *args: Any, **options: Any) -> None:
         from cases.benchmark import baseline

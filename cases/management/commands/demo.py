@@ -1,4 +1,4 @@
-"""Run the whole application on one machine: database, demo account, web server and worker."""
+"""manage.py demo: run the whole application on one machine, with a database, a demo account, web server and worker."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class Command(BaseCommand):
     help = "Prepare the database and a demo account, then run web server and worker until Ctrl-C."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--port", type=int, default=os.environ.get("PORT", "8000"))
-        parser.add_argument("--samples", type=Path, help="folder of images for a first case")
+        parser.add_argument("--port", type=int, default=os.environ.get("PORT", "8000"), help="default: $PORT or 8000")
+        parser.add_argument("--samples", type=Path, help="folder of images to add as a case")
 
     def handle(self, *args: Any, port: int, samples: Path | None, **options: Any) -> None:
         if samples and not samples.is_dir():

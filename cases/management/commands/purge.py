@@ -1,4 +1,4 @@
-"""Delete what has expired now, not with the daily purge."""
+"""manage.py purge: run the daily housekeeping now."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Check every stored image and model file against its checksum, and every case against its analyses."""
+"""manage.py verify: check stored images and models against their checksums, and cases against their analyses."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from cases.services import integrity
 
 class Command(BaseCommand):
     help = (
-        "Check every stored image and model against its checksum, every case against its analyses, and report files "
-        "that belong to nothing."
+        "Check every stored image and model against its checksum and every case against its analyses, and report files "
+        "that nothing refers to."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--mend", action="store_true", help="derive anew what a case says of its analyses")
+        parser.add_argument("--mend", action="store_true", help="recalculate case results from their analyses")
 
     def handle(self, *args: Any, **options: Any) -> None:
         if options["mend"]:
             mended = sum(services.check_aggregate(pk, mend=True) for pk in Case.objects.values_list("pk", flat=True))
-            self.stdout.write(f"{mended} cases derived anew.")
+            self.stdout.write(f"{mended} case results corrected.")
         found = list(integrity.problems())
         for problem in found:
             self.stderr.write(problem)
         if found:
-            raise CommandError(f"{len(found)} problems.")
-        self.stdout.write(f"{Slide.objects.count()} slides, {Case.objects.count()} cases and every model are whole.")
+            raise CommandError(f"Problems found: {len(found)}.")
+        self.stdout.write(f"{Slide.objects.count()} slides, {Case.objects.count()} cases and all models are intact.")

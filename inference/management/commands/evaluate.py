@@ -1,4 +1,4 @@
-"""manage.py evaluate: the model card's tables from the shipped artefacts, or figures of a checkpoint on BreakHis."""
+"""manage.py evaluate: the model card from stored predictions, or metrics of a checkpoint on BreakHis or BACH."""
 
 from __future__ import annotations
 
@@ -17,27 +17,29 @@ RECORD = Path(__file__).resolve().parents[3] / "docs" / "model"
 
 class Command(BaseCommand):
     help = (
-        "Print the model card's tables from stored out-of-fold predictions. --card writes the card; --fold "
-        "retrains one fold and compares; --gate measures the domain gate again; --breakhis and --bach take those sets."
+        "Print the model card from stored out-of-fold predictions. --card writes it to a file; --fold retrains one "
+        "fold and compares it with the record; --gate repeats the evaluation of the domain check; --breakhis and "
+        "--bach evaluate a checkpoint on these data sets."
     )
     requires_system_checks = []
 
     def add_arguments(self, parser: CommandParser) -> None:
         from inference.learning.dataset import default_data
 
-        parser.add_argument("--record", type=Path, default=RECORD, help="folder of predictions.csv and folds.json")
-        parser.add_argument("--checkpoint", type=Path, help="default: the bundled one")
+        parser.add_argument("--record", type=Path, default=RECORD, help="folder with predictions.csv and folds.json")
+        parser.add_argument("--checkpoint", type=Path, help="checkpoint to evaluate (default: the bundled one)")
         parser.add_argument("--card", action="store_true", help="write card.md and figures.png into --record")
-        parser.add_argument("--gate", action="store_true", help="measure the domain gate again (minutes)")
-        parser.add_argument("--fold", type=int, help="train this fold again and compare with the record")
+        parser.add_argument("--gate", action="store_true", help="evaluate the domain check again (takes minutes)")
+        parser.add_argument("--fold", type=int, help="retrain this fold and compare with the stored predictions")
         parser.add_argument("--replicates", type=int, default=1000, help="bootstrap replicates (%(default)s)")
-        parser.add_argument("--data", type=Path, default=default_data())
+        parser.add_argument("--data", type=Path, default=default_data(), help="folder with index.csv (%(default)s)")
         parser.add_argument("--weights", type=Path, help="trunk for --fold and --folds: a checkpoint, or the folder of "
                             "the ImageNet weights (default: the checkpoint's own trunk)")  # fmt: skip
         parser.add_argument("--out", type=Path, default=Path("var/training"), help="feature cache for --fold")
-        parser.add_argument("--bach", type=Path, help="measure the checkpoint on a folder of the BACH set")
-        parser.add_argument("--breakhis", type=Path, help="the official BreakHis tree")
-        parser.add_argument("--folds", type=Path, help="folder of dsfold1.txt ... dsfold5.txt")
+        parser.add_argument("--bach", type=Path, help="evaluate the checkpoint on the BACH set in this folder")
+        parser.add_argument("--breakhis", type=Path, help="evaluate on the official BreakHis folder")
+        parser.add_argument("--folds", type=Path, help="with --breakhis: folder with dsfold1.txt ... dsfold5.txt; a "
+                            "head is trained for each fold")  # fmt: skip
 
     def handle(self, *args: Any, **options: Any) -> None:
         from inference.engine.checkpoint import CheckpointError
@@ -51,7 +53,7 @@ class Command(BaseCommand):
             elif options["bach"]:
                 self.on_bach(options)
             elif options["fold"] is not None:
-                self.again(options)
+                self.retrain_fold(options)
             else:
                 self.from_record(options)
         except (FileNotFoundError, CheckpointError, TreeError, BachError, LeakError) as error:
@@ -86,15 +88,13 @@ class Command(BaseCommand):
             (record / "card.md").write_text(text, encoding="utf-8")
             card.write_pictures(predictions, record)
             card.write_learning_curve(curve, record)
-            self.stdout.write(f"written: {record / 'card.md'}, {record / 'figures.png'}, {record / 'learning.png'}")
+            self.stdout.write(f"Written: {record / 'card.md'}, {record / 'figures.png'}, {record / 'learning.png'}")
         else:
             self.stdout.write(text)
 
     def further_tables(self, record: Path, predictions: Any, replicates: int) -> tuple[str, list[Row]]:
-        """Subtypes, laboratories left out, and the comparison with the version before, as far as there are records.
-
-        Returns their text and the rows of the laboratories left out.
-        """
+        """Markdown for the tables that are on record (subtypes, held-out laboratories, the previous version), and the
+        rows of the held-out laboratories."""
         from inference.learning import comparison, evaluation, training
 
         rows: list[Row] = []
@@ -129,13 +129,13 @@ class Command(BaseCommand):
         table = gate.measure(samples, folds, plain, varied, weight, gate.other_statistics(options["data"]))
         (options["record"] / "gate.json").write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
 
-    def again(self, options: dict[str, Any]) -> None:
+    def retrain_fold(self, options: dict[str, Any]) -> None:
         from inference.engine.checkpoint import read_metadata
         from inference.learning import crossval, dataset, evaluation, features, training
 
         folds = evaluation.read_folds(options["record"] / "folds.json")
         stored = {o.name: o for o in training.read_predictions(options["record"] / "predictions.csv")}
-        # Images that came later are left out: the record is of a model that did not know them.
+        # Only the recorded images: later ones were not part of the recorded model's training.
         samples = [sample for sample in dataset.read_index(options["data"]) if sample.name in stored]
         checkpoint = options["weights"] or self.checkpoint(options)
         recipe, cache = training.recipe_of(read_metadata(checkpoint)[0]), options["out"] / "cache"
@@ -146,7 +146,7 @@ class Command(BaseCommand):
             samples, learn, grid, folds, self.stdout.write, only=options["fold"], auxiliary=extra
         )
         worst = max(abs(one.p - stored[one.name].p) for one in fresh)
-        self.stdout.write(f"{len(fresh)} images, largest difference from the record {worst:.4f}")
+        self.stdout.write(f"{len(fresh)} images; largest difference from the record: {worst:.4f}")
 
     def on_bach(self, options: dict[str, Any]) -> None:
         from inference.engine.predictor import Predictor
@@ -165,7 +165,7 @@ class Command(BaseCommand):
         if options["folds"]:
             files = sorted(options["folds"].glob("dsfold*.txt"))
             if not files:
-                raise CommandError(f"no dsfold*.txt in {options['folds']}")
+                raise CommandError(f"There is no dsfold*.txt in {options['folds']}.")
             cache = options["out"] / "cache-breakhis"
             trunk = features.Trunk(*features.trunk_network(options["weights"] or self.checkpoint(options)))
             views = training.cached_views(samples, trunk, cache, training.Recipe(), self.stdout.write)
@@ -175,12 +175,12 @@ class Command(BaseCommand):
                 self.print_table(file.stem, table)
             return
         network, metadata = from_checkpoint(self.checkpoint(options))
-        known = set(metadata.training.get("groups", []))
-        rest = [sample for sample in samples if sample.group not in known]
-        self.stdout.write(f"{len(samples) - len(rest)} images left out: the model was trained on their patients")
-        if rest:
-            p = finetune.predict(network, rest, "cpu")
-            self.print_table("images", breakhis.published_table([s.label for s in rest], p.tolist(), rest))
+        trained_on = set(metadata.training.get("groups", []))
+        unseen = [sample for sample in samples if sample.group not in trained_on]
+        self.stdout.write(f"{len(samples) - len(unseen)} images left out: the model was trained on their patients")
+        if unseen:
+            p = finetune.predict(network, unseen, "cpu")
+            self.print_table("images", breakhis.published_table([s.label for s in unseen], p.tolist(), unseen))
 
     def print_table(self, name: str, table: list[dict[str, Any]]) -> None:
         self.stdout.write(f"{name}\nmagnification  images  patients  image rate  patient rate")

@@ -1,4 +1,4 @@
-"""manage.py model: the registry of model versions from a terminal."""
+"""manage.py model: list, add, activate and optimise model versions."""
 
 from __future__ import annotations
 
@@ -27,47 +27,57 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         actions = parser.add_subparsers(dest="action", required=True)
-        actions.add_parser("list", help="all versions; * marks the active one")
-        add = actions.add_parser("add", help="register a checkpoint; a .pth of the upstream layout is converted")
-        add.add_argument("path", type=Path)
-        add.add_argument("--name", default="upstream", help="name of a converted .pth (%(default)s)")
-        add.add_argument("--model-version", default="1", help="version of a converted .pth (%(default)s)")
-        add.add_argument("--activate", action="store_true", help="use it from now on")
-        activate = actions.add_parser("activate", help="use a version from now on")
-        activate.add_argument("sha256", help="SHA-256 or its beginning, as listed")
-        optimize = actions.add_parser("optimize", help="compare a faster form of a version with fp32")
+        actions.add_parser("list", help="list all versions; * marks the active one")
+        add = actions.add_parser("add", help="register a checkpoint; a two-class ResNet50 in a .pth file is converted")
+        add.add_argument("path", type=Path, help="checkpoint (.safetensors) or PyTorch file (.pth, .pt)")
+        add.add_argument("--name", default="upstream", help="name for a converted file (%(default)s)")
+        add.add_argument("--model-version", default="1", help="version for a converted file (%(default)s)")
+        add.add_argument("--activate", action="store_true", help="also activate it")
+        activate = actions.add_parser("activate", help="use a version for new analyses")
+        activate.add_argument("sha256", help="SHA-256 or its first characters, as listed")
+        optimize = actions.add_parser("optimize", help="create or check the INT8 or bf16 form of a version")
         optimize.add_argument(
-            "sha256", nargs="?", default="", help="SHA-256 or its beginning (default: the active one)"
+            "sha256", nargs="?", default="", help="SHA-256 or its first characters (default: the active version)"
         )
         optimize.add_argument(
             "--form",
             choices=FORMS,
             default="int8",
-            help="INT8 is made first (%(default)s)",
+            help="int8 quantises the model first; both forms are compared with fp32 (%(default)s)",
         )
-        optimize.add_argument("--data", type=Path, default=Path(os.environ.get("HISTOPATH_DATA", "../shared/data")))
         optimize.add_argument(
-            "--weights", type=Path, default=Path(os.environ.get("HISTOPATH_WEIGHTS", "../shared/weights"))
+            "--data",
+            type=Path,
+            default=Path(os.environ.get("HISTOPATH_DATA", "../shared/data")),
+            help="labelled images (%(default)s)",
         )
-        optimize.add_argument("--folds", type=Path, default=FOLDS, help="groups of the folds (%(default)s)")
-        optimize.add_argument("--fold", type=int, default=0, help="fold whose groups the comparison uses (%(default)s)")
-        optimize.add_argument("--cache", type=Path, default=Path("var/training/cache"), help="features (%(default)s)")
+        optimize.add_argument(
+            "--weights",
+            type=Path,
+            default=Path(os.environ.get("HISTOPATH_WEIGHTS", "../shared/weights")),
+            help="trunk to retrain the fold's model from (%(default)s)",
+        )
+        optimize.add_argument("--folds", type=Path, default=FOLDS, help="fold of each group (%(default)s)")
+        optimize.add_argument("--fold", type=int, default=0, help="held-out fold for the comparison (%(default)s)")
+        optimize.add_argument(
+            "--cache", type=Path, default=Path("var/training/cache"), help="cached features (%(default)s)"
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         if not connection.introspection.table_names():
-            # A fresh clone: the registry starts with the bundled checkpoints.
+            # New installation: migrating also registers the bundled checkpoints.
             call_command("migrate", interactive=False, verbosity=0, skip_checks=True)
         try:
             getattr(self, options["action"])(options)
         except CheckpointError as error:
-            raise CommandError(f"Refused ({error.code}): {error}") from error
+            raise CommandError(f"Rejected ({error.code}): {error}") from error
         except (OSError, registry.NoModel) as error:
             raise CommandError(str(error)) from error
 
     def list(self, options: dict[str, Any]) -> None:
         for model in ModelVersion.objects.all():
             mark = "*" if model.is_active else " "
-            state = f"cut points {model.cut_low:g}/{model.cut_high:g}" if model.calibrated else "uncalibrated"
+            state = f"thresholds {model.cut_low:g}/{model.cut_high:g}" if model.calibrated else "uncalibrated"
             try:
                 registry.verify(model)
             except CheckpointError as error:
@@ -78,7 +88,7 @@ class Command(BaseCommand):
         source = options["path"]
         target = Path(settings.MODEL_DIR) / source.with_suffix(".safetensors").name
         if target.exists() and target.resolve() != source.resolve() and not _repairs(source, target):
-            raise CommandError(f"{target.name} exists already in {target.parent}; rename one of them.")
+            raise CommandError(f"{target.name} already exists in {target.parent}; rename one of them.")
         if source.suffix in (".pth", ".pt"):
             from inference.engine.upstream import import_upstream  # needs torch, which the other actions do not
 
@@ -105,21 +115,23 @@ class Command(BaseCommand):
     def _named(self, sha256: str) -> ModelVersion:
         found = ModelVersion.objects.filter(sha256__startswith=sha256.lower())
         if not sha256 or len(found) != 1:
-            raise CommandError(f"{len(found)} versions begin with {sha256}; see manage.py model list.")
+            raise CommandError(
+                f"{len(found)} versions have a SHA-256 that begins with {sha256}; see manage.py model list."
+            )
         return found[0]
 
     def optimize(self, options: dict[str, Any]) -> None:
         from inference.learning.evaluation import read_folds
-        from inference.learning.optimise import judge_bf16, optimise
+        from inference.learning.optimise import compare_bf16, optimise
 
         model = self._named(options["sha256"]) if options["sha256"] else registry.active_model()
         registry.verify(model)
         form = options["form"]
         if form == "int8" and not has_vnni():
-            raise CommandError("Refused (missing): the comparison needs a processor with VNNI instructions.")
+            raise CommandError("Rejected (missing): the comparison needs a processor with VNNI instructions.")
         try:
             if form == "bf16":
-                record = judge_bf16(Path(model.path), options["data"], self.stdout.write)
+                record = compare_bf16(Path(model.path), options["data"], self.stdout.write)
             else:
                 record = optimise(
                     Path(model.path), options["data"], options["weights"], options["cache"],
@@ -130,7 +142,7 @@ class Command(BaseCommand):
         for one in record.comparisons:
             self.stdout.write(f"{one.what}: {describe(one)}")
         if not record.passed:
-            raise CommandError(f"The {form} form disagrees too much and will not be used.")
+            raise CommandError(f"The {form} form differs too much from fp32 and will not be used.")
 
     def _activate(self, model: ModelVersion) -> None:
         registry.activate(model)
@@ -138,7 +150,7 @@ class Command(BaseCommand):
 
 
 def _repairs(source: Path, target: Path) -> bool:
-    """Whether the source is what was registered under the name of a file that is not that any more."""
+    """Whether the target is a damaged copy of a registered checkpoint, and the source is an intact one."""
     registered = set(ModelVersion.objects.filter(file=target.name).values_list("sha256", flat=True))
     if source.suffix in (".pth", ".pt") or not registered:
         return False

@@ -1,4 +1,4 @@
-"""Classify images from a terminal; needs neither database nor server."""
+"""manage.py predict: classify images without a database or server."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from inference.cli import arguments, main
 
 
 class Command(BaseCommand):
-    help = "Classify an image, or the images of a folder, with the same numbers as page and API."
+    help = "Classify an image or a folder of images. Gives the same numbers as pages and API; needs no database."
     requires_system_checks: list[str] = []
     requires_migrations_checks = False
 
@@ -20,7 +20,7 @@ class Command(BaseCommand):
         arguments.add_to(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        # Lines end by themselves; progress is no error to be coloured.
+        # The output has its own line ends, and progress on stderr must not be coloured as an error.
         self.stdout.ending = self.stderr.ending = ""
         self.stderr.style_func = None
         code = main.run(options, settings.MODEL_DIR, self.stdout, self.stderr)  # type: ignore[arg-type]  # Django's wrapper of a TextIO

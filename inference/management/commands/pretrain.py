@@ -1,4 +1,4 @@
-"""manage.py pretrain: a trunk from H&E patches of other organs."""
+"""manage.py pretrain: pre-train a trunk on H&E patches of other organs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 class Command(BaseCommand):
     help = (
         "Train layers 2 to 4 of the network on H&E patches of other organs and on IDC patches, starting from ImageNet "
-        "weights. Runs for --minutes, can be stopped and started again, and writes pretrained.safetensors into --out."
+        "weights. Runs for --minutes, resumes when started again, and writes pretrained.safetensors to --out."
     )
     requires_system_checks = []
 
@@ -22,16 +22,16 @@ class Command(BaseCommand):
         parser.add_argument("--data", type=Path, default=default_data(), help="folder with pretrain/ (%(default)s)")
         initial.add_arguments(parser)
         parser.add_argument("--out", type=Path, default=Path("var/pretraining"), help="results (%(default)s)")
-        parser.add_argument("--minutes", type=float, default=60, help="length of the run (%(default)s)")
-        parser.add_argument("--size", type=int, default=128, help="side of a crop in pixels (%(default)s)")
-        parser.add_argument("--batch", type=int, default=32, help="crops in a step (%(default)s)")
-        parser.add_argument("--frozen", type=int, choices=(1, 2), default=1, help="last layer that stays (%(default)s)")
+        parser.add_argument("--minutes", type=float, default=60, help="duration of the run (%(default)s)")
+        parser.add_argument("--size", type=int, default=128, help="side length of a crop in pixels (%(default)s)")
+        parser.add_argument("--batch", type=int, default=32, help="crops per step (%(default)s)")
+        parser.add_argument("--frozen", type=int, choices=(1, 2), default=1, help="last frozen layer (%(default)s)")
         parser.add_argument("--rate", type=float, default=1e-4, help="learning rate up to layer 3 (%(default)s)")
         parser.add_argument("--rate4", type=float, default=5e-4, help="learning rate of layer 4 (%(default)s)")
-        parser.add_argument("--average", type=float, default=0.995, help="decay of averaged weights (%(default)s)")
+        parser.add_argument("--average", type=float, default=0.995, help="decay of the weight average (%(default)s)")
         parser.add_argument("--every", type=float, default=5, help="minutes between checkpoints (%(default)s)")
-        parser.add_argument("--threads", type=int, help="CPU threads (all)")
-        parser.add_argument("--seed", type=int, default=0)
+        parser.add_argument("--threads", type=int, help="CPU threads (default: all)")
+        parser.add_argument("--seed", type=int, default=0, help="random seed (%(default)s)")
 
     def handle(self, *args: Any, **options: Any) -> None:
         import torch
@@ -58,6 +58,6 @@ class Command(BaseCommand):
             )
         except FileNotFoundError as error:
             raise CommandError(
-                f"{error}. Give the folder with pretrain/ with --data, the weights with --weights."
+                f"{error}. Set --data to the folder that contains pretrain/, and --weights to the initial weights."
             ) from error
         self.stdout.write(str(path))

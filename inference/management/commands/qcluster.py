@@ -29,7 +29,7 @@ NICE = 10
 
 
 def _lower_priority() -> None:
-    """Let web pages on the same machine come before the workers, which use what is left of the processor."""
+    """Give the web server on the same machine priority over the workers."""
     os.nice(NICE)
     if os.getsid(0) == os.getpid():
         # The scheduler weighs sessions as a whole, unless control groups are in use (``CPUWeight``, ``cpu_shares``).
@@ -67,7 +67,7 @@ class Command(QCommand):  # django-q2 has no type annotations
                 row.save()
                 queue.reclaim_expired()
                 housekeeping.send(type(self))
-            except Exception:  # whatever fails, the cluster goes on: the database may be back at the next heartbeat
+            except Exception:  # whatever fails, keep running: the database may be back at the next heartbeat
                 log.exception("Heartbeat failed; the database may be unavailable.")
                 close_old_connections()
             cluster.sentinel.join(HEARTBEAT_SECONDS)

@@ -1,4 +1,4 @@
-"""manage.py train: a checkpoint from labelled images, with its out-of-fold record."""
+"""manage.py train: train a checkpoint on labelled images and store its out-of-fold predictions."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 class Command(BaseCommand):
     help = (
-        "Train a model. The default recipe keeps the ImageNet trunk, fits the head on groups kept apart and takes "
-        "minutes; --recipe upstream trains all layers end to end and wants many patients and a fast machine."
+        "Train a model. The default recipe keeps the trunk frozen, fits and calibrates a linear head by "
+        "cross-validation over patients, and takes minutes. --recipe upstream trains all layers, which needs "
+        "many patients and a fast machine."
     )
     requires_system_checks = []
 
@@ -20,17 +21,19 @@ class Command(BaseCommand):
         from inference.management import initial
 
         parser.add_argument("--data", type=Path, default=default_data(), help="folder with index.csv (%(default)s)")
-        parser.add_argument("--breakhis", type=Path, help="the official BreakHis tree, instead of --data")
-        parser.add_argument("--bach", type=Path, help="folder of the BACH set (licence CC BY-NC-ND), in addition")
+        parser.add_argument("--breakhis", type=Path, help="official BreakHis folder, instead of --data")
+        parser.add_argument("--bach", type=Path, help="also train on the BACH set (licence CC BY-NC-ND)")
         initial.add_arguments(parser)
         parser.add_argument("--out", type=Path, default=Path("var/training"), help="results and cache (%(default)s)")
-        parser.add_argument("--recipe", choices=("frozen", "upstream"), default="frozen")
-        parser.add_argument("--model-version", default="1", help="version to write into the checkpoint (%(default)s)")
+        parser.add_argument(
+            "--recipe", choices=("frozen", "upstream"), default="frozen", help="training recipe (%(default)s)"
+        )
+        parser.add_argument("--model-version", default="1", help="version stored in the checkpoint (%(default)s)")
         parser.add_argument("--features", choices=("layer3", "layer4", "both"), default="both",
-                            help="frozen: what the head is fitted to (%(default)s)")  # fmt: skip
-        parser.add_argument("--folds", type=Path, help="folds.json whose groups keep their folds")
-        parser.add_argument("--epochs", type=int, default=20, help="upstream: epochs (%(default)s)")
-        parser.add_argument("--seed", type=int, default=0)
+                            help="recipe frozen: features that the head uses (%(default)s)")  # fmt: skip
+        parser.add_argument("--folds", type=Path, help="folds.json with the folds of known groups")
+        parser.add_argument("--epochs", type=int, default=20, help="recipe upstream: epochs (%(default)s)")
+        parser.add_argument("--seed", type=int, default=0, help="random seed (%(default)s)")
 
     def handle(self, *args: Any, **options: Any) -> None:
         from inference.learning import bach, breakhis, dataset, evaluation, training
@@ -45,7 +48,7 @@ class Command(BaseCommand):
             if options["bach"]:
                 samples += bach.read_bach(options["bach"])
         except (FileNotFoundError, breakhis.TreeError, bach.BachError) as error:
-            raise CommandError(f"{error}. Give the images with --data or --breakhis.") from error
+            raise CommandError(f"{error}. Set --data or --breakhis to the folder of the images.") from error
         self.stdout.write(f"{len(samples)} images of {len({sample.group for sample in samples})} groups")
         out, seed, version = options["out"], options["seed"], options["model_version"]
         try:
@@ -63,4 +66,4 @@ class Command(BaseCommand):
         except ValueError as error:
             raise CommandError(str(error)) from error
         except FileNotFoundError as error:
-            raise CommandError(f"{error}. Give the ImageNet weights with --weights.") from error
+            raise CommandError(f"{error}. Set --weights to the initial weights.") from error

@@ -1,4 +1,4 @@
-"""Images that are no H&E breast tissue, to measure the gate: none of them is used to fit it."""
+"""Images that are not H&E breast tissue, to evaluate the domain check. None of them is used to fit it."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from inference.learning.augment import HED, HED_INVERSE
 Random = np.random.Generator
 Maker = Callable[[Random, np.ndarray], np.ndarray]
 SIZE = (460, 700)
-# Diaminobenzidine (brown) beside haematoxylin: Ruifrok & Johnston, Anal. Quant. Cytol. Histol. 2001.
+# Diaminobenzidine (brown) with haematoxylin: Ruifrok & Johnston, Anal. Quant. Cytol. Histol. 2001.
 DAB = np.array([0.268, 0.570, 0.776], dtype=np.float32)
 
 
 def _photo(names: list[str]) -> Maker:
-    """A random crop of a public sample picture that comes with scikit-image, scikit-learn or matplotlib."""
+    """A random crop of a sample picture from scikit-image, scikit-learn or matplotlib."""
 
     def make(random: Random, tissue: np.ndarray) -> np.ndarray:
         pixels = _picture(names[random.integers(len(names))])
@@ -53,7 +53,7 @@ def solid(random: Random, tissue: np.ndarray) -> np.ndarray:
 
 
 def blank_slide(random: Random, tissue: np.ndarray) -> np.ndarray:
-    """Empty glass: nearly white, uneven light, sensor noise."""
+    """Empty glass: nearly white, with uneven light and sensor noise."""
     y, x = np.mgrid[0 : SIZE[0], 0 : SIZE[1]] / SIZE[1]
     light = random.uniform(225, 250) - random.uniform(0, 15) * ((x - 0.5) ** 2 + (y - 0.3) ** 2)
     tint = random.uniform(-5, 5, 3)
@@ -74,7 +74,7 @@ def noise(random: Random, tissue: np.ndarray) -> np.ndarray:
 
 
 def text_page(random: Random, tissue: np.ndarray) -> np.ndarray:
-    """A printed page: dark letters in lines on a light ground."""
+    """A printed page: lines of dark letters on a light background."""
     image = Image.new("RGB", (SIZE[1], SIZE[0]), tuple(int(v) for v in random.integers(225, 256, 3)))
     draw = ImageDraw.Draw(image)
     letters = list("abcdefghijklmnopqrstuvwxyz    .,")
@@ -84,7 +84,7 @@ def text_page(random: Random, tissue: np.ndarray) -> np.ndarray:
 
 
 def screenshot(random: Random, tissue: np.ndarray) -> np.ndarray:
-    """A window with bars, panels, buttons and labels in flat colours."""
+    """A window with panels and labels in flat colours."""
     image = Image.new("RGB", (SIZE[1], SIZE[0]), tuple(int(v) for v in random.integers(0, 256, 3)))
     draw = ImageDraw.Draw(image)
     for _ in range(random.integers(8, 30)):
@@ -114,7 +114,7 @@ def chart(random: Random, tissue: np.ndarray) -> np.ndarray:
 
 
 def fluorescence(random: Random, tissue: np.ndarray) -> np.ndarray:
-    """Nuclei in blue and a second marker in green or red on black, where real tissue has its stains."""
+    """Real tissue rendered as fluorescence: nuclei in blue and a second marker in green or red, on black."""
     stains = np.maximum(_stains(tissue), 0)
     nuclei = np.clip((stains[..., 0] - np.median(stains[..., 0])) * random.uniform(150, 300), 0, 255)
     marker = np.clip((stains[..., 1] - np.median(stains[..., 1])) * random.uniform(100, 250), 0, 255)
@@ -129,7 +129,7 @@ def _stains(tissue: np.ndarray) -> np.ndarray:
 
 
 def recoloured(random: Random, tissue: np.ndarray) -> np.ndarray:
-    """Real tissue as in immunohistochemistry: blue nuclei, and brown (DAB) where eosin was."""
+    """Real tissue in the colours of immunohistochemistry: blue nuclei, and brown (DAB) instead of eosin."""
     stains = np.maximum(_stains(tissue), 0)
     blue = np.array([0.65, 0.70, 0.29], np.float32)
     density = stains[..., :1] * random.uniform(0.4, 1) * blue
@@ -138,7 +138,7 @@ def recoloured(random: Random, tissue: np.ndarray) -> np.ndarray:
 
 
 def trichrome(random: Random, tissue: np.ndarray) -> np.ndarray:
-    """Real tissue with its eosin turned to the blue or green of a connective-tissue stain."""
+    """Real tissue with the blue or green of a connective-tissue stain instead of eosin."""
     stains = np.maximum(_stains(tissue), 0)
     colour = np.array([0.85, 0.45, 0.15] if random.random() < 0.5 else [0.80, 0.25, 0.55], np.float32)
     density = stains[..., :1] * HED[0] * 0.6 + stains[..., 1:2] * random.uniform(0.8, 1.3) * colour
@@ -150,12 +150,12 @@ def inverted(random: Random, tissue: np.ndarray) -> np.ndarray:
 
 
 def grey_tissue(random: Random, tissue: np.ndarray) -> np.ndarray:
-    """Real tissue without colour, as from a grey camera."""
+    """Real tissue in greyscale."""
     return np.asarray(Image.fromarray(tissue).convert("L").convert("RGB"))
 
 
 def mostly_background(random: Random, tissue: np.ndarray) -> np.ndarray:
-    """Empty glass with a scrap of real tissue of at most 2 % of the area."""
+    """Empty glass with real tissue on at most 2 % of the area."""
     pixels = blank_slide(random, tissue).copy()
     side = int(random.integers(15, 80))
     y, x = random.integers(0, SIZE[0] - side), random.integers(0, SIZE[1] - side)
@@ -186,8 +186,8 @@ KINDS: dict[str, Maker] = {
 }  # fmt: skip
 
 
-def foreign_images(kind: str, tissue: list[np.ndarray], count: int, seed: int = 0) -> Iterator[np.ndarray]:
-    """``count`` images uint8 (H, W, 3) of one kind; those made of tissue take turns with the given fields."""
+def ood_images(kind: str, tissue: list[np.ndarray], count: int, seed: int = 0) -> Iterator[np.ndarray]:
+    """``count`` images uint8 (H, W, 3) of one of KINDS. Those that modify real tissue cycle through ``tissue``."""
     number = list(KINDS).index(kind)
     for index in range(count):
         random = np.random.default_rng((seed, number, index))
