@@ -132,7 +132,7 @@ def test_a_damaged_form_is_named_by_the_runtime_that_takes_its_place(
     with caplog.at_level("ERROR"):
         made = load(path, "cpu")
     assert made.name == "openvino-cpu-fp32"
-    assert made.problems == [f"model.{form}.json or what belongs to it can't be read (JSONDecodeError)."]
+    assert made.problems == [f"model.{form}.json or a file that it refers to can't be read (JSONDecodeError)."]
     assert made.problems[0] in caplog.text
     assert load(path, "fp32").problems == [], "nobody asked for the faster form"
 
