@@ -132,6 +132,7 @@ def store(case: Case, upload: Upload) -> Slide:
             size=size,
             width=made["width"],
             height=made["height"],
+            warnings=made["warnings"],
             magnification=case.magnification,
         )
         # The names are set before the files are written, so that files cut short by a full disk can be deleted.

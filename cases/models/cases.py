@@ -232,6 +232,7 @@ class Slide(models.Model):
     size = models.PositiveBigIntegerField("bytes uploaded", editable=False)
     width = models.PositiveIntegerField(editable=False)
     height = models.PositiveIntegerField(editable=False)
+    warnings = models.JSONField("what decoding noted", default=list, blank=True, editable=False)
     magnification = models.CharField(max_length=7, choices=Magnification.choices, default=Magnification.UNKNOWN)
     added_at = models.DateTimeField("added", default=timezone.now, editable=False)
 

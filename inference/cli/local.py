@@ -13,7 +13,7 @@ import numpy as np
 
 from inference.engine import patchmap, results, runtime
 from inference.engine.checkpoint import CheckpointError, read_metadata
-from inference.engine.image import ImageError, decode_image
+from inference.engine.image import ImageError, decode
 from inference.engine.predictor import Job, Outcome, Prediction, Predictor
 from inference.engine.verdict import case_verdict
 
@@ -44,7 +44,7 @@ def predict(task: Task, model_dir: Path, progress: Progress) -> dict[str, Any]:
     loaded = runtime.load(path, task.device, task.threads)  # type: ignore[arg-type]
     model = results.model(metadata.name, metadata.version, sha256, loaded.name, metadata.calibrated)
     names = _names(task.images)
-    jobs = [Job(image, partial(_load, image), task.overlap) for image in task.images]
+    jobs = [Job(image, partial(decode, image), task.overlap) for image in task.images]
     images: dict[Path, dict[str, Any]] = {}
     errors: list[dict[str, str]] = []
     ended, started = 0, time.perf_counter()
@@ -82,10 +82,6 @@ def _names(images: list[Path]) -> dict[Path, str]:
     """The images' names, with as much of the path as tells them apart."""
     common = os.path.commonpath([image.absolute().parent for image in images])
     return {image: os.path.relpath(image.absolute(), common) for image in images}
-
-
-def _load(image: Path) -> Any:
-    return decode_image(image)[0]
 
 
 def _error(name: str, outcome: Outcome) -> dict[str, str]:

@@ -11,137 +11,123 @@ from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL import Image, ImageFile
 
-#: Formats accepted, by content. The names are Pillow's.
-FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+from .formats.errors import ImageError, check_size, damaged
+from .formats.table import HEAD, kind_of
+
+__all__ = ["Decoded", "ImageError", "decode", "encode_png", "open_stored", "write_png"]
+
 #: Decoded size that is still accepted; 150 megapixels are 450 MB of RGB.
 MAX_PIXELS = 150_000_000
-#: Below this side length there is no tissue structure to see.
-MIN_SIDE = 16
-#: Rows that are converted at once.
-STRIP = 1024
+BLACK_END = "The last {} rows are black. The file may have been cut off and filled up."
 
-
-class ImageError(ValueError):
-    """A file that can't be read as an image, with a stable ``code`` and a sentence for the user.
-
-    Codes: ``empty``, ``not_an_image``, ``format``, ``damaged``, ``too_many_pixels``, ``too_small``, ``undecodable``
-    (it would take more memory or time than allowed).
-    """
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
+# Pillow refuses twice as many by itself.
+Image.MAX_IMAGE_PIXELS = MAX_PIXELS
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """Pixels uint8 (height, width, 3), and the format (Pillow's name) they came in."""
+    """A picture of mode RGB in sRGB, the format (Pillow's name, or DICOM) it came in, and what to know about it.
 
-    rgb: NDArray[np.uint8]
+    ``warnings`` are sentences. ``pages`` are the numbers (from 1) of all pages that are pictures of their own, if the
+    file has several.
+    """
+
+    image: Image.Image
     format: str
+    warnings: tuple[str, ...] = ()
+    pages: tuple[int, ...] = ()
 
     @property
-    def width(self) -> int:
-        return int(self.rgb.shape[1])
-
-    @property
-    def height(self) -> int:
-        return int(self.rgb.shape[0])
+    def rgb(self) -> NDArray[np.uint8]:
+        """Pixels uint8 (height, width, 3)."""
+        return np.array(self.image, dtype=np.uint8)
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    """Any Pillow mode as 8-bit RGB; transparency is laid over white, the colour of an empty slide.
+def decode(
+    source: bytes | str | Path | IO[bytes], max_pixels: int = MAX_PIXELS, page: int | None = None
+) -> Decoded:
+    """Read an image file as docs/formats.md says; its content tells the format, never its name.
 
-    What needs room to work in is done a strip at a time: whole copies of 150 megapixels take gigabytes.
+    ``page`` is one of the ``pages`` of an earlier result. Raises :class:`ImageError`; the size in the header is checked
+    before any pixel is decoded.
     """
-    width, height = image.size
-    strips = range(0, height, STRIP)
-    if image.mode in ("I;16", "I;16B", "I;16L", "I;16N", "I", "F"):
-        values = np.asarray(image)
-        # 16-bit grey files use the full range by convention; Pillow's own conversion clips at 255.
-        scale = 255.0 / 65535.0 if values.max(initial=0) > 255 else 1.0
-        grey = np.empty(values.shape, dtype=np.uint8)
-        for top in strips:
-            strip = np.nan_to_num(values[top : top + STRIP].astype(np.float64))
-            grey[top : top + STRIP] = np.clip(np.rint(strip * scale), 0, 255)
-        return Image.fromarray(grey).convert("RGB")
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        rgb = Image.new("RGB", image.size)
-        for top in strips:
-            strip_of = image.crop((0, top, width, min(top + STRIP, height))).convert("RGBA")
-            white = Image.new("RGBA", strip_of.size, (255, 255, 255, 255))
-            rgb.paste(Image.alpha_composite(white, strip_of).convert("RGB"), (0, top))
-        return rgb
-    # A copy of 150 megapixels would be 600 MB.
-    return image if image.mode == "RGB" else image.convert("RGB")
-
-
-def decode(source: bytes | str | Path | IO[bytes], max_pixels: int = MAX_PIXELS) -> Decoded:
-    """Read an image as 8-bit RGB; :func:`decode_image` says how. Raises :class:`ImageError`."""
-    image, kind = decode_image(source, max_pixels)
-    return Decoded(np.array(image, dtype=np.uint8), kind)
-
-
-def decode_image(source: bytes | str | Path | IO[bytes], max_pixels: int = MAX_PIXELS) -> tuple[Image.Image, str]:
-    """Read an image in mode RGB, without any metadata, and say its format (Pillow's name).
-
-    PNG, JPEG, BMP and TIFF (first page) are told by content, never by name. The orientation tag is
-    not applied and colour profiles are not used: the pixels are those of the file. CMYK, 16-bit,
-    palette and grey images are converted, transparency is laid over white.
-
-    Raises :class:`ImageError`; the size in the header is checked before any pixel is decoded.
-    """
-    if isinstance(source, bytes):
-        source = BytesIO(source)
-    # WeasyPrint turns this on for its whole process; here half an image is a damaged one.
-    ImageFile.LOAD_TRUNCATED_IMAGES = False
+    if isinstance(source, str | Path):
+        with open(source, "rb") as opened:
+            return decode(opened, max_pixels, page)
+    file = BytesIO(source) if isinstance(source, bytes) else source
+    file.seek(0)
+    kind = kind_of(file.read(HEAD))
+    file.seek(0)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            # Damaged tags warn before they matter; what can't be decoded fails below.
-            warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\..*")
-            with Image.open(source, formats=FORMATS) as image:
-                return _decode_opened(image, max_pixels)
+            # Damaged tags warn before they matter; what can't be decoded fails.
+            warnings.simplefilter("ignore")
+            return _decode(file, kind, max_pixels, page)
     except ImageError:
         raise
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError as error:
         raise ImageError("too_many_pixels", f"has more than {max_pixels / 1e6:g} megapixels") from error
-    except UnidentifiedImageError as error:
-        size = Path(source).stat().st_size if isinstance(source, (str, Path)) else source.seek(0, 2)
-        if size == 0:
-            raise ImageError("empty", "is empty (0 bytes)") from error
-        raise ImageError("not_an_image", "is not a PNG, JPEG, BMP or TIFF image") from error
+    except MemoryError as error:
+        raise ImageError("undecodable", "can't be read: decoding it takes too much memory") from error
+    except Exception as error:  # the decoders raise errors of all kinds on damaged data
+        raise damaged() from error
+
+
+def _decode(file: IO[bytes], kind: str, max_pixels: int, page: int | None) -> Decoded:
+    # Web processes import this module and never decode: the libraries are loaded on first use.
+    from .formats import dicom, jpeg, simple, tiff
+    from .formats.samples import picture
+
+    # WeasyPrint turns this on for its whole process; here half an image is a damaged one.
+    ImageFile.LOAD_TRUNCATED_IMAGES = False
+    if kind == "TIFF":
+        samples = tiff.read(file, max_pixels, page)
+    elif kind == "DICOM":
+        samples = dicom.read(file, max_pixels)
+    elif kind == "JPEG":
+        samples = jpeg.read(file.read(), max_pixels)
+    else:
+        samples = simple.read(file.read(), kind, max_pixels)
+    image = picture(samples)
+    if kind in ("TIFF", "BMP", "DICOM") and (rows := _black_rows(image)):
+        samples.warnings.append(BLACK_END.format(rows))
+    return Decoded(image, kind, tuple(dict.fromkeys(samples.warnings)), samples.pages)
+
+
+def _black_rows(image: Image.Image) -> int:
+    """How many rows at the end hold nothing but zeros, if there are many."""
+    box = image.getbbox()
+    rows = image.height - (box[3] if box else 0)
+    return rows if rows > image.height // 50 else 0
+
+
+def preload() -> None:
+    """Load all decoders, so that processes forked from this one need not."""
+    for name in ("PNG", "TIFF"):
+        out = BytesIO()
+        Image.new("RGB", (16, 16)).save(out, name)
+        decode(out.getvalue())
+    Image.init()
+
+
+def open_stored(source: IO[bytes], max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """An image of mode RGB that :func:`write_png` wrote. Raises :class:`ImageError` if it is damaged."""
+    ImageFile.LOAD_TRUNCATED_IMAGES = False
+    try:
+        with Image.open(source, formats=("PNG",)) as image:
+            check_size(*image.size, max_pixels)
+            image.load()
+            image.info = {}
+            return image if image.mode == "RGB" else image.convert("RGB")
     except MemoryError as error:
         raise ImageError("undecodable", "can't be read: decoding it takes too much memory") from error
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError) as error:
-        # Pillow's decoders raise all of these on damaged data.
-        if isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError):
+        # Pillow raises all of these on damaged data.
+        if isinstance(error, ImageError | FileNotFoundError | PermissionError):
             raise
-        raise ImageError("damaged", "is damaged or cut off and can't be read") from error
-
-
-def _decode_opened(image: Image.Image, max_pixels: int) -> tuple[Image.Image, str]:
-    width, height = image.size
-    if width * height > max_pixels:
-        raise ImageError(
-            "too_many_pixels",
-            f"has {width}x{height} pixels, more than the limit of {max_pixels / 1e6:g} megapixels",
-        )
-    if min(width, height) < MIN_SIDE:
-        raise ImageError("too_small", f"has {width}x{height} pixels; at least {MIN_SIDE} a side are needed")
-    kind = image.format or ""
-    image.load()
-    rgb = _to_rgb(image)
-    # Pillow would write a colour profile that is left here into the next file.
-    rgb.info = {}
-    return rgb, kind
-
-
-# Pillow warns from this size on; with the warning an error the two limits are one.
-Image.MAX_IMAGE_PIXELS = MAX_PIXELS
+        raise damaged() from error
 
 
 def write_png(image: Image.Image, out: IO[bytes]) -> None:
