@@ -45,9 +45,7 @@ class Decoded:
         return np.array(self.image, dtype=np.uint8)
 
 
-def decode(
-    source: bytes | str | Path | IO[bytes], max_pixels: int = MAX_PIXELS, page: int | None = None
-) -> Decoded:
+def decode(source: bytes | str | Path | IO[bytes], max_pixels: int = MAX_PIXELS, page: int | None = None) -> Decoded:
     """Read an image file as docs/formats.md says; its content tells the format, never its name.
 
     ``page`` is one of the ``pages`` of an earlier result. Raises :class:`ImageError`; the size in the header is checked

@@ -24,7 +24,7 @@ from inference.engine.image import ImageError
 IMAGES = int(os.environ.get("FUZZ_IMAGES", "400"))
 SEED = int(os.environ.get("FUZZ_SEED", "1"))
 
-KNOWN = {"empty", "not_an_image", "damaged", "too_many_pixels", "too_small", "undecodable"}
+KNOWN = {"empty", "not_an_image", "unsupported", "damaged", "too_many_pixels", "too_small", "undecodable"}
 
 
 def seeds() -> list[bytes]:

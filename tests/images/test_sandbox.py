@@ -67,7 +67,7 @@ def test_an_error_in_the_decoder_is_logged_and_not_blamed_on_the_file(
     run = sandbox.run
 
     def with_an_argument_too_many(work: str, files: Any, person: int | None) -> dict[str, Any]:
-        return run(work, files, "too many", person=person)
+        return run(work, files, None, "too many", person=person)
 
     with monkeypatch.context() as patch:
         patch.setattr(sandbox, "run", with_an_argument_too_many)

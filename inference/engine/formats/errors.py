@@ -15,6 +15,8 @@ class ImageError(ValueError):
         self.code = code
 
 
+#: So many zeros at the end of compressed data are no data: the file was cut off and filled up.
+PADDING = 64
 #: Below this side length there is no tissue structure to see.
 MIN_SIDE = 16
 
@@ -37,3 +39,9 @@ def check_size(width: int, height: int, max_pixels: int) -> None:
         )
     if min(width, height) < MIN_SIDE:
         raise ImageError("too_small", f"has {width}x{height} pixels; at least {MIN_SIDE} a side are needed")
+
+
+def check_padding(data: bytes) -> None:
+    """For compressed data whose decoders take zeros for pixels. Raises :class:`ImageError`."""
+    if data.endswith(bytes(PADDING)):
+        raise damaged()

@@ -11,29 +11,25 @@ import pi_heif
 from PIL import Image
 
 from .colour import coded, profile
-from .errors import ImageError, check_size, damaged
+from .errors import ImageError, check_padding, check_size
 from .samples import Samples, camera
 
 pi_heif.register_heif_opener()
 
-#: So many zeros at the end of compressed data are no data: the file was cut off and filled up.
-PADDING = 64
 #: Where JPEG 2000 keeps the bits of its first component, behind the marks of its start.
 J2K_START, J2K_BITS = b"\xff\x4f\xff\x51", 42
 
 
 def read(data: bytes, kind: str, max_pixels: int) -> Samples:
     """``kind`` is Pillow's name of the format. Raises :class:`ImageError`, or what Pillow raises on damaged data."""
-    if kind in ("WEBP", "AVIF", "HEIF") and len(data) - len(data.rstrip(b"\0")) >= PADDING:
-        # Their decoders take zeros for data.
-        raise damaged()
+    if kind in ("WEBP", "AVIF", "HEIF", "JPEG2000"):
+        check_padding(data)
     with Image.open(BytesIO(data), formats=(kind,)) as image:
         check_size(*image.size, max_pixels)
         count = getattr(image, "n_frames", 1)
         image.load()
         found = _deep(data, kind) or _samples(image)
-        # libheif turns a picture itself.
-        found.orientation = 1 if kind == "HEIF" else camera(image)[0]
+        found.orientation = _heif_orientation(data, image) if kind == "HEIF" else camera(image)[0]
         found.icc = image.info.get("icc_profile") or _described(data, kind, image.info, found.warnings)
     if count > 1:
         found.warnings.append(f"The file holds {count} pictures. Only the first was analysed.")
@@ -52,6 +48,11 @@ def _samples(image: Image.Image) -> Samples:
     colours = values.shape[2] - 1 if values.shape[2] in (2, 4) else values.shape[2]
     alpha = values[..., colours] if colours < values.shape[2] else None
     return Samples(values[..., :colours], "grey" if colours == 1 else "rgb", alpha=alpha)
+
+
+def _heif_orientation(data: bytes, image: Image.Image) -> int:
+    """libheif has turned a picture whose boxes say so; EXIF counts where there are none."""
+    return 1 if b"irot" in data or b"imir" in data else image.info.get("original_orientation") or 1
 
 
 def _deep(data: bytes, kind: str) -> Samples | None:

@@ -99,7 +99,9 @@ NOT_READ = (
     Other("Olympus VSI file", _starts(rb"CompactVSI"), "Export the field as TIFF."),
     Other("SVG drawing or XML document", _starts(rb"\s*<(\?xml|svg)"), "Send the image itself as PNG or TIFF."),
     Other("video", _starts(rb"....ftyp|\x1a\x45\xdf\xa3|RIFF....AVI "), "Save one picture of it as PNG or TIFF."),
-    Other("companion file of macOS (._name), without a picture", _starts(rb"\x00\x05\x16\x07"), "Send the file itself."),
+    Other(
+        "companion file of macOS (._name), without a picture", _starts(rb"\x00\x05\x16\x07"), "Send the file itself."
+    ),
 )
 
 #: What is said in one breath where files are chosen.

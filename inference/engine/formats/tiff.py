@@ -12,7 +12,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from . import jpeg
-from .errors import check_size, damaged, unsupported
+from .errors import check_padding, check_size, damaged, unsupported
 from .pages import are_one, chosen
 from .samples import Samples
 
@@ -52,6 +52,8 @@ NAMES = {
     32845: "LogLuv",
 }
 JPEG, JPEG_OF_YCBCR_DECODED = 7, {7, 33003, 33005, 34712, 50001, 50002, 52546}
+#: JPEG, JPEG 2000 and WebP: their decoders make pixels of lost data.
+TRUSTING = {7, 33003, 33005, 34712, 50001}
 ICC_PROFILE, SMALLEST, LARGEST, ORIENTATION, EXTRA_SAMPLES = 34675, 340, 341, 274, 338
 PREMULTIPLIED, STRAIGHT = 1, 2
 
@@ -62,7 +64,7 @@ def read(source: IO[bytes], max_pixels: int, page: int | None = None) -> Samples
     Raises :class:`ImageError`, or whatever tifffile and imagecodecs raise on damaged data.
     """
     # Other files, which OME metadata may name, are not opened.
-    with tifffile.TiffFile(source, _multifile=False) as file:
+    with tifffile.TiffFile(source, name="image", _multifile=False) as file:
         choice = chosen(file, page)
         for plane in choice.planes:
             check_size(plane.imagewidth, plane.imagelength, max_pixels)
@@ -100,8 +102,8 @@ def _check(page: Any) -> None:
 
 
 def _samples(file: tifffile.TiffFile, page: Any) -> Samples:
-    if page.compression == JPEG:
-        _check_jpeg(page)
+    if page.compression in TRUSTING:
+        _check_segments(page)
     if page.photometric == YCBCR and page.compression not in JPEG_OF_YCBCR_DECODED:
         values = _ycbcr(file, page)
     else:
@@ -112,9 +114,11 @@ def _samples(file: tifffile.TiffFile, page: Any) -> Samples:
     colours = {"grey": 1, "cmyk": 4}.get(space, 3)
     if page.photometric == PALETTE:
         values, colours, extra = _palette(page, values), 3, ()
-    elif space == "grey" and values.shape[2] - len(extra) >= 3:
-        # Red, green and blue by an author that names no colours.
-        space, colours = "rgb", 3
+    elif space == "grey" and (count := values.shape[2] - sum(kind in (PREMULTIPLIED, STRAIGHT) for kind in extra)) > 2:
+        # Red, green and blue, by a program that names no colours.
+        if count > 3:
+            raise unsupported(f"is a TIFF of {count} channels, not red, green and blue")
+        space, colours, extra = "rgb", 3, extra[2:]
     if page.photometric == CIELAB:
         # Its a and b are signed; littleCMS wants ICC's, which are not.
         values = values ^ np.array([0, 128, 128], dtype=np.uint8)
@@ -186,9 +190,13 @@ def _missing(page: Any) -> list[tuple[int, int, int, int]]:
     return list(dict.fromkeys(boxes))
 
 
-def _check_jpeg(page: Any) -> None:
-    """tifffile's decoder hides damage. Raises :class:`ImageError`."""
+def _check_segments(page: Any) -> None:
+    """tifffile's decoders hide some damage. Raises :class:`ImageError`."""
     for segment, _ in page.parent.filehandle.read_segments(page.dataoffsets, page.databytecounts, flat=True):
-        if segment:
+        if not segment:
+            continue
+        if page.compression == JPEG:
             whole = jpeg.joined(page.jpegtables, segment)
             jpeg.pixels(whole, jpeg.header(whole)[2])
+        else:
+            check_padding(segment)
