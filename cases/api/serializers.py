@@ -8,6 +8,7 @@ from django.conf import settings
 from rest_framework import serializers
 
 from cases.models import Magnification
+from inference.engine.formats.table import NAMES
 from inference.engine.grid import MAX_OVERLAP
 from inference.models import Verdict
 
@@ -39,7 +40,7 @@ class OptionsIn(serializers.Serializer[Any]):
 
 
 class SingleIn(OptionsIn):
-    file = serializers.FileField(help_text="One image: PNG, JPEG, BMP or TIFF.")
+    file = serializers.FileField(help_text=f"One image: {NAMES}.")
 
 
 class FolderIn(OptionsIn):

@@ -21,6 +21,7 @@ from cases.services.analyses import analyse
 from cases.services.locking import lock_account, lock_case
 from cases.services.reviews import record_reading_changes
 from cases.services.timeline import record
+from inference.engine.formats import table
 from inference.engine.image import ImageError
 from inference.registry import active_model
 
@@ -194,9 +195,15 @@ def remove_case(case: Case, actor: User | None) -> None:
 
 
 def limits() -> dict[str, Any]:
-    """Upload limits, for forms, scripts and the API."""
+    """Upload limits, for pages and the API."""
     return {
         "max_bytes": settings.UPLOAD_MAX_BYTES,
         "max_files": settings.UPLOAD_MAX_FILES,
         "max_pixels": settings.UPLOAD_MAX_PIXELS,
     }
+
+
+def upload_rules() -> dict[str, Any]:
+    """:func:`limits`, and how forms and scripts tell images: names of formats, usual suffixes, and what content begins
+    with, as a regular expression."""
+    return {**limits(), "formats": table.NAMES, "suffixes": table.SUFFIXES, "content": table.pattern()}

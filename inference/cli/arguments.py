@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from inference.engine.formats import table
 from inference.engine.grid import MAX_OVERLAP
-from inference.engine.image import SUFFIXES
 from inference.engine.runtime import DEVICES
 
 
@@ -20,9 +19,13 @@ class UsageError(Exception):
 
 @dataclass(frozen=True)
 class Task:
-    """What to analyse, with what, and how to say it. ``map_path`` is where the patch map goes."""
+    """What to analyse, with what, and how to say it.
+
+    ``map_path`` is where the patch map goes; ``left_out`` are the files of the folder that are no images.
+    """
 
     images: list[Path]
+    left_out: list[Path]
     is_folder: bool
     overlap: float
     device: str
@@ -44,7 +47,7 @@ def overlap(text: str) -> float:
 def add_to(parser: argparse.ArgumentParser) -> None:
     what = parser.add_argument_group("what to analyse")
     what.add_argument("--mode", choices=["single", "folder"], help="Default: by which of the two below is given.")
-    what.add_argument("--image", metavar="PATH", help="One image: PNG, JPEG, BMP or TIFF.")
+    what.add_argument("--image", metavar="PATH", help=f"One image: {table.NAMES}.")
     what.add_argument("--folder", metavar="DIR", help="A folder of images; - reads paths from standard input.")
     what.add_argument("--recursive", action="store_true", help="With the folders inside the folder.")
     how = parser.add_argument_group("how")
@@ -79,14 +82,15 @@ def task_from(options: dict[str, object]) -> Task:
         raise UsageError("--server needs --token, or HISTOPATH_TOKEN in the environment.")
     if given.server and (given.model or given.device != "auto" or given.threads):
         raise UsageError("--model, --device and --threads are for this machine; with --server the server decides.")
-    images = [Path(given.image)] if given.image else list(dict.fromkeys(_named(given.folder, given.recursive)))
+    images, left_out = ([Path(given.image)], []) if given.image else _named(given.folder, given.recursive)
     for image in images:
         if not image.is_file():
             raise UsageError(f"There is no file {image}.")
     if not images:
-        raise UsageError(f"There is no image in {given.folder} ({', '.join(SUFFIXES)}).")
+        raise UsageError(f"There is no image in {given.folder} ({table.NAMES}).")
     return Task(
         images=images,
+        left_out=left_out,
         is_folder=mode == "folder",
         overlap=given.overlap,
         device=given.device,
@@ -99,18 +103,27 @@ def task_from(options: dict[str, object]) -> Task:
     )
 
 
-def _named(folder: str, recursive: bool) -> Iterator[Path]:
+def _named(folder: str, recursive: bool) -> tuple[list[Path], list[Path]]:
+    """The images, and the files that are left out."""
     if folder == "-":
-        yield from (Path(line.strip()) for line in sys.stdin if line.strip())
-        return
+        return list(dict.fromkeys(Path(line.strip()) for line in sys.stdin if line.strip())), []
     root = Path(folder)
     if not root.is_dir():
         raise UsageError(f"There is no folder {root}.")
-    yield from in_folder(root, recursive)
+    return in_folder(root, recursive)
 
 
-def in_folder(root: Path, recursive: bool) -> Iterator[Path]:
-    """The images there, by their suffix, in the order of their names, but for hidden ones."""
+def in_folder(root: Path, recursive: bool) -> tuple[list[Path], list[Path]]:
+    """The images there in the order of their names, and the files that are none; hidden and system files are neither.
+
+    The content decides. A file with the name of an image is taken as one, so that it is reported if it is damaged.
+    """
+    images: list[Path] = []
+    others: list[Path] = []
     for path in sorted(root.rglob("*") if recursive else root.iterdir()):
-        if path.suffix.lower() in SUFFIXES and path.is_file() and not path.name.startswith("."):
-            yield path
+        if table.is_litter(path.name) or not path.is_file():
+            continue
+        with path.open("rb") as file:
+            found = table.is_image(file.read(table.HEAD)) or path.suffix.lower() in table.SUFFIXES
+        (images if found else others).append(path)
+    return images, others

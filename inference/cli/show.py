@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, TextIO
 
 from inference.tables import write_csv
@@ -19,10 +21,20 @@ COLUMNS = [
 ]  # fmt: skip
 DISCLAIMER = "For research and education. Not a medical device; no diagnosis may rest on it."
 BAR = 30
+#: Files left out that are named.
+NAMED = 20
 
 
 def write(result: dict[str, Any], form: str, out: TextIO) -> None:
     {"json": _json, "csv": _csv, "text": _text}[form](result, out)
+
+
+def left_out(paths: Sequence[Path], err: TextIO) -> None:
+    """Name the files of a folder that are no images."""
+    if paths:
+        names = ", ".join(path.name for path in paths[:NAMED])
+        more = f" and {len(paths) - NAMED} more" if len(paths) > NAMED else ""
+        print(f"Left out, not images ({len(paths)}): {names}{more}", file=err)
 
 
 def errors_of(result: dict[str, Any]) -> list[dict[str, str]]:

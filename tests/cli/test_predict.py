@@ -133,7 +133,7 @@ def test_csv_has_a_line_for_each_image_and_each_error(predict: Any, images: Path
     assert done.code == 1
     assert set(rows) == {"a.png", "b.tif", "broken.png"}
     assert float(rows["a.png"]["benign"]) + float(rows["a.png"]["malignant"]) == pytest.approx(1)
-    assert rows["broken.png"]["error"] == "is not a PNG, JPEG, BMP or TIFF image"
+    assert rows["broken.png"]["error"] == "is not a PNG, JPEG, TIFF, BMP, WebP, HEIC, AVIF, JPEG 2000 or DICOM image"
 
 
 def test_some_image_failing_is_exit_code_1_and_the_others_go_on(predict: Any, images: Path) -> None:

@@ -92,7 +92,7 @@ def test_cmyk_needs_its_profile(kind: str, options: dict[str, Any]) -> None:
     printed = stored_in(FIELD, profile, "CMYK")
     assert far(decode(encoded(printed, kind, icc_profile=profile, **options)).rgb, FIELD) < 2.5
     for broken in (b"", b"\0" * 200):
-        with pytest.raises(ImageError, match="CMYK.*profile") as refused:
+        with pytest.raises(ImageError, match=r"CMYK.*profile") as refused:
             decode(encoded(printed, kind, icc_profile=broken, **options))
         assert refused.value.code == "unsupported"
 

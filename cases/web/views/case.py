@@ -65,7 +65,7 @@ def new(request: SignedInRequest) -> HttpResponse:
     if form.errors and wants_json(request):
         return JsonResponse({"errors": form.errors.get_json_data()}, status=400)
     status = 400 if form.errors else 200
-    limits = services.limits() | ({"max_files": 1} if single else {})
+    limits = services.upload_rules() | ({"max_files": 1} if single else {})
     return render(request, "cases/new.html", {"form": form, "limits": limits, "single": single}, status=status)
 
 
@@ -86,7 +86,7 @@ def case(request: SignedInRequest, pk: uuid.UUID) -> HttpResponse:
         "events": timeline(found),
         "review_form": ReviewForm(),
         "images_form": ImagesForm(auto_id="add_%s"),
-        "limits": services.limits(),
+        "limits": services.upload_rules(),
     }
     return render(request, "cases/case.html", context)
 

@@ -6,7 +6,7 @@ from typing import IO, Any
 
 import pydicom
 from pydicom.encaps import generate_frames
-from pydicom.pixels import pixel_array
+from pydicom.pixels.utils import pixel_array
 
 from . import jpeg, simple
 from .errors import check_size, unsupported

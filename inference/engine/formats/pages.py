@@ -181,9 +181,8 @@ def _names(file: tifffile.TiffFile, number: int, count: int) -> list[str]:
 
 
 def _of_colour(rgb: Sequence[int]) -> str:
-    bright = [part > 127 for part in rgb]
-    known = {(True, False, False): "red", (False, True, False): "green", (False, False, True): "blue"}
-    return known.get(tuple(bright), "") if len(rgb) == 3 else ""  # type: ignore[call-overload]
+    bright = [name for name, part in zip(COLOURS, rgb, strict=False) if part > 127]
+    return bright[0] if len(bright) == 1 and len(rgb) == 3 else ""
 
 
 def _listed(value: Any) -> list[Any]:

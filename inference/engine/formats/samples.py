@@ -72,7 +72,7 @@ def picture(samples: Samples) -> Image.Image:
     # More than eight bits are worth keeping until a profile's curve has been applied.
     kind = np.uint8 if convert is None or values.dtype == np.uint8 else np.uint16
     alpha, full = _opacity(samples)
-    if values.dtype == np.uint8 and values.shape[2] == 3 and convert is alpha is None and span == (0.0, 255.0):
+    if values.dtype == np.uint8 and values.shape[2] == 3 and convert is None and alpha is None and span == (0.0, 255.0):
         # The usual file, which needs no second array of its size.
         return turned(Image.fromarray(np.ascontiguousarray(_blanked(values, samples))), samples.orientation)
     rgb = np.empty((height, width, 3), dtype=np.uint8)

@@ -44,7 +44,7 @@ READ = (
     ),
     Format(
         "JPEG", "JPEG", _starts(rb"\xff\xd8\xff"), (".jpg", ".jpeg", ".jpe", ".jfif"),
-        "libjpeg-turbo (simplejpeg), which reports lost data: baseline, progressive and arithmetic coding; grey, YCbCr, "
+        "libjpeg-turbo (simplejpeg), which reports lost data: baseline, progressive, arithmetic coding; grey, YCbCr, "
         "RGB, CMYK and YCCK. Colours by the embedded profile, or Adobe RGB by EXIF; orientation by EXIF",
         "12 bits a channel and most lossless JPEGs are refused; of several pictures (MPO) the first, with a warning",
     ),
@@ -53,10 +53,10 @@ READ = (
         "tifffile and imagecodecs; JPEG data are checked by libjpeg-turbo. Strips and tiles; planes together or apart; "
         "grey, RGB, palette, CMYK, YCbCr, L*a*b*; 1 to 32 bits, integer or floating-point; compressions: none, CCITT, "
         "LZW, Deflate, PackBits, JPEG, JPEG 2000, JPEG XL, LERC, LZMA, PNG, WebP, Zstandard. Pages: the largest "
-        "full-resolution one, never a thumbnail, label, macro or lower level; red, green and blue in grey pages of their "
-        "own (OME, ImageJ, plain) are put together. Tiles left out are white, with a warning",
-        "old-style JPEG, 12-bit JPEG, raw camera data and other numbers of channels are refused; of several pictures one, "
-        "with a warning",
+        "full-resolution one, never a thumbnail, label, macro or lower level; red, green and blue in grey pages of "
+        "their own (OME, ImageJ, plain) are put together. Tiles left out are white, with a warning",
+        "old-style JPEG, 12-bit JPEG, raw camera data and other numbers of channels are refused; of several pictures "
+        "one, with a warning",
     ),
     Format("BMP", "BMP", _starts(rb"BM"), (".bmp",), "Pillow", "without colour profiles"),
     Format(
@@ -125,9 +125,19 @@ def kind_of(head: bytes) -> str:
     raise ImageError("not_an_image", f"is not a {NAMES} image")
 
 
+def is_image(head: bytes) -> bool:
+    """Whether a file that starts with ``head`` is of a format that is read."""
+    return any(one.start.match(head) for one in READ)
+
+
+def pattern() -> str:
+    """:func:`is_image` as a regular expression for browsers, on a text whose characters are the bytes."""
+    return "^(" + "|".join(one.start.pattern.decode("latin-1") for one in READ) + ")"
+
+
 def is_litter(name: str) -> bool:
-    """Whether a file is a system's own, which nobody means to send."""
-    return name.startswith("._") or name.lower() in (".ds_store", "thumbs.db", "desktop.ini")
+    """Whether a file of a folder is hidden or a system's own, which nobody means to send."""
+    return name.startswith(".") or name.lower() in ("thumbs.db", "desktop.ini")
 
 
 def page() -> Iterator[str]:
@@ -153,25 +163,25 @@ INTRODUCTION = """\
 
 <!-- Made by `manage.py formats > docs/formats.md`. Change inference/engine/formats/table.py instead. -->
 
-Page, API, folder and command line read the same files in the same way. The content decides what a file is; its name and
-the type that a browser sends are ignored. Whatever is read ends as sRGB pixels with 8 bits a channel, and the stored image,
-the viewer and the analysis use these same pixels."""
+Page, API, folder and command line read the same files in the same way. The content decides what a file is; its name
+and the type that a browser sends are ignored. Whatever is read ends as sRGB pixels with 8 bits a channel, and the
+stored image, the viewer and the analysis use these same pixels."""
 
 RULES = """\
 ## Rules for all formats
 
-- **Colour.** An embedded ICC profile is applied by littleCMS (relative colorimetric) for RGB, grey and CMYK, before more
-  than 8 bits are reduced to 8. A profile that is sRGB's changes nothing. A broken or unfitting profile gives a warning, and
-  the pixels stay as they are. CMYK without a usable profile is refused: its colours are unknown. Files without a profile
-  are taken as sRGB.
+- **Colour.** An embedded ICC profile is applied by littleCMS (relative colorimetric) for RGB, grey and CMYK, before
+  more than 8 bits are reduced to 8. A profile that is sRGB's changes nothing. A broken or unfitting profile gives a
+  warning, and the pixels stay as they are. CMYK without a usable profile is refused: its colours are unknown. Files
+  without a profile are taken as sRGB.
 - **Orientation** is applied. Sizes and coordinates are those of the upright image.
 - **Depth.** Samples of more than 8 bits and floating-point samples are scaled by the range they use: the tags
-  SMinSampleValue and SMaxSampleValue, the bits that the file packs, else the bits in use (12 bits in 16, for example).
-  Floating-point samples run from 0 to 1, or like integers beyond that. Not-a-number pixels are refused.
-- **Transparency** lies over white, the colour of an empty slide. If all pixels are transparent, the mark is ignored, with a
-  warning.
-- **Damage.** What a decoder reports as corrupt, short or padded is refused. Bytes behind the image, restart markers and a
-  missing end mark after complete data are no damage. Uncompressed data carry no checks; if such a file ends in black rows, a
-  warning says so.
+  SMinSampleValue and SMaxSampleValue, the bits that the file packs, else the bits in use (12 bits in 16, for
+  example). Floating-point samples run from 0 to 1, or like integers beyond that. Not-a-number pixels are refused.
+- **Transparency** lies over white, the colour of an empty slide. If all pixels are transparent, the mark is
+  ignored, with a warning.
+- **Damage.** What a decoder reports as corrupt, short or padded is refused. Bytes behind the image, restart markers
+  and a missing end mark after complete data are no damage. Uncompressed data carry no checks; if such a file ends
+  in black rows, a warning says so.
 - **Size.** From 16 pixels a side to `UPLOAD_MAX_PIXELS` in all, and `UPLOAD_MAX_BYTES` bytes.
 - **Warnings** stand beside the result on the page, in the API, in CSV files and in the report."""

@@ -45,7 +45,6 @@ WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, MASK, SEPARATED, YCBCR, CIELAB, ICCL
 LAYOUTS = {WHITE_IS_ZERO: "grey", BLACK_IS_ZERO: "grey", RGB: "rgb", PALETTE: "rgb", SEPARATED: "cmyk", YCBCR: "rgb"}
 NAMES = {
     4: "a mask",
-    8: "CIE L*a*b*",
     32803: "raw camera data",
     34892: "raw camera data",
     32844: "LogL",
@@ -73,7 +72,9 @@ def read(source: IO[bytes], max_pixels: int, page: int | None = None) -> Samples
     found = parts[0]
     if choice.is_guess and not are_one([part.values for part in parts]):
         choice.numbers = [1, 2, 3]
-        found.warnings.append("Only page 1 of 3 was analysed. The file holds several pictures.")
+        found = parts[(page or 1) - 1]
+        if page is None:
+            found.warnings.append("Only page 1 of 3 was analysed. The file holds several pictures.")
     elif len(parts) == 3:
         found.values = np.concatenate([part.values for part in parts], axis=-1)
         found.space = "rgb"
@@ -95,6 +96,8 @@ def _check(page: Any) -> None:
         raise unsupported(f"is a TIFF of samples that are not read ({name})")
     if page.dtype is None or page.dtype.kind not in "buif" or page.imagedepth > 1:
         raise unsupported("is a TIFF of samples that are not read (complex, of mixed size or three-dimensional)")
+    if page.photometric in (CIELAB, ICCLAB) and page.bitspersample != 8:
+        raise unsupported("is a TIFF of samples that are not read (L*a*b* of more than 8 bits)")
     if page.photometric == SEPARATED and page.samplesperpixel < 4:
         raise unsupported("is a TIFF of inks other than CMYK")
     if page.compression == JPEG and page.bitspersample != 8:
