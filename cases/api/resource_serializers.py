@@ -169,6 +169,7 @@ class AnalysisOut(Linked, ModelSerializer[Analysis]):
 
 class SlideOut(Linked, ModelSerializer[Slide]):
     filename = serializers.CharField(source="original_name", read_only=True)
+    warnings = serializers.ListField(child=serializers.CharField(), read_only=True, help_text="About the file.")
     analysis = serializers.SerializerMethodField(help_text="The current one.")
     state = serializers.SerializerMethodField()
     verdict = serializers.SerializerMethodField()
@@ -178,8 +179,8 @@ class SlideOut(Linked, ModelSerializer[Slide]):
     class Meta:
         model = Slide
         fields = (
-            "id", "case", "filename", "sha256", "format", "size", "width", "height", "magnification", "added_at",
-            "analysis", "state", "verdict", "image_url", "analyses_url",
+            "id", "case", "filename", "sha256", "format", "size", "width", "height", "warnings",
+            "magnification", "added_at", "analysis", "state", "verdict", "image_url", "analyses_url",
         )  # fmt: skip
         read_only_fields = fields
 

@@ -80,8 +80,8 @@ class FileErrorOut(serializers.Serializer[Any]):
 
     filename = serializers.CharField(allow_blank=True)
     code = serializers.CharField(
-        help_text="empty, not_an_image, damaged, too_many_pixels, too_small, too_large, case_full, or why its analysis "
-        "failed; busy where it may be sent again."
+        help_text="empty, not_an_image, unsupported, damaged, too_many_pixels, too_small, too_large, case_full, or why "
+        "its analysis failed; busy where it may be sent again."
     )
     reason = serializers.CharField()
 

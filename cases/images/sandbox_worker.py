@@ -32,6 +32,8 @@ MESSAGE = 8192
 
 #: Characters of a traceback that are reported: an answer has to fit into :data:`MESSAGE`.
 TRACEBACK = 3000
+#: Pages that are named.
+PAGES = 500
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ def ingest(limits: Limits, upload: int, png: int, small: int, page: int | None =
         "height": height,
         "sha256": hashed.digest.hexdigest(),
         "warnings": read.warnings,
-        "pages": read.pages,
+        "pages": read.pages[:PAGES],
     }
 
 

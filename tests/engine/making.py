@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import zlib
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import imagecodecs
@@ -20,6 +21,8 @@ from cases.images.synthetic import draw
 from inference.engine.formats import colour
 
 Pixels = NDArray[np.uint8]
+#: Synthetic tissue in Display P3, stored on its side; pi-heif can't write.
+HEIC = Path(__file__).with_name("field.heic")
 DISPLAY_P3 = colour.PRIMARIES[12]
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from io import BytesIO
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,11 +12,9 @@ import tifffile
 from PIL import Image
 
 from inference.engine.image import ImageError, decode
-from tests.engine.making import dicom, encoded, tiff, tissue
+from tests.engine.making import HEIC, dicom, encoded, tiff, tissue
 
 FIELD = tissue()
-#: Synthetic tissue in Display P3, stored on its side; pi-heif can't write.
-HEIC = Path(__file__).with_name("field.heic")
 END = b"\xff\xd9"
 JPEGS: dict[str, dict[str, Any]] = {
     "baseline": {},

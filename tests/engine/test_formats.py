@@ -12,13 +12,12 @@ from PIL import Image
 
 from inference.engine.formats import table
 from inference.engine.image import ImageError, decode
-from tests.engine.making import cmyk_profile, dicom, encoded, stored_in, tiff, tissue
+from tests.engine.making import HEIC, cmyk_profile, dicom, encoded, stored_in, tiff, tissue
 
 FIELD = tissue()
 OTHER = tissue(5)
 SMALL = np.asarray(Image.fromarray(FIELD).resize((80, 66)))
 LABEL = np.full((60, 90, 3), 240, np.uint8)
-HEIC = Path(__file__).with_name("field.heic")
 PLANES = np.moveaxis(FIELD, 2, 0)
 
 

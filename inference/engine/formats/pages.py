@@ -147,7 +147,8 @@ def _channels(file: tifffile.TiffFile, largest: _Page, pages: Mapping[Any, Any])
         names = _names(file, number, count)
         order = _order(names) or ((0, 1, 2) if all(NUMBERED.fullmatch(name) for name in names) else None)
         if count != 3 or order is None:
-            said = ", ".join(name for name in names if name) or "unnamed"
+            said = ", ".join(name for name in names if name)[:80] or "unnamed"
+            said = "".join(char if char.isprintable() else "?" for char in said)
             raise unsupported(f"holds {count} separate channels ({said}), not red, green and blue")
         outer = [size for axis, size in leading.items() if axis not in "YXS"]
         at = [axis for axis in leading if axis not in "YXS"].index("C")
