@@ -188,9 +188,9 @@ def _finished(user: User, options: Options) -> models.QuerySet[Analysis]:
 
 
 def _recorded(user: User, upload: Upload, options: Options) -> Submitted | None:
-    analysis = (
-        _finished(user, options).filter(slide__sha256=upload.sha256).order_by("-is_current", "-finished_at").first()
-    )
+    # Under another name they get a case and a report of their own.
+    same = _finished(user, options).filter(slide__sha256=upload.sha256, slide__original_name=upload.name)
+    analysis = same.order_by("-is_current", "-finished_at").first()
     if analysis is None:
         return None
     case = Case.objects.get(pk=analysis.slide.case_id)

@@ -25,6 +25,7 @@ from cases.images import sandbox, tiles
 from cases.images.serving import LocalFile
 from cases.limits.disk_space import require_space
 from cases.models import Case, Slide, random_name, random_thumbnail_name
+from cases.models.folding import composed
 from inference.engine.image import ImageError
 
 log = logging.getLogger(__name__)
@@ -100,8 +101,8 @@ class Rejected:
 
 
 def clean_name(name: str | None) -> str:
-    """A file's name without folders and control characters, at most 255 characters."""
-    readable = (" " if unicodedata.category(char).startswith("C") else char for char in name or "")
+    """A file's name without folders and control characters, composed (NFC), at most 255 characters."""
+    readable = (" " if unicodedata.category(char).startswith("C") else char for char in composed(name or ""))
     last = "".join(readable).replace("\\", "/").rstrip("/ ").rpartition("/")[2]
     cleaned = re.sub(r"\s+", " ", last).strip()[:255].rstrip()
     return "unnamed" if cleaned in ("", ".", "..") else cleaned

@@ -16,6 +16,7 @@ from cases.images import deletion, intake, sandbox
 from cases.limits.concurrency import Kind
 from cases.limits.quotas import CapacityExceeded, require_received, require_room, require_slot
 from cases.models import AuditEvent, Case, Slide, Submission, Tag, User
+from cases.models.folding import composed
 from cases.services.aggregation import refresh
 from cases.services.analyses import analyse
 from cases.services.locking import lock_account, lock_case
@@ -36,7 +37,7 @@ def create_case(owner: User, tags: Iterable[str] = (), detail: str = "", **value
     """Create a case; ``values`` are its fields, ``detail`` a remark for the audit trail."""
     with transaction.atomic():
         lock_account(owner)
-        case = Case.objects.create(owner=owner, **values)
+        case = Case.objects.create(owner=owner, **_composed(values))
         set_tags(case, tags)
         record(case, AuditEvent.Kind.CREATED, owner, detail)
     return case
@@ -48,7 +49,7 @@ def update_case(case: Case, values: dict[str, Any], tags: Iterable[str] | None =
         lock_case(case.pk)
         before = Case.objects.get(pk=case.pk)
         # Only these columns: workers write others.
-        Case.objects.filter(pk=case.pk).update(**values)
+        Case.objects.filter(pk=case.pk).update(**_composed(values))
         case.refresh_from_db()
         if tags is not None:
             set_tags(case, tags)
@@ -67,6 +68,8 @@ def save_case(form: ModelForm[Case], owner: User | None = None) -> Case:
     with transaction.atomic():
         if is_new:
             lock_account(case.owner)
+        for name in ("title", "patient", "notes"):
+            setattr(case, name, composed(getattr(case, name)))
         form.save()
         set_tags(case, form.cleaned_data["tags"])
         record(case, AuditEvent.Kind.CREATED if is_new else AuditEvent.Kind.EDITED, case.owner)
@@ -75,11 +78,15 @@ def save_case(form: ModelForm[Case], owner: User | None = None) -> Case:
     return case
 
 
+def _composed(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: composed(value) if type(value) is str else value for name, value in values.items()}
+
+
 def set_tags(case: Case, names: Iterable[str]) -> None:
     """Replace the case's tags, and delete tags of the owner that no case has any more."""
     # Without the lock, one of two calls could delete the tag that the other is about to use.
     list(Tag.objects.select_for_update().filter(owner_id=case.owner_id).order_by("pk").values_list("pk"))
-    tags = [Tag.objects.get_or_create(owner_id=case.owner_id, name=name)[0] for name in names]
+    tags = [Tag.objects.get_or_create(owner_id=case.owner_id, name=composed(name))[0] for name in names]
     case.tags.set(tags)
     Tag.objects.filter(owner_id=case.owner_id, cases=None).delete()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,9 +86,9 @@ def task_from(options: dict[str, object]) -> Task:
     images, left_out = ([Path(given.image)], []) if given.image else _named(given.folder, given.recursive)
     for image in images:
         if not image.is_file():
-            raise UsageError(f"There is no file {image}.")
+            raise UsageError(f"There is no file {readable(str(image))}.")
     if not images:
-        raise UsageError(f"There is no image in {given.folder} ({table.NAMES}).")
+        raise UsageError(f"There is no image in {readable(given.folder)} ({table.NAMES}).")
     return Task(
         images=images,
         left_out=left_out,
@@ -103,13 +104,22 @@ def task_from(options: dict[str, object]) -> Task:
     )
 
 
+def readable(name: str) -> str:
+    """A file's name as text that can be written anywhere: control characters and bytes that are no UTF-8 are escaped."""
+    text = os.fsencode(name).decode("utf-8", "backslashreplace")
+    escaped = (repr(char)[1:-1] if unicodedata.category(char)[0] == "C" else char for char in text)
+    return unicodedata.normalize("NFC", "".join(escaped))
+
+
 def _named(folder: str, recursive: bool) -> tuple[list[Path], list[Path]]:
     """The images, and the files that are left out."""
     if folder == "-":
-        return list(dict.fromkeys(Path(line.strip()) for line in sys.stdin if line.strip())), []
+        # The bytes, because names need not be text.
+        typed = (os.fsdecode(line.strip()) for line in sys.stdin.buffer)
+        return list(dict.fromkeys(Path(line) for line in typed if line)), []
     root = Path(folder)
     if not root.is_dir():
-        raise UsageError(f"There is no folder {root}.")
+        raise UsageError(f"There is no folder {readable(folder)}.")
     return in_folder(root, recursive)
 
 

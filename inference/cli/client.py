@@ -437,6 +437,8 @@ class _Form:
             self._parts.append((self._head(f'name="{name}"'), value.encode()))
         for name, file in files:
             filename, content = (file[0], file[1]) if isinstance(file, tuple) else (Path(file).name, Path(file))
+            # Names of files need not be text.
+            filename = filename.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
             quoted = filename.replace("\\", "\\\\").replace('"', '\\"').replace("\r", " ").replace("\n", " ")
             kind = mimetypes.guess_type(filename)[0] or "application/octet-stream"
             self._parts.append((self._head(f'name="{name}"; filename="{quoted}"', kind), content))

@@ -17,7 +17,7 @@ from inference.engine.image import ImageError, decode
 from inference.engine.predictor import Job, Outcome, Prediction, Predictor
 from inference.engine.verdict import case_verdict
 
-from .arguments import Task
+from .arguments import Task, readable
 
 #: Called with images done, images in all, patches done and patches in all of the image at work.
 Progress = Callable[[int, int, int, int], None]
@@ -81,7 +81,7 @@ def predict(task: Task, model_dir: Path, progress: Progress) -> dict[str, Any]:
 def _names(images: list[Path]) -> dict[Path, str]:
     """The images' names, with as much of the path as tells them apart."""
     common = os.path.commonpath([image.absolute().parent for image in images])
-    return {image: os.path.relpath(image.absolute(), common) for image in images}
+    return {image: readable(os.path.relpath(image.absolute(), common)) for image in images}
 
 
 def _error(name: str, outcome: Outcome) -> dict[str, str]:

@@ -9,6 +9,8 @@ from typing import Any, TextIO
 
 from inference.tables import write_csv
 
+from .arguments import readable
+
 NAMES = {
     "benign": "Benign",
     "malignant": "Malignant",
@@ -32,7 +34,7 @@ def write(result: dict[str, Any], form: str, out: TextIO) -> None:
 def left_out(paths: Sequence[Path], err: TextIO) -> None:
     """Name the files of a folder that are no images."""
     if paths:
-        names = ", ".join(path.name for path in paths[:NAMED])
+        names = ", ".join(readable(path.name) for path in paths[:NAMED])
         more = f" and {len(paths) - NAMED} more" if len(paths) > NAMED else ""
         print(f"Left out, not images ({len(paths)}): {names}{more}", file=err)
 
