@@ -15,9 +15,9 @@ def composed(text: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 
-def folded(text: str | None) -> str | None:
+def folded(text: str) -> str:
     """What :class:`Folded` makes of ``text``. Upper case, because ß and final sigma have one form there."""
-    return None if text is None else composed(composed(text).upper())
+    return composed(composed(text).upper())
 
 
 @CharField.register_lookup
@@ -39,6 +39,7 @@ class Folded(Transform):
 
 def _add_function(connection: BaseDatabaseWrapper, **kwargs: Any) -> None:
     if connection.vendor == "sqlite":
+        # No searched column is null.
         connection.connection.create_function("HISTOPATH_FOLDED", 1, folded, deterministic=True)
 
 

@@ -105,7 +105,7 @@ def task_from(options: dict[str, object]) -> Task:
 
 
 def readable(name: str) -> str:
-    """A file's name as text that can be written anywhere: control characters and bytes that are no UTF-8 are escaped."""
+    """A file's name as text for any output: control characters and bytes that are no UTF-8 are escaped."""
     text = os.fsencode(name).decode("utf-8", "backslashreplace")
     escaped = (repr(char)[1:-1] if unicodedata.category(char)[0] == "C" else char for char in text)
     return unicodedata.normalize("NFC", "".join(escaped))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import IO, Any
 
 import pydicom
@@ -11,6 +12,9 @@ from pydicom.pixels.utils import pixel_array
 from . import jpeg, simple
 from .errors import check_size, unsupported
 from .samples import Samples
+
+# Its warnings quote the file, which may name a patient.
+logging.getLogger("pydicom").setLevel(logging.CRITICAL)
 
 ADVICE = "Export the field as TIFF or PNG."
 JPEG_BASELINE = "1.2.840.10008.1.2.4.50"
