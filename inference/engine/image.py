@@ -11,7 +11,7 @@ from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from .formats.errors import ImageError, check_size, damaged
 from .formats.table import HEAD, kind_of
@@ -119,6 +119,8 @@ def open_stored(source: IO[bytes], max_pixels: int = MAX_PIXELS) -> Image.Image:
             image.load()
             image.info = {}
             return image if image.mode == "RGB" else image.convert("RGB")
+    except UnidentifiedImageError as error:
+        raise ImageError("not_an_image", "is not a PNG image") from error
     except MemoryError as error:
         raise ImageError("undecodable", "can't be read: decoding it takes too much memory") from error
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError) as error:

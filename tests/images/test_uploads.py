@@ -300,7 +300,7 @@ def test_the_refusal_says_which_work_failed(tmp_path: Path) -> None:
         source.seek(0)
         with pytest.raises(ImageError) as refused:
             sandbox.run("crop", [source, out], [0, 0, 9, 9])
-    assert refused.value.code == "damaged"
+    assert refused.value.code == "not_an_image"
 
 
 def test_nginx_sends_the_file_where_it_is_told_to(slide: Slide, alice: User, charlie: User, settings: Any) -> None:
