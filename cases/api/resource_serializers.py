@@ -21,7 +21,7 @@ from inference.models import Analysis, ModelVersion, State, Verdict
 from . import results
 from .common import BLANK, Count, ModelSerializer, NonBlankText, Number, Probability, Text
 from .errors import Problem
-from .serializers import CutPointsOut, FileErrorOut, ProbabilitiesOut, ReasonOut, SingleOut
+from .serializers import CutPointsOut, FileErrorOut, PagesIn, ProbabilitiesOut, ReasonOut, SingleOut
 
 
 class Linked(serializers.Serializer[Any]):
@@ -202,7 +202,7 @@ class SlideOut(Linked, ModelSerializer[Slide]):
         return self.link("api:slide-analyses", slide.pk)
 
 
-class SlidesIn(serializers.Serializer[Any]):
+class SlidesIn(PagesIn):
     files = serializers.ListField(
         child=serializers.FileField(),
         min_length=1,

@@ -39,11 +39,25 @@ class OptionsIn(serializers.Serializer[Any]):
         )
 
 
+class PagesIn(serializers.Serializer[Any]):
+    """For calls that take several images."""
+
+    all_pages = serializers.BooleanField(
+        required=False,
+        default=False,
+        help_text="Take every page of a file that is a picture of its own as a slide; otherwise one, with a warning.",
+    )
+
+
+class FolderOptionsIn(PagesIn, OptionsIn):
+    """Fields beside the files of a folder."""
+
+
 class SingleIn(OptionsIn):
     file = serializers.FileField(help_text=f"One image: {NAMES}.")
 
 
-class FolderIn(OptionsIn):
+class FolderIn(FolderOptionsIn):
     files = serializers.ListField(
         child=serializers.FileField(),
         min_length=1,

@@ -108,12 +108,14 @@ def clean_name(name: str | None) -> str:
     return "unnamed" if cleaned in ("", ".", "..") else cleaned
 
 
-def store(case: Case, upload: Upload) -> Slide:
+def store(case: Case, upload: Upload, page: int | None = None) -> Slide:
     """Decode an upload, write its pixels and a thumbnail to the store, and return the slide, not yet saved.
 
-    The stored PNG is rebuilt from the pixels, so no metadata of the upload survives. The web process itself never
-    decodes the image. Raises :class:`ImageError` if the file can't be used, :class:`cases.images.sandbox.DecoderBusy`
-    if no decoder is free, or ``OSError`` if the store fails; the store then holds nothing of the upload.
+    ``page`` is 0 where all pages of the file become slides, and the number of the page for each of the others, which
+    the first slide's ``other_pages`` name. The stored PNG is rebuilt from the pixels, so no metadata of the upload
+    survives. The web process itself never decodes the image. Raises :class:`ImageError` if the file can't be used,
+    :class:`cases.images.sandbox.DecoderBusy` if no decoder is free, or ``OSError`` if the store fails; the store then
+    holds nothing of the upload.
     """
     if (upload.file.size or 0) > settings.UPLOAD_MAX_BYTES:
         raise ImageError("too_large", f"is larger than {settings.UPLOAD_MAX_BYTES // 2**20} MB")
@@ -122,11 +124,14 @@ def store(case: Case, upload: Upload) -> Slide:
         png, small = Path(folder, "slide.png"), Path(folder, "thumbnail.jpg")
         with _on_disk(upload.file, folder) as source, png.open("w+b") as png_file, small.open("w+b") as small_file:
             with _lane(case):
-                made = sandbox.run("ingest", [source, png_file, small_file], person=case.owner_id)
+                made = sandbox.run("ingest", [source, png_file, small_file], page, person=case.owner_id)
             size = os.fstat(source.fileno()).st_size
+        is_page = page is not None and len(made["pages"]) > 1
+        number = (page or made["pages"][0]) if is_page else None
         slide = Slide(
             case=case,
-            original_name=upload.name,
+            original_name=f"{upload.name[:240]} (page {number})" if number else upload.name,
+            page=number,
             sha256=upload.sha256,
             stored_sha256=made["sha256"],
             format=made["format"],
@@ -136,6 +141,7 @@ def store(case: Case, upload: Upload) -> Slide:
             warnings=made["warnings"],
             magnification=case.magnification,
         )
+        slide.other_pages = made["pages"][1:]
         # The names are set before the files are written, so that files cut short by a full disk can be deleted.
         slide.file, slide.thumbnail = random_name(slide, upload.name), random_thumbnail_name(slide, upload.name)
         require_space()

@@ -98,11 +98,15 @@ def propagate_magnification(case: Case, before: Case) -> None:
 
 
 def add_slides(
-    case: Case, files: Sequence[UploadedFile | intake.Upload], call: Submission | None = None
+    case: Case,
+    files: Sequence[UploadedFile | intake.Upload],
+    call: Submission | None = None,
+    all_pages: bool = False,
 ) -> tuple[list[Slide], list[intake.Rejected]]:
     """Store uploads as slides of the case and queue their analyses. A bad file does not stop the others.
 
-    ``call`` is the API call that creates the case; its lease is renewed with each file. Raises
+    ``call`` is the API call that creates the case; its lease is renewed with each file. With ``all_pages`` each page of
+    a file that is a picture of its own becomes a slide. Raises
     :class:`inference.registry.NoModel` or :class:`cases.limits.quotas.CapacityExceeded` before anything is stored.
     """
     with require_slot(case.owner, Kind.UPLOAD, BUSY, SLOT_WAIT):
@@ -114,25 +118,34 @@ def add_slides(
         slides: list[Slide] = []
         rejected: list[intake.Rejected] = []
         for file in files:
-            if call:
-                call.renew()
-            result = _add_slide(case, file, is_full=len(slides) >= free)
-            if isinstance(result, Slide):
-                slides.append(result)
-            elif result.code == "busy" and not slides:
-                raise CapacityExceeded(BUSY)
-            else:
-                rejected.append(result)
+            pages: list[int | None] = [0 if all_pages else None]
+            while pages:
+                if call:
+                    call.renew()
+                page = pages.pop(0)
+                result = _add_slide(case, file, page, is_full=len(slides) >= free)
+                if isinstance(result, Slide):
+                    slides.append(result)
+                    if page == 0:
+                        pages.extend(result.other_pages)
+                elif result.code == "busy" and not slides:
+                    raise CapacityExceeded(BUSY)
+                else:
+                    rejected.append(result)
+                    # Of a case that is full, one page says so for all.
+                    pages = [] if result.code == "case_full" else pages
         return slides, rejected
 
 
-def _add_slide(case: Case, file: UploadedFile | intake.Upload, is_full: bool) -> Slide | intake.Rejected:
+def _add_slide(
+    case: Case, file: UploadedFile | intake.Upload, page: int | None, is_full: bool
+) -> Slide | intake.Rejected:
     name = file.name if isinstance(file, intake.Upload) else intake.clean_name(file.name)
     try:
         if is_full:
             raise ImageError("case_full", f"is one too many: a case has at most {settings.CASE_MAX_IMAGES} images")
         upload = file if isinstance(file, intake.Upload) else intake.Upload.of(file)
-        slide = intake.store(case, upload)
+        slide = intake.store(case, upload, page)
         _save_and_queue(case, slide)
         return slide
     except ImageError as error:

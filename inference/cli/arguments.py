@@ -28,6 +28,7 @@ class Task:
     images: list[Path]
     left_out: list[Path]
     is_folder: bool
+    all_pages: bool
     overlap: float
     device: str
     threads: int | None
@@ -55,6 +56,9 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     how.add_argument(
         "--overlap", type=overlap, default=0.0, metavar="SHARE", help="Of neighbouring patches, 0 to 0.75."
     )
+    how.add_argument(
+        "--all-pages", action="store_true", help="Every page of a file that is a picture of its own; for --folder."
+    )
     how.add_argument("--model", type=Path, metavar="FILE", help="Checkpoint; default: the newest in MODEL_DIR.")
     how.add_argument("--device", choices=DEVICES, default="auto")
     how.add_argument("--threads", type=int, metavar="N", help="Default: all cores.")
@@ -78,6 +82,8 @@ def task_from(options: dict[str, object]) -> Task:
         raise UsageError(f"--mode {mode} needs --{'image' if mode == 'single' else 'folder'}.")
     if given.map and mode == "folder":
         raise UsageError("--map is for a single image.")
+    if given.all_pages and mode == "single":
+        raise UsageError("--all-pages is for --folder.")
     token = given.token or os.environ.get("HISTOPATH_TOKEN", "")
     if given.server and not token:
         raise UsageError("--server needs --token, or HISTOPATH_TOKEN in the environment.")
@@ -93,6 +99,7 @@ def task_from(options: dict[str, object]) -> Task:
         images=images,
         left_out=left_out,
         is_folder=mode == "folder",
+        all_pages=given.all_pages,
         overlap=given.overlap,
         device=given.device,
         threads=given.threads,

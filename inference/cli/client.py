@@ -220,9 +220,10 @@ class Client:
         magnification: str | None = None,
         progress: Callable[[Pending], None] | None = None,
         key: str | None = None,
+        all_pages: bool = False,
     ) -> Folder:
-        """Classify several images as one case and wait for the result."""
-        return cast(Folder, self._predict("folder", "files", files, overlap, magnification, progress, key))
+        """Classify several images as one case and wait for the result; ``all_pages`` takes every page of a file."""
+        return cast(Folder, self._predict("folder", "files", files, overlap, magnification, progress, key, all_pages))
 
     def stream(self, file: File, *, overlap: float | None = None, magnification: str | None = None) -> Iterator[Event]:
         """Classify one image and follow its progress; the last event is ``complete`` or ``error``."""
@@ -245,8 +246,10 @@ class Client:
         magnification: str | None,
         progress: Callable[[Pending], None] | None,
         key: str | None,
+        all_pages: bool = False,
     ) -> Any:
-        body = _Form([(field, file) for file in files], _options(overlap, magnification))
+        options = {**_options(overlap, magnification), **({"all_pages": "true"} if all_pages else {})}
+        body = _Form([(field, file) for file in files], options)
         headers = {"Idempotency-Key": key or str(uuid.uuid4()), "Prefer": "respond-async"}
         status, answer = self._call("POST", f"/predict/{mode}", body, headers)
         address = ""

@@ -31,7 +31,7 @@ class Decoded:
     """A picture of mode RGB in sRGB, the format (Pillow's name, or DICOM) it came in, and what to know about it.
 
     ``warnings`` are sentences. ``pages`` are the numbers (from 1) of all pages that are pictures of their own, if the
-    file has several.
+    file has several; this one is the first of them.
     """
 
     image: Image.Image
@@ -48,7 +48,8 @@ class Decoded:
 def decode(source: bytes | str | Path | IO[bytes], max_pixels: int = MAX_PIXELS, page: int | None = None) -> Decoded:
     """Read an image file as docs/formats.md says; its content tells the format, never its name.
 
-    ``page`` is one of the ``pages`` of an earlier result. Raises :class:`ImageError`; the size in the header is checked
+    ``page`` is one of the ``pages`` of an earlier result, or 0 where the others will be read too: then no warning names
+    them. Raises :class:`ImageError`; the size in the header is checked
     before any pixel is decoded.
     """
     if isinstance(source, str | Path):

@@ -204,6 +204,7 @@ function upload(form) {
     entry.item.append(bar);
     const body = new FormData();
     body.append("images", entry.file, entry.file.name);
+    if (form.elements.all_pages?.checked) body.append("all_pages", "on");
     try {
       let answer;
       for (let tries = 0; tries < MOST_TRIES; tries += 1) {

@@ -555,3 +555,27 @@ def test_warnings_about_a_file_stand_beside_its_result(api: Api, works: None, cl
 def test_what_is_not_read_is_refused_with_advice(api: Api, works: None) -> None:
     problem = api.problem("post", "/predict/single", {"file": file("old.gif", content=b"GIF89a" + bytes(50))})
     assert problem["errors"][0]["code"] == "unsupported" and "Export it again" in problem["detail"]
+
+
+def test_all_pages_become_slides_where_that_is_asked_for(api: Api, works: None, client: Client, alice: User) -> None:
+    pages = tiff(tissue(3, 256, 240), tissue(5, 256, 240), (tissue(3, 64, 60), {"subfiletype": 1}))
+    sent = [file("pages.tif", content=pages), file("plain.png")]
+    body = api.post("/predict/folder", {"files": sent, "all_pages": "true"}).json()
+    names = ["pages.tif (page 1)", "pages.tif (page 2)", "plain.png"]
+    assert [one["filename"] for one in body["individual_predictions"]] == names
+    assert not [text for text in body["warnings"] if "page" in text or "uplicate" in text]
+    added = api.post(
+        f"/api/v1/cases/{body['case']}/slides", {"files": [file("more.tif", content=pages)], "all_pages": "true"}
+    )
+    assert [one["filename"] for one in added.json()["slides"]] == ["more.tif (page 1)", "more.tif (page 2)"]
+    client.force_login(alice)
+    new = {"title": "Pages", "magnification": "unknown", "images": [file("p.tif", content=pages)], "all_pages": "on"}
+    client.post(reverse("cases:new"), new)
+    assert Slide.objects.filter(case__title="Pages").count() == 2
+
+
+def test_no_page_goes_beyond_what_a_case_may_have(api: Api, works: None, settings: Any) -> None:
+    settings.CASE_MAX_IMAGES = 2
+    pages = tiff(*(tissue(number, 64, 60) for number in (3, 5, 7, 8)))
+    body = api.post("/predict/folder", {"files": [file("pages.tif", content=pages)], "all_pages": "true"}).json()
+    assert len(body["individual_predictions"]) == 2 and [one["code"] for one in body["errors"]] == ["case_full"]

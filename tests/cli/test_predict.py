@@ -314,3 +314,7 @@ def test_pages_of_a_file_are_named(predict: Any, tmp_path: Path) -> None:
     path = tmp_path / "pages.tif"
     path.write_bytes(tiff(tissue(3, 240, 230), tissue(5, 240, 230)))
     assert "Warning:      Only page 1 of 2" in predict("--image", path).out
+    done = predict("--folder", tmp_path, "--all-pages", "--json")
+    names = [one["filename"] for one in done.json["individual_predictions"]]
+    assert names == ["pages.tif (page 1)", "pages.tif (page 2)"]
+    assert not [text for one in done.json["individual_predictions"] for text in one["warnings"] if "page" in text]

@@ -66,8 +66,8 @@ def test_an_error_in_the_decoder_is_logged_and_not_blamed_on_the_file(
 ) -> None:
     run = sandbox.run
 
-    def with_an_argument_too_many(work: str, files: Any, person: int | None) -> dict[str, Any]:
-        return run(work, files, None, "too many", person=person)
+    def with_an_argument_too_many(work: str, files: Any, page: int | None, person: int | None) -> dict[str, Any]:
+        return run(work, files, page, "too many", person=person)
 
     with monkeypatch.context() as patch:
         patch.setattr(sandbox, "run", with_an_argument_too_many)

@@ -168,7 +168,7 @@ def _add(
 ) -> dict[str, list[dict[str, str]]]:
     """Add the files and say what became of them, as messages and as data."""
     try:
-        slides, rejected = services.add_slides(found, files)
+        slides, rejected = services.add_slides(found, files, all_pages="all_pages" in request.POST)
     except NoModel as error:
         if not quiet:
             messages.error(request, f"No image was stored: {error}")

@@ -64,7 +64,10 @@ class _Page:
 
 
 def chosen(file: tifffile.TiffFile, number: int | None = None) -> Choice:
-    """The largest full-resolution picture, or page ``number``. Raises :class:`ImageError`, or what tifffile raises."""
+    """The largest full-resolution picture, or page ``number`` unless that is 0, which only keeps the others unnamed.
+
+    Raises :class:`ImageError`, or what tifffile raises.
+    """
     pages, total = _pages(file)
     whole = [one for one in pages if not _is_beside(one.page)] or pages
     largest = max(whole, key=lambda one: one.pixels)
@@ -74,7 +77,7 @@ def chosen(file: tifffile.TiffFile, number: int | None = None) -> Choice:
     used = {id(page) for page in choice.planes}
     others = [one for one in whole if id(one.page) not in used and not _is_level(one, largest)]
     if others:
-        choice.numbers = sorted({largest.number, *(one.number for one in others)})
+        choice.numbers = list(dict.fromkeys((largest.number, *(one.number for one in others))))
         if number is None:
             width, height = largest.size
             choice.warnings.append(
