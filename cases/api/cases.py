@@ -32,7 +32,7 @@ from .common import AccountThrottle, AnonymousThrottle, FormParser, UploadThrott
 from .filters import CaseFilter
 from .predict import PENDING, files_of, require_length
 from .resource_serializers import CaseOut, ReviewOut, RunIn, SlideOut, SlidesAddedOut, SlidesIn
-from .serializers import FolderOut
+from .serializers import FolderOut, PagesIn
 from .submit import Submitted, analyses_of
 
 UPLOAD_THROTTLES = [AnonymousThrottle, AccountThrottle, UploadThrottle]
@@ -196,7 +196,9 @@ class CaseSlides(generics.ListAPIView[Slide]):
     def post(self, request: Request, pk: uuid.UUID) -> Response:
         case = own_case(request, pk)
         files = files_of(request, "files", settings.UPLOAD_MAX_FILES)
-        slides, rejected = services.add_slides(case, files)
+        options = PagesIn(data=request.data)
+        options.is_valid(raise_exception=True)
+        slides, rejected = services.add_slides(case, files, all_pages=options.validated_data["all_pages"])
         if not slides:
             raise errors.invalid_files(rejected)
         stored = Slide.objects.filter(pk__in=[slide.pk for slide in slides]).with_analysis()

@@ -22,7 +22,7 @@ from . import answers, errors, results, streams
 from . import event_stream as sse
 from .authentication import person, recheck_authentication
 from .common import AccountThrottle, AnonymousThrottle, FormParser, UploadThrottle
-from .serializers import FolderIn, FolderOut, OptionsIn, PendingOut, SingleIn, SingleOut
+from .serializers import FolderIn, FolderOptionsIn, FolderOut, OptionsIn, PendingOut, SingleIn, SingleOut
 from .submit import Options, Submitted, submit
 
 KEY = OpenApiParameter(
@@ -80,12 +80,18 @@ class Upload(APIView):
             files = files_of(request, "files", settings.UPLOAD_MAX_FILES)
         else:
             files = files_of(request, "file", 1)
-        fields = OptionsIn(data=request.data)
+        fields = (FolderOptionsIn if self.is_folder else OptionsIn)(data=request.data)
         fields.is_valid(raise_exception=True)
         key = request.headers.get("Idempotency-Key", "").strip()
         if len(key) > 255:
             raise errors.invalid("Idempotency-Key", "An idempotency key has at most 255 characters.")
-        return submit(person(request), files, Options(*fields.options()), is_folder=self.is_folder, key=key)
+        return submit(
+            person(request),
+            files,
+            Options(*fields.options(), fields.validated_data.get("all_pages", False)),
+            is_folder=self.is_folder,
+            key=key,
+        )
 
 
 @extend_schema(tags=["Predict"], parameters=[KEY, PREFER])

@@ -21,7 +21,7 @@ from inference.models import Analysis, ModelVersion, State, Verdict
 from . import results
 from .common import BLANK, Count, ModelSerializer, NonBlankText, Number, Probability, Text
 from .errors import Problem
-from .serializers import CutPointsOut, FileErrorOut, ProbabilitiesOut, ReasonOut, SingleOut
+from .serializers import CutPointsOut, FileErrorOut, PagesIn, ProbabilitiesOut, ReasonOut, SingleOut
 
 
 class Linked(serializers.Serializer[Any]):
@@ -169,6 +169,7 @@ class AnalysisOut(Linked, ModelSerializer[Analysis]):
 
 class SlideOut(Linked, ModelSerializer[Slide]):
     filename = serializers.CharField(source="original_name", read_only=True)
+    warnings = serializers.ListField(child=serializers.CharField(), read_only=True, help_text="About the file.")
     analysis = serializers.SerializerMethodField(help_text="Id of the current analysis.")
     state = serializers.SerializerMethodField()
     verdict = serializers.SerializerMethodField()
@@ -178,8 +179,8 @@ class SlideOut(Linked, ModelSerializer[Slide]):
     class Meta:
         model = Slide
         fields = (
-            "id", "case", "filename", "sha256", "format", "size", "width", "height", "magnification", "added_at",
-            "analysis", "state", "verdict", "image_url", "analyses_url",
+            "id", "case", "filename", "sha256", "format", "size", "width", "height", "warnings",
+            "magnification", "added_at", "analysis", "state", "verdict", "image_url", "analyses_url",
         )  # fmt: skip
         read_only_fields = fields
 
@@ -201,7 +202,7 @@ class SlideOut(Linked, ModelSerializer[Slide]):
         return self.link("api:slide-analyses", slide.pk)
 
 
-class SlidesIn(serializers.Serializer[Any]):
+class SlidesIn(PagesIn):
     files = serializers.ListField(
         child=serializers.FileField(),
         min_length=1,

@@ -8,6 +8,7 @@ from django.conf import settings
 from rest_framework import serializers
 
 from cases.models import Magnification
+from inference.engine.formats.table import NAMES
 from inference.engine.grid import MAX_OVERLAP
 from inference.models import Verdict
 
@@ -38,11 +39,25 @@ class OptionsIn(serializers.Serializer[Any]):
         )
 
 
+class PagesIn(serializers.Serializer[Any]):
+    """For calls that take several images."""
+
+    all_pages = serializers.BooleanField(
+        required=False,
+        default=False,
+        help_text="Take every page of a file that is a picture of its own as a slide; otherwise one, with a warning.",
+    )
+
+
+class FolderOptionsIn(PagesIn, OptionsIn):
+    """Fields beside the files of a folder."""
+
+
 class SingleIn(OptionsIn):
-    file = serializers.FileField(help_text="One image: PNG, JPEG, BMP or TIFF.")
+    file = serializers.FileField(help_text=f"One image: {NAMES}.")
 
 
-class FolderIn(OptionsIn):
+class FolderIn(FolderOptionsIn):
     files = serializers.ListField(
         child=serializers.FileField(),
         min_length=1,
@@ -79,8 +94,8 @@ class FileErrorOut(serializers.Serializer[Any]):
 
     filename = serializers.CharField(allow_blank=True)
     code = serializers.CharField(
-        help_text="empty, not_an_image, damaged, too_many_pixels, too_small, too_large, case_full, or the reason why "
-        "its analysis failed; busy if it can be sent again."
+        help_text="empty, not_an_image, unsupported, damaged, too_many_pixels, too_small, too_large, case_full, or the "
+        "reason why its analysis failed; busy if it can be sent again."
     )
     reason = serializers.CharField()
 

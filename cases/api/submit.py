@@ -32,6 +32,7 @@ class Options:
 
     overlap: float
     magnification: str
+    all_pages: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,9 @@ def submit(user: User, files: Sequence[UploadedFile], options: Options, *, is_fo
 
 
 def _fingerprint(uploads: Sequence[Upload], options: Options, is_folder: bool) -> str:
-    content = [is_folder, options.overlap, options.magnification, *([one.name, one.sha256] for one in uploads)]
+    content: list[Any] = [is_folder, options.overlap, options.magnification]
+    # Fingerprints of calls without the option stay as they were.
+    content += [options.all_pages] * options.all_pages + [[one.name, one.sha256] for one in uploads]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
@@ -131,7 +134,7 @@ def _store(
         )
         submission.case = case
         submission.save(update_fields=["case"])
-    slides, rejected = services.add_slides(case, uploads, submission)
+    slides, rejected = services.add_slides(case, uploads, submission, options.all_pages)
     if not slides:
         raise _nothing_usable(rejected, is_folder)
     analyses = analyses_of(case)
@@ -188,9 +191,9 @@ def _finished(user: User, options: Options) -> models.QuerySet[Analysis]:
 
 
 def _recorded(user: User, upload: Upload, options: Options) -> Submitted | None:
-    analysis = (
-        _finished(user, options).filter(slide__sha256=upload.sha256).order_by("-is_current", "-finished_at").first()
-    )
+    # Under another name they get a case and a report of their own.
+    same = _finished(user, options).filter(slide__sha256=upload.sha256, slide__original_name=upload.name)
+    analysis = same.order_by("-is_current", "-finished_at").first()
     if analysis is None:
         return None
     case = Case.objects.get(pk=analysis.slide.case_id)

@@ -22,6 +22,7 @@ from cases.images.serving import LocalFile
 from cases.limits.concurrency import MEMORY
 from cases.limits.disk_space import require_space
 from cases.models import Case, Slide, random_name, random_thumbnail_name
+from cases.models.folding import composed
 from inference.engine.image import ImageError
 
 log = logging.getLogger(__name__)
@@ -96,18 +97,19 @@ class Rejected:
 
 
 def clean_name(name: str | None) -> str:
-    """A file's name without folders and control characters, at most 255 characters."""
-    readable = (" " if unicodedata.category(char).startswith("C") else char for char in name or "")
+    """A file's name without folders and control characters, composed (NFC), at most 255 characters."""
+    readable = (" " if unicodedata.category(char).startswith("C") else char for char in composed(name or ""))
     last = "".join(readable).replace("\\", "/").rstrip("/ ").rpartition("/")[2]
     cleaned = re.sub(r"\s+", " ", last).strip()[:255].rstrip()
     return "unnamed" if cleaned in ("", ".", "..") else cleaned
 
 
-def store(case: Case, upload: Upload) -> Slide:
+def store(case: Case, upload: Upload, page: int | None = None) -> Slide:
     """Decode an upload, write its pixels and a thumbnail to the store, and return the slide, not yet saved.
 
-    The stored PNG is rebuilt from the pixels, so no metadata of the upload survives. The web process itself never
-    decodes the image. Raises :class:`ImageError` if the file can't be used,
+    ``page`` is 0 if all pages of the file become slides, and the number of the page for each of the others, which the
+    first slide's ``other_pages`` name. The stored PNG is rebuilt from the pixels, so no metadata of the upload
+    survives. The web process itself never decodes the image. Raises :class:`ImageError` if the file can't be used,
     :class:`cases.limits.quotas.CapacityExceeded` if too many images are being decoded, or ``OSError`` if the store
     fails; the store then holds nothing of the upload.
     """
@@ -118,19 +120,24 @@ def store(case: Case, upload: Upload) -> Slide:
         png, small = Path(folder, "slide.png"), Path(folder, "thumbnail.jpg")
         with _on_disk(upload.file, folder) as source, png.open("w+b") as png_file, small.open("w+b") as small_file:
             with MEMORY.hold(case.owner_id, PATIENCE):
-                made = sandbox.run("ingest", [source, png_file, small_file])
+                made = sandbox.run("ingest", [source, png_file, small_file], page)
             size = os.fstat(source.fileno()).st_size
+        is_page = page is not None and len(made["pages"]) > 1
+        number = (page or made["pages"][0]) if is_page else None
         slide = Slide(
             case=case,
-            original_name=upload.name,
+            original_name=f"{upload.name[:240]} (page {number})" if number else upload.name,
+            page=number,
             sha256=upload.sha256,
             stored_sha256=made["sha256"],
             format=made["format"],
             size=size,
             width=made["width"],
             height=made["height"],
+            warnings=made["warnings"],
             magnification=case.magnification,
         )
+        slide.other_pages = made["pages"][1:]
         # The names are set before the files are written, so that files cut short by a full disk can be deleted.
         slide.file, slide.thumbnail = random_name(slide, upload.name), random_thumbnail_name(slide, upload.name)
         require_space()

@@ -2,7 +2,7 @@
 
 The web process starts one such process (see :mod:`cases.images.sandbox`) and passes it open files. Each request is
 handled in a fork with limits on memory, processor time and wall-clock time. A file that crashes, hangs or bloats the
-decoder therefore affects only its own request. A fork takes milliseconds, because Pillow and numpy are loaded already.
+decoder therefore affects only its own request. A fork takes milliseconds, because the decoders are loaded already.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import IO, Any
 
 from PIL import Image
 
-from inference.engine.image import ImageError, decode_image, write_png
+from inference.engine.image import ImageError, decode, open_stored, preload, write_png
 
 THUMBNAIL = (320, 320)
 #: Longest message: a request of a few hundred bytes, or an answer.
@@ -32,6 +32,8 @@ MESSAGE = 8192
 
 #: Characters of a traceback that are reported: an answer has to fit into :data:`MESSAGE`.
 TRACEBACK = 3000
+#: Pages that are named.
+PAGES = 500
 
 
 @dataclass(frozen=True)
@@ -61,16 +63,27 @@ class _HashingFile:
         self.file.flush()
 
 
-def ingest(limits: Limits, upload: int, png: int, small: int) -> dict[str, Any]:
-    """Rebuild an upload as a PNG of its pixels alone, and draw its thumbnail."""
+def ingest(limits: Limits, upload: int, png: int, small: int, page: int | None = None) -> dict[str, Any]:
+    """Rebuild an upload as a PNG of its pixels alone, and draw its thumbnail.
+
+    ``page`` is one of the ``pages`` that an earlier answer named.
+    """
     with open(upload, "rb") as source:
-        image, kind = decode_image(source, limits.pixels)
+        read = decode(source, limits.pixels, page)
+    image = read.image
     with open(png, "wb") as out:
         hashed = _HashingFile(out, limits.reserve)
         write_png(image, hashed)  # type: ignore[arg-type]  # Pillow uses only write and flush
     width, height = image.size
     _shrink(image, small, THUMBNAIL, 85)
-    return {"format": kind, "width": width, "height": height, "sha256": hashed.digest.hexdigest()}
+    return {
+        "format": read.format,
+        "width": width,
+        "height": height,
+        "sha256": hashed.digest.hexdigest(),
+        "warnings": read.warnings,
+        "pages": read.pages[:PAGES],
+    }
 
 
 def pyramid(limits: Limits, stored: int, archive: int, tile: int, overlap: int, overview: int) -> dict[str, Any]:
@@ -81,7 +94,7 @@ def pyramid(limits: Limits, stored: int, archive: int, tile: int, overlap: int, 
     most ``overview`` pixels a side. Needs 5 bytes for each of the slide's pixels.
     """
     with open(stored, "rb") as source:
-        image, _ = decode_image(source, limits.pixels)
+        image = open_stored(source, limits.pixels)
     level = (max(image.size) - 1).bit_length()
     seen_whole = False
     with open(archive, "wb") as file, zipfile.ZipFile(file, "w") as out:
@@ -105,7 +118,7 @@ def pyramid(limits: Limits, stored: int, archive: int, tile: int, overlap: int, 
 def crop(limits: Limits, stored: int, png: int, box: list[int]) -> dict[str, Any]:
     """The rectangle ``box`` (left, top, right, bottom) of a stored PNG, as PNG."""
     with open(stored, "rb") as source:
-        image, _ = decode_image(source, limits.pixels)
+        image = open_stored(source, limits.pixels)
     with open(png, "wb") as out:
         write_png(image.crop((box[0], box[1], box[2], box[3])), out)
     return {}
@@ -187,7 +200,7 @@ def serve(requests: socket.socket) -> None:
 
 
 if __name__ == "__main__":
-    # Otherwise Pillow would load its formats in every fork.
-    Image.init()
+    # Otherwise every fork would load them.
+    preload()
     with socket.socket(fileno=int(sys.argv[1])) as inherited:
         serve(inherited)

@@ -232,10 +232,16 @@ class Slide(models.Model):
     size = models.PositiveBigIntegerField("size in bytes", editable=False)
     width = models.PositiveIntegerField(editable=False)
     height = models.PositiveIntegerField(editable=False)
+    page = models.PositiveIntegerField(
+        null=True, blank=True, editable=False, help_text="Of a file whose pages are slides of their own."
+    )
+    warnings = models.JSONField("what decoding noted", default=list, blank=True, editable=False)
     magnification = models.CharField(max_length=7, choices=Magnification.choices, default=Magnification.UNKNOWN)
     added_at = models.DateTimeField("added", default=timezone.now, editable=False)
 
     current_analyses: list[Analysis]
+    #: Other pages of the upload that are pictures of their own; set when it is stored.
+    other_pages: list[int]
 
     objects = SlideQuerySet.as_manager()
 

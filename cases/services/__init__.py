@@ -26,6 +26,7 @@ from cases.services.cases import (
     save_case,
     set_tags,
     update_case,
+    upload_rules,
 )
 from cases.services.reviews import assign, is_blind, record_reading_changes, sign_review, visible_reviews
 from cases.services.timeline import record
@@ -56,6 +57,7 @@ __all__ = [
     "set_tags",
     "sign_review",
     "update_case",
+    "upload_rules",
     "verdict_counts",
     "visible_reviews",
 ]

@@ -112,10 +112,10 @@ def discordant_images(case: Case, slides: Iterable[Slide]) -> list[Slide]:
 
 def duplicates(slides: Iterable[Slide]) -> list[list[Slide]]:
     """Groups of slides made from the same file, which therefore counts more than once in the case result."""
-    by_content: dict[str, list[Slide]] = {}
+    by_content: dict[tuple[str, int | None], list[Slide]] = {}
     for slide in slides:
         if slide.analysis and slide.analysis.verdict not in ("", Verdict.OUT_OF_DOMAIN):
-            by_content.setdefault(slide.sha256, []).append(slide)
+            by_content.setdefault((slide.sha256, slide.page), []).append(slide)
     return [same for same in by_content.values() if len(same) > 1]
 
 

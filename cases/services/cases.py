@@ -16,11 +16,13 @@ from cases.images import deletion, intake, sandbox
 from cases.limits.concurrency import THREADS
 from cases.limits.quotas import CapacityExceeded, require_received, require_room
 from cases.models import AuditEvent, Case, Slide, Submission, Tag, User
+from cases.models.folding import composed
 from cases.services.aggregation import refresh
 from cases.services.analyses import analyse
 from cases.services.locking import lock_account, lock_case
 from cases.services.reviews import record_reading_changes
 from cases.services.timeline import record
+from inference.engine.formats import table
 from inference.engine.image import ImageError
 from inference.registry import active_model
 
@@ -31,7 +33,7 @@ def create_case(owner: User, tags: Iterable[str] = (), detail: str = "", **value
     """Create a case; ``values`` are its fields, ``detail`` a remark for the audit trail."""
     with transaction.atomic():
         lock_account(owner)
-        case = Case.objects.create(owner=owner, **values)
+        case = Case.objects.create(owner=owner, **_composed(values))
         set_tags(case, tags)
         record(case, AuditEvent.Kind.CREATED, owner, detail)
     return case
@@ -43,7 +45,7 @@ def update_case(case: Case, values: dict[str, Any], tags: Iterable[str] | None =
         lock_case(case.pk)
         before = Case.objects.get(pk=case.pk)
         # Only these columns: workers write others.
-        Case.objects.filter(pk=case.pk).update(**values)
+        Case.objects.filter(pk=case.pk).update(**_composed(values))
         case.refresh_from_db()
         if tags is not None:
             set_tags(case, tags)
@@ -62,6 +64,8 @@ def save_case(form: ModelForm[Case], owner: User | None = None) -> Case:
     with transaction.atomic():
         if is_new:
             lock_account(case.owner)
+        for name in ("title", "patient", "notes"):
+            setattr(case, name, composed(getattr(case, name)))
         form.save()
         set_tags(case, form.cleaned_data["tags"])
         record(case, AuditEvent.Kind.CREATED if is_new else AuditEvent.Kind.EDITED, case.owner)
@@ -70,11 +74,15 @@ def save_case(form: ModelForm[Case], owner: User | None = None) -> Case:
     return case
 
 
+def _composed(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: composed(value) if type(value) is str else value for name, value in values.items()}
+
+
 def set_tags(case: Case, names: Iterable[str]) -> None:
     """Replace the case's tags, and delete tags of the owner that no case has any more."""
     # Without the lock, one of two calls could delete the tag that the other is about to use.
     list(Tag.objects.select_for_update().filter(owner_id=case.owner_id).order_by("pk").values_list("pk"))
-    tags = [Tag.objects.get_or_create(owner_id=case.owner_id, name=name)[0] for name in names]
+    tags = [Tag.objects.get_or_create(owner_id=case.owner_id, name=composed(name))[0] for name in names]
     case.tags.set(tags)
     Tag.objects.filter(owner_id=case.owner_id, cases=None).delete()
 
@@ -86,11 +94,15 @@ def propagate_magnification(case: Case, before: Case) -> None:
 
 
 def add_slides(
-    case: Case, files: Sequence[UploadedFile | intake.Upload], call: Submission | None = None
+    case: Case,
+    files: Sequence[UploadedFile | intake.Upload],
+    call: Submission | None = None,
+    all_pages: bool = False,
 ) -> tuple[list[Slide], list[intake.Rejected]]:
     """Store uploads as slides of the case and queue their analyses. A bad file does not stop the others.
 
-    ``call`` is the API call that creates the case; its lease is renewed with each file. Raises
+    ``call`` is the API call that creates the case; its lease is renewed with each file. With ``all_pages`` each page of
+    a file that is a picture of its own becomes a slide. Raises
     :class:`inference.registry.NoModel` or :class:`cases.limits.quotas.CapacityExceeded` before anything is stored.
     """
     with THREADS.hold(case.owner_id):
@@ -102,19 +114,26 @@ def add_slides(
         slides: list[Slide] = []
         rejected: list[intake.Rejected] = []
         for file in files:
-            if call:
-                call.renew()
-            try:
-                result = _add_slide(case, file, is_full=len(slides) >= free)
-            except CapacityExceeded:
-                if not slides:
-                    raise
-                reason = "was not read, because the server is busy; send it again in a moment"
-                result = intake.Rejected(_name(file), "busy", reason)
-            if isinstance(result, Slide):
-                slides.append(result)
-            else:
-                rejected.append(result)
+            pages: list[int | None] = [0 if all_pages else None]
+            while pages:
+                if call:
+                    call.renew()
+                page = pages.pop(0)
+                try:
+                    result = _add_slide(case, file, page, is_full=len(slides) >= free)
+                except CapacityExceeded:
+                    if not slides:
+                        raise
+                    reason = "was not read, because the server is busy; send it again in a moment"
+                    result = intake.Rejected(_name(file), "busy", reason)
+                if isinstance(result, Slide):
+                    slides.append(result)
+                    if page == 0:
+                        pages.extend(result.other_pages)
+                else:
+                    rejected.append(result)
+                    # Of a case that is full, one page says so for all.
+                    pages = [] if result.code == "case_full" else pages
         return slides, rejected
 
 
@@ -122,13 +141,15 @@ def _name(file: UploadedFile | intake.Upload) -> str:
     return file.name if isinstance(file, intake.Upload) else intake.clean_name(file.name)
 
 
-def _add_slide(case: Case, file: UploadedFile | intake.Upload, is_full: bool) -> Slide | intake.Rejected:
+def _add_slide(
+    case: Case, file: UploadedFile | intake.Upload, page: int | None, is_full: bool
+) -> Slide | intake.Rejected:
     name = _name(file)
     try:
         if is_full:
             raise ImageError("case_full", f"exceeds the maximum of {settings.CASE_MAX_IMAGES} images per case")
         upload = file if isinstance(file, intake.Upload) else intake.Upload.of(file)
-        slide = intake.store(case, upload)
+        slide = intake.store(case, upload, page)
         _save_and_queue(case, slide)
         return slide
     except ImageError as error:
@@ -196,9 +217,15 @@ def remove_case(case: Case, actor: User | None) -> None:
 
 
 def limits() -> dict[str, Any]:
-    """Upload limits, for forms, scripts and the API."""
+    """Upload limits, for pages and the API."""
     return {
         "max_bytes": settings.UPLOAD_MAX_BYTES,
         "max_files": settings.UPLOAD_MAX_FILES,
         "max_pixels": settings.UPLOAD_MAX_PIXELS,
     }
+
+
+def upload_rules() -> dict[str, Any]:
+    """:func:`limits`, and how forms and scripts tell images: names of formats, usual suffixes, and what content begins
+    with, as a regular expression."""
+    return {**limits(), "formats": table.NAMES, "suffixes": table.SUFFIXES, "content": table.pattern()}

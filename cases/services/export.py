@@ -20,7 +20,7 @@ COLUMNS = [
     "slide_id", "file", "sha256", "width", "height", "magnification", "state", "verdict",
     "probability_malignant", "raw_probability_malignant", "confidence", "benign_patches", "malignant_patches",
     "overlap", "model", "model_sha256", "calibrated", "cut_low", "cut_high", "runtime", "finished", "warnings",
-    "tissue_patches", "empty_patches", "review_recommended", "review_reasons",
+    "tissue_patches", "empty_patches", "review_recommended", "review_reasons", "readings",
 ]  # fmt: skip
 
 
@@ -83,9 +83,6 @@ def review_data(review: Review) -> dict[str, Any]:
 
 def case_data(case: Case, reader: User) -> dict[str, Any]:
     """A case as ``reader`` may see it. Load the case with :func:`with_everything`."""
-    reviews = list(case.reviews.all())
-    if services.is_blind(case, reviews):
-        reviews = [review for review in reviews if review.author_id == reader.pk]
     return {
         "id": str(case.pk),
         "title": case.title,
@@ -103,7 +100,7 @@ def case_data(case: Case, reader: User) -> dict[str, Any]:
         "review_recommended": case.review_recommended,
         "reasons": [reason.to_json() for reason in case.reasons],
         "slides": [slide_data(slide) for slide in case.slides.all()],
-        "reviews": [review_data(review) for review in reviews],
+        "reviews": [review_data(review) for review in visible_reviews(case, reader)],
     }
 
 
@@ -121,17 +118,29 @@ def checksum(data: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def rows(cases: Iterable[Case]) -> Iterable[list[Any]]:
+def visible_reviews(case: Case, reader: User) -> list[Review]:
+    """The signed readings that ``reader`` may see."""
+    reviews = list(case.reviews.all())
+    return [one for one in reviews if one.author_id == reader.pk] if services.is_blind(case, reviews) else reviews
+
+
+def _reading(review: Review) -> str:
+    said = ", ".join(filter(None, (review.reading, review.subtype, review.comment)))
+    return f"{review.author.get_username()} ({review.created_at.isoformat()}): {said}"
+
+
+def rows(cases: Iterable[Case], reader: User) -> Iterable[list[Any]]:
     """One line per slide; a case without slides has one line with empty slide columns."""
     for case in cases:
         head = [
-            str(case.pk), case.title, case.patient, " ".join(tag.name for tag in case.tags.all()),
+            str(case.pk), case.title, case.patient, ", ".join(tag.name for tag in case.tags.all()),
             case.created_at.isoformat(), case.owner.get_username(), case.verdict, case.probability,
         ]  # fmt: skip
         slides = list(case.slides.all())
-        review = [case.review_recommended, " ".join(reason.message for reason in case.reasons)]
+        readings = "; ".join(_reading(review) for review in visible_reviews(case, reader))
+        review = [case.review_recommended, " ".join(reason.message for reason in case.reasons), readings]
         if not slides:
-            yield head + [""] * (len(COLUMNS) - len(head))
+            yield [*head, *[""] * (len(COLUMNS) - len(head) - 1), readings]
         for slide in slides:
             analysis = slide.analysis
             model = analysis.model_version if analysis else None
@@ -170,6 +179,6 @@ def response(cases: QuerySet[Case], reader: User, form: str) -> HttpResponse:
             {"cases": [case_data(case, reader) for case in found]}, json_dumps_params={"indent": 1}
         )
     else:
-        answer = csv_response(COLUMNS, rows(found))
+        answer = csv_response(COLUMNS, rows(found, reader))
     answer["Content-Disposition"] = f'attachment; filename="histopath-cases.{form}"'
     return answer

@@ -15,6 +15,7 @@ from django.db.models import Max, OuterRef, Q, QuerySet, Subquery
 from django.utils import timezone
 
 from cases.models import Case, CaseState, Magnification, Reading, Review, Slide, Tag, User
+from cases.models.folding import composed, folded
 from inference.models import ModelVersion, Verdict, in_domain
 
 #: Most tags offered by the page's drop-down.
@@ -72,15 +73,15 @@ class CaseSearch(django_filters.FilterSet):
         fields: list[str] = []
 
     def search(self, cases: QuerySet[Case], name: str, value: str) -> QuerySet[Case]:
-        for word in value.split():
+        for word in (folded(word) for word in value.split()):
             # Subqueries, because databases limit the number of joins. Only the user's own notes are searched: no list
             # shows other people's, and a search would reveal them word by word.
             cases = cases.filter(
-                Q(title__icontains=word)
-                | Q(patient__icontains=word)
-                | Q(notes__icontains=word, owner=self.request.user)
-                | Q(pk__in=Slide.objects.filter(original_name__icontains=word).values("case"))
-                | Q(pk__in=Case.objects.filter(tags__name__icontains=word).values("pk"))
+                Q(title__folded__contains=word)
+                | Q(patient__folded__contains=word)
+                | Q(notes__folded__contains=word, owner=self.request.user)
+                | Q(pk__in=Slide.objects.filter(original_name__folded__contains=word).values("case"))
+                | Q(pk__in=Case.objects.filter(tags__name__folded__contains=word).values("pk"))
             )
         return cases
 
@@ -89,7 +90,8 @@ class CaseSearch(django_filters.FilterSet):
 
     def has_tag(self, cases: QuerySet[Case], name: str, value: str) -> QuerySet[Case]:
         # Tags are stored in lower case; earlier versions kept the case.
-        return cases.filter(pk__in=Case.objects.filter(tags__name__in={value, value.lower()}).values("pk"))
+        names = {value, value.lower(), composed(value).lower()}
+        return cases.filter(pk__in=Case.objects.filter(tags__name__in=names).values("pk"))
 
     def by_model(self, cases: QuerySet[Case], name: str, value: ModelVersion) -> QuerySet[Case]:
         analysed = Slide.objects.filter(analyses__model_version=value, analyses__is_current=True)
@@ -188,10 +190,11 @@ class HistoryFilter(CaseSearch):
         return bool(set(self.chosen) - {"sort"})
 
     def created_since(self, cases: QuerySet[Case], name: str, value: date) -> QuerySet[Case]:
-        return cases.filter(created_at__gte=_in_time_zone(value, time.min))
+        return cases.filter(created_at__gte=_start(value))
 
     def created_until(self, cases: QuerySet[Case], name: str, value: date) -> QuerySet[Case]:
-        return cases.filter(created_at__lte=_in_time_zone(value, time.max))
+        # Up to the next day's start: where clocks go back, an hour comes twice.
+        return cases.filter(created_at__lt=_start(value + timedelta(days=1) if value < date.max else value))
 
 
 def for_list(cases: QuerySet[Case], user: User) -> QuerySet[Case]:
@@ -206,8 +209,8 @@ def for_list(cases: QuerySet[Case], user: User) -> QuerySet[Case]:
     )
 
 
-def _in_time_zone(day: date, at: time) -> datetime:
-    """A time of a day in the reader's time zone. The first and last days of the calendar have none in UTC and are
+def _start(day: date) -> datetime:
+    """When a day begins in the reader's time zone. The first and last days of the calendar have no time in UTC and are
     moved inside."""
     day = min(max(day, date.min + timedelta(days=2)), date.max - timedelta(days=2))
-    return timezone.make_aware(datetime.combine(day, at))
+    return timezone.make_aware(datetime.combine(day, time.min))

@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterator
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
+from inference.engine.formats import table
 from inference.engine.grid import MAX_OVERLAP
-from inference.engine.image import SUFFIXES
 from inference.engine.runtime import DEVICES, Device
 
 
@@ -20,10 +20,13 @@ class UsageError(Exception):
 
 @dataclass(frozen=True)
 class Task:
-    """The validated options. ``output`` is ``text``, ``json`` or ``csv``; ``map_path`` the file for the patch map."""
+    """The validated options. ``output`` is ``text``, ``json`` or ``csv``; ``map_path`` the file for the patch map;
+    ``left_out`` are the files of the folder that are not images."""
 
     images: list[Path]
+    left_out: list[Path]
     is_folder: bool
+    all_pages: bool
     overlap: float
     device: Device
     threads: int | None
@@ -46,12 +49,15 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--mode", choices=["single", "folder"], help="Default: single with --image, folder with --folder."
     )
-    what.add_argument("--image", metavar="PATH", help="An image: PNG, JPEG, BMP or TIFF.")
+    what.add_argument("--image", metavar="PATH", help=f"An image: {table.NAMES}.")
     what.add_argument("--folder", metavar="DIR", help="A folder of images, or - to read paths from standard input.")
     what.add_argument("--recursive", action="store_true", help="Include subfolders.")
     how = parser.add_argument_group("how to analyse")
     how.add_argument(
         "--overlap", type=overlap, default=0.0, metavar="SHARE", help="Minimum patch overlap, 0 (default) to 0.75."
+    )
+    how.add_argument(
+        "--all-pages", action="store_true", help="Every page of a file that is a picture of its own; for --folder."
     )
     how.add_argument("--model", type=Path, metavar="FILE", help="Checkpoint; default: the newest in MODEL_DIR.")
     how.add_argument("--device", choices=DEVICES, default="auto", help="Device or runtime; default: the fastest.")
@@ -76,20 +82,24 @@ def task_from(options: dict[str, object]) -> Task:
         raise UsageError(f"--mode {mode} requires --{'image' if mode == 'single' else 'folder'}.")
     if given.map and mode == "folder":
         raise UsageError("--map works only with a single image.")
+    if given.all_pages and mode == "single":
+        raise UsageError("--all-pages works only with --folder.")
     token = given.token or os.environ.get("HISTOPATH_TOKEN", "")
     if given.server and not token:
         raise UsageError("--server requires --token, or HISTOPATH_TOKEN in the environment.")
     if given.server and (given.model or given.device != "auto" or given.threads):
         raise UsageError("--model, --device and --threads can't be combined with --server.")
-    images = [Path(given.image)] if given.image else list(dict.fromkeys(_named(given.folder, given.recursive)))
+    images, left_out = ([Path(given.image)], []) if given.image else _named(given.folder, given.recursive)
     for image in images:
         if not image.is_file():
-            raise UsageError(f"File not found: {image}")
+            raise UsageError(f"File not found: {readable(str(image))}")
     if not images:
-        raise UsageError(f"No images in {given.folder} ({', '.join(SUFFIXES)}).")
+        raise UsageError(f"No images in {readable(given.folder)} ({table.NAMES}).")
     return Task(
         images=images,
+        left_out=left_out,
         is_folder=mode == "folder",
+        all_pages=given.all_pages,
         overlap=given.overlap,
         device=given.device,
         threads=given.threads,
@@ -101,18 +111,36 @@ def task_from(options: dict[str, object]) -> Task:
     )
 
 
-def _named(folder: str, recursive: bool) -> Iterator[Path]:
+def readable(name: str) -> str:
+    """A file's name as text for any output: control characters and bytes that are no UTF-8 are escaped."""
+    text = os.fsencode(name).decode("utf-8", "backslashreplace")
+    escaped = (repr(char)[1:-1] if unicodedata.category(char)[0] == "C" else char for char in text)
+    return unicodedata.normalize("NFC", "".join(escaped))
+
+
+def _named(folder: str, recursive: bool) -> tuple[list[Path], list[Path]]:
+    """The images, and the files that are left out."""
     if folder == "-":
-        yield from (Path(line.strip()) for line in sys.stdin if line.strip())
-        return
+        # The bytes, because names need not be text.
+        typed = (os.fsdecode(line.strip()) for line in sys.stdin.buffer)
+        return list(dict.fromkeys(Path(line) for line in typed if line)), []
     root = Path(folder)
     if not root.is_dir():
-        raise UsageError(f"Folder not found: {root}")
-    yield from in_folder(root, recursive)
+        raise UsageError(f"Folder not found: {readable(folder)}")
+    return in_folder(root, recursive)
 
 
-def in_folder(root: Path, recursive: bool) -> Iterator[Path]:
-    """The image files in a folder, chosen by suffix and sorted by path. Hidden files are skipped."""
+def in_folder(root: Path, recursive: bool) -> tuple[list[Path], list[Path]]:
+    """The images in a folder, sorted by path, and the files that are not images. Hidden and system files are skipped.
+
+    The content decides. A file with the suffix of an image is taken as one, so that it is reported if it is damaged.
+    """
+    images: list[Path] = []
+    others: list[Path] = []
     for path in sorted(root.rglob("*") if recursive else root.iterdir()):
-        if path.suffix.lower() in SUFFIXES and path.is_file() and not path.name.startswith("."):
-            yield path
+        if table.is_litter(path.name) or not path.is_file():
+            continue
+        with path.open("rb") as file:
+            found = table.is_image(file.read(table.HEAD)) or path.suffix.lower() in table.SUFFIXES
+        (images if found else others).append(path)
+    return images, others

@@ -223,9 +223,10 @@ class Client:
         magnification: str | None = None,
         progress: Callable[[Pending], None] | None = None,
         key: str | None = None,
+        all_pages: bool = False,
     ) -> Folder:
-        """Classify several images as one case and wait for the result."""
-        return cast(Folder, self._predict("folder", "files", files, overlap, magnification, progress, key))
+        """Classify several images as one case and wait for the result; ``all_pages`` takes every page of a file."""
+        return cast(Folder, self._predict("folder", "files", files, overlap, magnification, progress, key, all_pages))
 
     def stream(self, file: File, *, overlap: float | None = None, magnification: str | None = None) -> Iterator[Event]:
         """Classify one image and follow its progress; the last event is ``complete`` or ``error``."""
@@ -248,8 +249,10 @@ class Client:
         magnification: str | None,
         progress: Callable[[Pending], None] | None,
         key: str | None,
+        all_pages: bool = False,
     ) -> Any:
-        body = _Form([(field, file) for file in files], _options(overlap, magnification))
+        options = {**_options(overlap, magnification), **({"all_pages": "true"} if all_pages else {})}
+        body = _Form([(field, file) for file in files], options)
         headers = {"Idempotency-Key": key or str(uuid.uuid4()), "Prefer": "respond-async"}
         status, answer = self._call("POST", f"/predict/{mode}", body, headers)
         address = ""
@@ -440,6 +443,8 @@ class _Form:
             self._parts.append((self._head(f'name="{name}"'), value.encode()))
         for name, file in files:
             filename, content = (file[0], file[1]) if isinstance(file, tuple) else (Path(file).name, Path(file))
+            # Names of files need not be text.
+            filename = filename.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
             quoted = filename.replace("\\", "\\\\").replace('"', '\\"').replace("\r", " ").replace("\n", " ")
             kind = mimetypes.guess_type(filename)[0] or "application/octet-stream"
             self._parts.append((self._head(f'name="{name}"; filename="{quoted}"', kind), content))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,14 +13,18 @@ import numpy as np
 
 from inference.engine import patchmap, results, runtime
 from inference.engine.checkpoint import CheckpointError, read_metadata
-from inference.engine.image import ImageError, decode_image
+from inference.engine.image import ImageError, decode
 from inference.engine.predictor import Job, Outcome, Prediction, Predictor
 from inference.engine.verdict import case_verdict
 
-from .arguments import Task
+from .arguments import Task, readable
 
 #: Called with images done, total images, and patches done and total patches of the current image.
 Progress = Callable[[int, int, int, int], None]
+
+
+#: A file, and the page of it where all pages are taken.
+_Source = tuple[Path, int | None]
 
 
 def newest_model(folder: Path) -> Path:
@@ -41,8 +45,9 @@ def predict(task: Task, model_dir: Path, progress: Progress) -> dict[str, Any]:
     loaded = runtime.load(path, task.device, task.threads)
     model = results.model(metadata.name, metadata.version, sha256, loaded.name, metadata.calibrated)
     names = _names(task.images)
-    jobs = [Job(image, partial(_load, image), task.overlap) for image in task.images]
-    images: dict[Path, dict[str, Any]] = {}
+    sources = [(image, page) for image in task.images for page in (_pages(image) if task.all_pages else [None])]
+    jobs = [Job(source, partial(decode, source[0], page=source[1]), task.overlap) for source in sources]
+    images: dict[_Source, dict[str, Any]] = {}
     errors: list[dict[str, str]] = []
     ended, started = 0, time.perf_counter()
 
@@ -51,14 +56,15 @@ def predict(task: Task, model_dir: Path, progress: Progress) -> dict[str, Any]:
 
     for outcome in Predictor(loaded).run(jobs, report):
         ended += 1
-        source: Path = outcome.job.key  # type: ignore[assignment]  # the key of these jobs
+        source: _Source = outcome.job.key  # type: ignore[assignment]  # the key of these jobs
+        name = names[source[0]] + (f" (page {source[1]})" if source[1] else "")
         if outcome.prediction is None:
-            errors.append(_error(names[source], outcome))
+            errors.append(_error(name, outcome))
             continue
-        images[source] = {"filename": names[source], **_image(outcome.prediction, task.overlap, metadata, model)}
+        images[source] = {"filename": name, **_image(outcome.prediction, task.overlap, metadata, model)}
         if task.map_path and outcome.prediction.verdict.verdict != "out_of_domain":
             task.map_path.write_bytes(_map(outcome.prediction))
-    ordered = [images[source] for source in task.images if source in images]
+    ordered = [images[source] for source in sources if source in images]
     if not ordered or not task.is_folder:
         return ordered[0] if ordered else {"errors": errors}
     inside = [one["probabilities"]["malignant"] for one in ordered if one["verdict"] != "out_of_domain"]
@@ -78,11 +84,16 @@ def predict(task: Task, model_dir: Path, progress: Progress) -> dict[str, Any]:
 def _names(images: list[Path]) -> dict[Path, str]:
     """The name of each image: its path relative to their common folder."""
     common = os.path.commonpath([image.absolute().parent for image in images])
-    return {image: os.path.relpath(image.absolute(), common) for image in images}
+    return {image: readable(os.path.relpath(image.absolute(), common)) for image in images}
 
 
-def _load(image: Path) -> Any:
-    return decode_image(image)[0]
+def _pages(image: Path) -> Sequence[int | None]:
+    """The pages that are pictures of their own; one that is none where the file has a single one."""
+    try:
+        return decode(image, page=0).pages or [None]
+    except (ImageError, OSError):
+        # It is reported where it is analysed.
+        return [None]
 
 
 def _error(name: str, outcome: Outcome) -> dict[str, str]:

@@ -29,6 +29,7 @@ def run(options: dict[str, object], model_dir: Path, out: TextIO, err: TextIO) -
     show.write(result, task.output, out)
     if task.map_path and result.get("verdict") == "out_of_domain":
         print(f"{task.map_path} was not written: an image that is not H&E breast tissue has no map.", file=err)
+    show.left_out(task.left_out, err)
     failed = show.errors_of(result)
     for problem in failed:
         print(f"{problem['filename']} {problem['reason']}", file=err)

@@ -24,7 +24,9 @@ def predict(task: Task, progress: Progress) -> dict[str, Any]:
 
     try:
         if task.is_folder:
-            return cast(dict[str, Any], client.predict_folder(list(task.images), overlap=task.overlap, progress=report))
+            images, pages = list(task.images), task.all_pages
+            answer = client.predict_folder(images, overlap=task.overlap, progress=report, all_pages=pages)
+            return cast(dict[str, Any], answer)
         single = client.predict(task.images[0], overlap=task.overlap, progress=report)
     except ApiError as error:
         if error.code == "invalid_file" and error.problem.get("errors"):

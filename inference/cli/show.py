@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, TextIO
 
 from inference.tables import write_csv
+
+from .arguments import readable
 
 NAMES = {
     "benign": "Benign",
@@ -19,10 +23,20 @@ COLUMNS = [
 ]  # fmt: skip
 DISCLAIMER = "For research and education only. Not a medical device, not for diagnosis."
 BAR = 30
+#: Files left out that are named.
+NAMED = 20
 
 
 def write(result: dict[str, Any], form: str, out: TextIO) -> None:
     {"json": _json, "csv": _csv, "text": _text}[form](result, out)
+
+
+def left_out(paths: Sequence[Path], err: TextIO) -> None:
+    """Name the files of a folder that are no images."""
+    if paths:
+        names = ", ".join(readable(path.name) for path in paths[:NAMED])
+        more = f" and {len(paths) - NAMED} more" if len(paths) > NAMED else ""
+        print(f"Left out, not images ({len(paths)}): {names}{more}", file=err)
 
 
 def errors_of(result: dict[str, Any]) -> list[dict[str, str]]:

@@ -13,135 +13,123 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-#: Accepted formats, under Pillow's names, detected by content.
-FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
-#: Largest accepted image in pixels; 150 megapixels are 450 MB of RGB.
+from .formats.errors import ImageError, check_size, damaged
+from .formats.table import HEAD, kind_of
+
+__all__ = ["Decoded", "ImageError", "decode", "encode_png", "open_stored", "write_png"]
+
+#: Decoded size that is still accepted; 150 megapixels are 450 MB of RGB.
 MAX_PIXELS = 150_000_000
-#: Smallest accepted side in pixels; smaller images show no tissue structure.
-MIN_SIDE = 16
-#: Rows converted at a time.
-STRIP = 1024
+BLACK_END = "The last {} rows are black. The file may have been cut off and filled up."
 
-
-class ImageError(ValueError):
-    """A file that can't be read as an image. The message completes a sentence that begins with the file name.
-
-    Stable codes: ``empty``, ``not_an_image``, ``format``, ``damaged``, ``too_many_pixels``, ``too_small``,
-    ``undecodable`` (decoding exceeds the limits on memory or time).
-    """
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
+# Pillow refuses twice as many by itself.
+Image.MAX_IMAGE_PIXELS = MAX_PIXELS
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """Pixels uint8 (height, width, 3), and the file's format under Pillow's name."""
+    """A picture of mode RGB in sRGB, its format (Pillow's name, or DICOM), and warnings about the file.
 
-    rgb: NDArray[np.uint8]
+
+    ``warnings`` are sentences. ``pages`` are the numbers (from 1) of all pages that are pictures of their own, if the
+    file has several; this one is the first of them.
+    """
+
+    image: Image.Image
     format: str
+    warnings: tuple[str, ...] = ()
+    pages: tuple[int, ...] = ()
 
     @property
-    def width(self) -> int:
-        return int(self.rgb.shape[1])
-
-    @property
-    def height(self) -> int:
-        return int(self.rgb.shape[0])
+    def rgb(self) -> NDArray[np.uint8]:
+        """Pixels uint8 (height, width, 3)."""
+        return np.array(self.image, dtype=np.uint8)
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    """Convert any Pillow mode to 8-bit RGB. Transparent pixels become white, the colour of an empty slide.
+def decode(source: bytes | str | Path | IO[bytes], max_pixels: int = MAX_PIXELS, page: int | None = None) -> Decoded:
+    """Read an image file as docs/formats.md says; its content tells the format, never its name.
 
-    Conversions work on a strip at a time, because intermediate copies of 150 megapixels would take gigabytes.
+    ``page`` is one of the ``pages`` of an earlier result, or 0 where the others will be read too: then no warning names
+    them. Raises :class:`ImageError`; the size in the header is checked
+    before any pixel is decoded.
     """
-    width, height = image.size
-    strips = range(0, height, STRIP)
-    if image.mode in ("I;16", "I;16B", "I;16L", "I;16N", "I", "F"):
-        values = np.asarray(image)
-        # 16-bit greyscale files use the full range by convention; Pillow's own conversion clips at 255.
-        scale = 255.0 / 65535.0 if values.max(initial=0) > 255 else 1.0
-        grey = np.empty(values.shape, dtype=np.uint8)
-        for top in strips:
-            strip = np.nan_to_num(values[top : top + STRIP].astype(np.float64))
-            grey[top : top + STRIP] = np.clip(np.rint(strip * scale), 0, 255)
-        return Image.fromarray(grey).convert("RGB")
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        rgb = Image.new("RGB", image.size)
-        for top in strips:
-            strip_of = image.crop((0, top, width, min(top + STRIP, height))).convert("RGBA")
-            white = Image.new("RGBA", strip_of.size, (255, 255, 255, 255))
-            rgb.paste(Image.alpha_composite(white, strip_of).convert("RGB"), (0, top))
-        return rgb
-    # Avoids a copy, which would take 600 MB for 150 megapixels.
-    return image if image.mode == "RGB" else image.convert("RGB")
-
-
-def decode(source: bytes | str | Path | IO[bytes], max_pixels: int = MAX_PIXELS) -> Decoded:
-    """Read an image as 8-bit RGB pixels, as :func:`decode_image` does. Raises :class:`ImageError`."""
-    image, kind = decode_image(source, max_pixels)
-    return Decoded(np.array(image, dtype=np.uint8), kind)
-
-
-def decode_image(source: bytes | str | Path | IO[bytes], max_pixels: int = MAX_PIXELS) -> tuple[Image.Image, str]:
-    """Read an image. Returns a picture of mode RGB without metadata, and the file's format under Pillow's name.
-
-    PNG, JPEG, BMP and TIFF (first page) are detected by content, not by name. Orientation tags and colour profiles are
-    ignored: the pixels are those of the file. CMYK, 16-bit, palette and greyscale images are converted; transparent
-    pixels become white.
-
-    Raises :class:`ImageError`. The size in the header is checked before any pixel is decoded.
-    """
-    if isinstance(source, bytes):
-        source = BytesIO(source)
-    # WeasyPrint sets this for its whole process; here a truncated image is an error.
-    ImageFile.LOAD_TRUNCATED_IMAGES = False
+    if isinstance(source, str | Path):
+        with open(source, "rb") as opened:
+            return decode(opened, max_pixels, page)
+    file = BytesIO(source) if isinstance(source, bytes) else source
+    file.seek(0)
+    kind = kind_of(file.read(HEAD))
+    file.seek(0)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            # Damaged tags cause warnings that do not matter; pixels that can't be decoded raise an error below.
-            warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\..*")
-            with Image.open(source, formats=FORMATS) as image:
-                return _decode_opened(image, max_pixels)
+            # Damaged tags warn before they matter; what can't be decoded fails.
+            warnings.simplefilter("ignore")
+            return _decode(file, kind, max_pixels, page)
     except ImageError:
         raise
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError as error:
         raise ImageError("too_many_pixels", f"has more than {max_pixels / 1e6:g} megapixels") from error
+    except MemoryError as error:
+        raise ImageError("undecodable", "can't be read: decoding it takes too much memory") from error
+    except Exception as error:  # the decoders raise errors of all kinds on damaged data
+        raise damaged() from error
+
+
+def _decode(file: IO[bytes], kind: str, max_pixels: int, page: int | None) -> Decoded:
+    # Web processes import this module and never decode: the libraries are loaded on first use.
+    from .formats import dicom, jpeg, simple, tiff
+    from .formats.samples import picture
+
+    # WeasyPrint turns this on for its whole process; here half an image is a damaged one.
+    ImageFile.LOAD_TRUNCATED_IMAGES = False
+    if kind == "TIFF":
+        samples = tiff.read(file, max_pixels, page)
+    elif kind == "DICOM":
+        samples = dicom.read(file, max_pixels)
+    elif kind == "JPEG":
+        samples = jpeg.read(file.read(), max_pixels)
+    else:
+        samples = simple.read(file.read(), kind, max_pixels)
+    image = picture(samples)
+    if kind in ("TIFF", "BMP", "DICOM") and (rows := _black_rows(image)):
+        samples.warnings.append(BLACK_END.format(rows))
+    return Decoded(image, kind, tuple(dict.fromkeys(samples.warnings)), samples.pages)
+
+
+def _black_rows(image: Image.Image) -> int:
+    """How many rows at the end hold nothing but zeros, if there are many."""
+    box = image.getbbox()
+    rows = image.height - (box[3] if box else 0)
+    return rows if rows > image.height // 50 else 0
+
+
+def preload() -> None:
+    """Load all decoders, so that processes forked from this one need not."""
+    for name in ("PNG", "TIFF"):
+        out = BytesIO()
+        Image.new("RGB", (16, 16)).save(out, name)
+        decode(out.getvalue())
+    Image.init()
+
+
+def open_stored(source: IO[bytes], max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """An image of mode RGB that :func:`write_png` wrote. Raises :class:`ImageError` if it is damaged."""
+    ImageFile.LOAD_TRUNCATED_IMAGES = False
+    try:
+        with Image.open(source, formats=("PNG",)) as image:
+            check_size(*image.size, max_pixels)
+            image.load()
+            image.info = {}
+            return image if image.mode == "RGB" else image.convert("RGB")
     except UnidentifiedImageError as error:
-        size = Path(source).stat().st_size if isinstance(source, (str, Path)) else source.seek(0, 2)
-        if size == 0:
-            raise ImageError("empty", "is empty (0 bytes)") from error
-        raise ImageError("not_an_image", "is not a PNG, JPEG, BMP or TIFF image") from error
+        raise ImageError("not_an_image", "is not a PNG image") from error
     except MemoryError as error:
         raise ImageError("undecodable", "can't be read: decoding it takes too much memory") from error
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError) as error:
-        # Pillow's decoders raise all of these on damaged data.
-        if isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError):
+        # Pillow raises all of these on damaged data.
+        if isinstance(error, ImageError | FileNotFoundError | PermissionError):
             raise
-        raise ImageError("damaged", "is damaged or cut off and can't be read") from error
-
-
-def _decode_opened(image: Image.Image, max_pixels: int) -> tuple[Image.Image, str]:
-    width, height = image.size
-    if width * height > max_pixels:
-        raise ImageError(
-            "too_many_pixels",
-            f"has {width}x{height} pixels, more than the limit of {max_pixels / 1e6:g} megapixels",
-        )
-    if min(width, height) < MIN_SIDE:
-        raise ImageError("too_small", f"has {width}x{height} pixels; each side needs at least {MIN_SIDE}")
-    kind = image.format or ""
-    image.load()
-    rgb = _to_rgb(image)
-    # Pillow would copy a colour profile that remains here into files written from this image.
-    rgb.info = {}
-    return rgb, kind
-
-
-# Pillow warns above this size; the warning is treated as an error, so that the limits agree.
-Image.MAX_IMAGE_PIXELS = MAX_PIXELS
+        raise damaged() from error
 
 
 def write_png(image: Image.Image, out: IO[bytes]) -> None:

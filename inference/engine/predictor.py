@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from PIL import Image
 from . import domain, tissue
 from .domain import DomainResult
 from .grid import PATCH, Grid
-from .image import decode_image
+from .image import Decoded, decode
 from .runtime import Outputs, Runtime
 from .verdict import SlideVerdict, has_tissue, slide_verdict
 
@@ -27,11 +27,11 @@ Progress = Callable[["Job", int, int], None]
 
 @dataclass(eq=False)
 class Job:
-    """One image to analyse. ``load`` returns a picture of mode RGB, or its pixels uint8 (height, width, 3), and may
-    raise; it runs in another thread while the previous image is analysed. ``key`` identifies the job for the caller."""
+    """One image to analyse. ``load`` returns what was decoded, or pixels uint8 (height, width, 3), and may raise; it
+    runs in another thread while the previous image is analysed. ``key`` identifies the job for the caller."""
 
     key: object
-    load: Callable[[], Image.Image | Pixels]
+    load: Callable[[], Decoded | Pixels]
     overlap: float = 0.0
 
 
@@ -81,6 +81,8 @@ class _Open:
     job: Job
     # Patches are cropped from it one by one: an additional array of 150 megapixels would take 450 MB.
     picture: Image.Image
+    #: What decoding said of the file.
+    warnings: tuple[str, ...]
     grid: Grid
     domain: Future[DomainResult]
     tissue: NDArray[np.float32]
@@ -108,7 +110,7 @@ class Predictor:
 
         Raises :class:`inference.engine.image.ImageError` if the bytes can't be decoded.
         """
-        job = Job(None, lambda: decode_image(image)[0] if isinstance(image, bytes) else image, overlap)
+        job = Job(None, lambda: decode(image) if isinstance(image, bytes) else image, overlap)
         (outcome,) = self.run([job], progress)
         if outcome.error:
             raise outcome.error
@@ -173,7 +175,8 @@ class Predictor:
 
     def _open(self, job: Job, judge: ThreadPoolExecutor) -> _Open:
         loaded = job.load()
-        picture = loaded if isinstance(loaded, Image.Image) else Image.fromarray(loaded)
+        read = loaded if isinstance(loaded, Decoded) else Decoded(Image.fromarray(loaded), "")
+        picture = read.image
         grid = Grid(*picture.size, job.overlap)
         # Its result is needed only at the end, so the network does not wait for it.
         judged = judge.submit(domain.check, picture, self.runtime.metadata)
@@ -181,6 +184,7 @@ class Predictor:
         return _Open(
             job,
             picture,
+            read.warnings,
             grid,
             judged,
             shares,
@@ -237,6 +241,7 @@ class Predictor:
             seconds = time.perf_counter() - image.started if image.started else 0.0
             judged = image.domain.result()
             verdict = slide_verdict(probabilities, self.runtime.metadata, judged, image.tissue)
+            verdict = replace(verdict, warnings=(*verdict.warnings, *image.warnings))
         except Exception as error:  # noqa: BLE001  a failure of the domain check or the result ends only this image
             return Outcome(image.job, error=error)
         found = Prediction(image.grid, probabilities, image.activation, image.tissue, verdict, judged, seconds)

@@ -19,7 +19,7 @@ from django.db import close_old_connections, connection
 from django_q.signals import post_spawn
 
 from inference.engine.checkpoint import CheckpointError
-from inference.engine.image import ImageError, decode_image
+from inference.engine.image import Decoded, ImageError, open_stored
 from inference.engine.predictor import Job, JobCancelled, Outcome, Predictor
 from inference.jobs import queue
 from inference.models import Analysis, ModelVersion
@@ -296,12 +296,13 @@ def _log_step(what: str, pk: uuid.UUID, **facts: object) -> None:
     log.info("Analysis %s %s (%s).", pk, what, told, extra={"analysis": str(pk), "step": what, **facts})
 
 
-def _loader(analysis: Analysis) -> Callable[[], Any]:
+def _loader(analysis: Analysis) -> Callable[[], Decoded]:
     # Read now, because the loader runs in another thread without a database connection.
-    storage, name = analysis.slide.file.storage, str(analysis.slide.file.name)
+    slide = analysis.slide
+    storage, name, kind, warnings = slide.file.storage, str(slide.file.name), slide.format, tuple(slide.warnings)
 
-    def load() -> Any:
+    def load() -> Decoded:
         with storage.open(name) as opened:
-            return decode_image(opened, settings.UPLOAD_MAX_PIXELS)[0]
+            return Decoded(open_stored(opened, settings.UPLOAD_MAX_PIXELS), kind, warnings)
 
     return load

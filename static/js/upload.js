@@ -1,13 +1,18 @@
 // Uploads images one by one, each with its own progress bar. The case is created first, so images that were uploaded
 // are kept even if the page is closed.
 
-const TYPES = /\.(png|jpe?g|bmp|tiff?)$/i;
+// Files of a folder that nobody means to send.
+const LITTER = /^(\..*|thumbs\.db|desktop\.ini)$/i;
+// Bytes of a file's start that tell what it is, and how many files left out are named.
+const HEAD = 160;
+const NAMED = 5;
 const AT_ONCE = 3;
 // Attempts per image while the server is busy, and the longest Retry-After in seconds that is waited for.
 const MOST_TRIES = 6;
 const SOON = 5;
 const SIGNED_OUT = "you are signed out. Sign in in another tab, then retry";
-const size = (bytes) => bytes < 1e6 ? `${Math.max(1, Math.round(bytes / 1e3))} kB` : `${(bytes / 1e6).toFixed(1)} MB`;
+const MB = 2 ** 20;
+const size = (bytes) => bytes < MB ? `${Math.max(1, Math.round(bytes / 1024))} kB` : `${+(bytes / MB).toFixed(1)} MB`;
 
 // Path of a file within a chosen folder: a camera's folders contain files of the same name and size.
 const places = new WeakMap();
@@ -51,11 +56,28 @@ function upload(form) {
   function problem(file) {
     if (!file.size) return "is empty (0 bytes)";
     if (file.size > maxBytes) return `is larger than ${size(maxBytes)}`;
-    if (!TYPES.test(file.name)) return "is not a PNG, JPEG, BMP or TIFF";
     return "";
   }
 
-  function add(files, fromFolder) {
+  // The content decides what a file is, as on the server.
+  const content = new RegExp(zone.dataset.content, "s");
+  async function isImage(file) {
+    const head = new Uint8Array(await file.slice(0, HEAD).arrayBuffer());
+    return content.test(String.fromCharCode(...head));
+  }
+
+  async function addFolder(files) {
+    const images = [];
+    const others = [];
+    for (const file of files) if (!LITTER.test(file.name)) (await isImage(file) ? images : others).push(file);
+    add(images);
+    if (!others.length) return;
+    const names = others.slice(0, NAMED).map((file) => file.name).join(", ");
+    const more = others.length > NAMED ? ", …" : "";
+    summary.textContent += `${summary.textContent ? "; " : ""}${others.length} left out, not images: ${names}${more}`;
+  }
+
+  function add(files) {
     let rest = 0;
     let twice = 0;
     if (single && files.length) {
@@ -66,7 +88,6 @@ function upload(form) {
       files = [[...files].find((file) => !problem(file)) ?? files[0]];
     }
     for (const file of files) {
-      if (fromFolder && (!TYPES.test(file.name) || file.name.startsWith("."))) continue;
       if (entries.some((entry) => isSame(entry.file, file))) {
         twice += 1;
         continue;
@@ -183,6 +204,7 @@ function upload(form) {
     entry.item.append(bar);
     const body = new FormData();
     body.append("images", entry.file, entry.file.name);
+    if (form.elements.all_pages?.checked) body.append("all_pages", "on");
     try {
       let answer;
       for (let tries = 0; tries < MOST_TRIES; tries += 1) {
@@ -294,7 +316,7 @@ function upload(form) {
   });
 
   input.addEventListener("change", () => { add(input.files); input.value = ""; });
-  folder.addEventListener("change", () => { add(folder.files, true); folder.value = ""; });
+  folder.addEventListener("change", () => { addFolder([...folder.files]); folder.value = ""; });
   zone.querySelector('[data-pick="files"]').addEventListener("click", () => input.click());
   zone.querySelector('[data-pick="folder"]')?.addEventListener("click", () => folder.click());
 
@@ -310,7 +332,7 @@ function upload(form) {
     zone.classList.remove("over");
     zone.closest("details")?.setAttribute("open", "");
     const items = [...event.dataTransfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
-    if (items.some((item) => item.isDirectory)) add(await walk(items), true);
+    if (items.some((item) => item.isDirectory)) addFolder(await walk(items));
     else add(event.dataTransfer.files);
   });
   addEventListener("beforeunload", (event) => { if (!leaving && (busy || entries.some((entry) => entry.state === "ready"))) event.preventDefault(); });

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from django.test import Client
+from django.urls import reverse
 from django.utils import timezone
 
 from cases import services
@@ -23,6 +25,7 @@ from inference.engine.image import decode, encode_png
 from inference.engine.predictor import Predictor
 from inference.jobs.signals import analysis_ended
 from inference.models import Analysis, Cluster, ModelVersion, State
+from tests.engine.making import tiff, tissue
 from tests.factories import UserFactory
 
 from .conftest import Api, file, png, problem_of
@@ -505,3 +508,51 @@ def test_a_folder_that_two_models_judged_says_so(api: Api, works: None) -> None:
     again = api.get(f"/api/v1/cases/{answer['case']}/result").json()
     assert text.MIXED in again["warnings"]
     assert again["model"]["name"] == "newer", "whose cut points judge the case"
+
+
+def test_the_same_bytes_under_another_name_have_a_case_of_their_own(api: Api, works: None) -> None:
+    first = single(api).json()
+    other = api.post("/predict/single", {"file": file("other.png")}).json()
+    assert (other["filename"], other["cached"]) == ("other.png", False)
+    assert other["case"] != first["case"] and other["report_url"] != first["report_url"]
+    assert other["probabilities"] == first["probabilities"]
+
+
+def test_warnings_about_a_file_stand_beside_its_result(api: Api, works: None, client: Client, alice: User) -> None:
+    pages = tiff(tissue(3, 256, 240), tissue(5, 256, 240))
+    body = api.post("/predict/single", {"file": file("pages.tif", content=pages)}).json()
+    (said,) = [text for text in body["warnings"] if "page 1 of 2" in text]
+    slide = api.get(f"/api/v1/slides/{body['slide']}").json()
+    assert (slide["format"], slide["width"], slide["height"], slide["warnings"]) == ("TIFF", 256, 240, [said])
+    client.force_login(alice)
+    for address in (reverse("cases:slide", args=[body["slide"]]), reverse("cases:export", args=[body["case"], "csv"])):
+        assert said.split(".")[0] in client.get(address).content.decode(), address
+
+
+def test_what_is_not_read_is_refused_with_advice(api: Api, works: None) -> None:
+    problem = api.problem("post", "/predict/single", {"file": file("old.gif", content=b"GIF89a" + bytes(50))})
+    assert problem["errors"][0]["code"] == "unsupported" and "Export it again" in problem["detail"]
+
+
+def test_all_pages_become_slides_where_that_is_asked_for(api: Api, works: None, client: Client, alice: User) -> None:
+    pages = tiff(tissue(3, 256, 240), tissue(5, 256, 240), (tissue(3, 64, 60), {"subfiletype": 1}))
+    sent = [file("pages.tif", content=pages), file("plain.png")]
+    body = api.post("/predict/folder", {"files": sent, "all_pages": "true"}).json()
+    names = ["pages.tif (page 1)", "pages.tif (page 2)", "plain.png"]
+    assert [one["filename"] for one in body["individual_predictions"]] == names
+    assert not [text for text in body["warnings"] if "page" in text or "uplicate" in text]
+    added = api.post(
+        f"/api/v1/cases/{body['case']}/slides", {"files": [file("more.tif", content=pages)], "all_pages": "true"}
+    )
+    assert [one["filename"] for one in added.json()["slides"]] == ["more.tif (page 1)", "more.tif (page 2)"]
+    client.force_login(alice)
+    new = {"title": "Pages", "magnification": "unknown", "images": [file("p.tif", content=pages)], "all_pages": "on"}
+    client.post(reverse("cases:new"), new)
+    assert Slide.objects.filter(case__title="Pages").count() == 2
+
+
+def test_no_page_goes_beyond_what_a_case_may_have(api: Api, works: None, settings: Any) -> None:
+    settings.CASE_MAX_IMAGES = 2
+    pages = tiff(*(tissue(number, 64, 60) for number in (3, 5, 7, 8)))
+    body = api.post("/predict/folder", {"files": [file("pages.tif", content=pages)], "all_pages": "true"}).json()
+    assert len(body["individual_predictions"]) == 2 and [one["code"] for one in body["errors"]] == ["case_full"]

@@ -24,6 +24,7 @@ from inference.engine import runtime
 from inference.engine.image import decode
 from inference.engine.predictor import Predictor
 from tests.conftest import BUNDLED, ROOT
+from tests.engine.making import tiff, tissue
 
 
 def draw(path: Path, seed: int, size: tuple[int, int] = (224, 224)) -> Path:
@@ -133,7 +134,7 @@ def test_csv_has_a_line_for_each_image_and_each_error(predict: Any, images: Path
     assert done.code == 1
     assert set(rows) == {"a.png", "b.tif", "broken.png"}
     assert float(rows["a.png"]["benign"]) + float(rows["a.png"]["malignant"]) == pytest.approx(1)
-    assert rows["broken.png"]["error"] == "is not a PNG, JPEG, BMP or TIFF image"
+    assert rows["broken.png"]["error"] == "is not a PNG, JPEG, TIFF, BMP, WebP, HEIC, AVIF, JPEG 2000 or DICOM image"
 
 
 def test_a_failed_image_is_exit_code_1_and_the_others_continue(predict: Any, images: Path) -> None:
@@ -278,3 +279,40 @@ def test_model_commands_need_no_secret_but_serving_does(tmp_path: Path, random_c
         manage("-c", "import histopath.wsgi"),
     ):
         assert refused.returncode != 0 and "SECRET_KEY is missing" in refused.stderr
+
+
+def test_files_left_out_are_counted_and_named_and_litter_is_not(predict: Any, images: Path) -> None:
+    (images / ".DS_Store").write_bytes(b"x")
+    (images / "Thumbs.db").write_bytes(b"x")
+    (images / "._a.png").write_bytes(b"\0\5\x16\7")
+    (images / "a.png").rename(images / "without a suffix")
+    done = predict("--folder", images, "--json")
+    assert (done.code, done.json["num_images"]) == (0, 2)
+    assert done.err == "Left out, not images (1): notes.txt\n"
+
+
+def test_names_that_are_no_text_are_escaped_wherever_they_go(predict: Any, images: Path) -> None:
+    odd = os.path.join(os.fsencode(images), b"M\xe4rz\x1b[31m.png")
+    os.rename(images / "a.png", odd)
+    for form in ("--json", "--csv"):
+        done = predict("--folder", images, form)
+        assert done.code == 0 and "M\\xe4rz\\x1b[31m.png" in done.out.replace("\\\\", "\\")
+        assert "b.tif" in done.out and "\x1b" not in done.out
+    listed = os.fsdecode(odd)
+    command = [
+        sys.executable,
+        "-c",
+        "from inference.cli.arguments import _named; print(len(_named('-', False)[0][0].name))",
+    ]
+    done = subprocess.run(command, cwd=ROOT, input=os.fsencode(listed) + b"\n", capture_output=True, timeout=60)
+    assert done.stdout.strip() == str(len(os.path.basename(listed))).encode(), done.stderr
+
+
+def test_pages_of_a_file_are_named(predict: Any, tmp_path: Path) -> None:
+    path = tmp_path / "pages.tif"
+    path.write_bytes(tiff(tissue(3, 240, 230), tissue(5, 240, 230)))
+    assert "Warning:      Only page 1 of 2" in predict("--image", path).out
+    done = predict("--folder", tmp_path, "--all-pages", "--json")
+    names = [one["filename"] for one in done.json["individual_predictions"]]
+    assert names == ["pages.tif (page 1)", "pages.tif (page 2)"]
+    assert not [text for one in done.json["individual_predictions"] for text in one["warnings"] if "page" in text]

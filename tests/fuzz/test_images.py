@@ -9,57 +9,76 @@ import tempfile
 import zlib
 from collections import Counter
 from collections.abc import Callable
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import imagecodecs
 import numpy as np
 import pytest
 from PIL import Image
 
 from cases.images import sandbox
 from inference.engine.image import ImageError
+from tests.engine import making
 from tests.processes import decoder_pid
 
 #: How many; 10,000 in the full run (see docs/reliability.md).
 IMAGES = int(os.environ.get("FUZZ_IMAGES", "400"))
 SEED = int(os.environ.get("FUZZ_SEED", "1"))
 
-KNOWN = {"empty", "not_an_image", "damaged", "too_many_pixels", "too_small", "undecodable"}
+KNOWN = {"empty", "not_an_image", "unsupported", "damaged", "too_many_pixels", "too_small", "undecodable"}
 
 
 def seeds() -> list[bytes]:
-    """Small images of every accepted format and mode, with several compressions."""
+    """Small images of every format, layout and compression that is read."""
     pixels = np.random.default_rng(0).integers(0, 256, (40, 48, 3), dtype=np.uint8)
-    rgb = Image.fromarray(pixels)
+    rgb, grey, deep = Image.fromarray(pixels), pixels[..., 0], pixels.astype(np.uint16) * 16
+    profile = making.rgb_profile()
     wanted: list[tuple[Image.Image, str, dict[str, Any]]] = [
-        (rgb, "PNG", {}),
+        (rgb, "PNG", {"icc_profile": profile}),
         (rgb.convert("P"), "PNG", {"transparency": 3}),
         (rgb.convert("RGBA"), "PNG", {}),
         (rgb.convert("LA"), "PNG", {}),
         (rgb.convert("1"), "PNG", {}),
-        (Image.fromarray(pixels[..., 0].astype(np.uint16) * 257), "PNG", {}),
-        (rgb, "JPEG", {}),
+        (Image.fromarray(grey.astype(np.uint16) * 257), "PNG", {}),
+        (rgb, "JPEG", {"icc_profile": profile}),
         (rgb, "JPEG", {"progressive": True, "optimize": True}),
-        (rgb.convert("L"), "JPEG", {}),
-        (rgb.convert("CMYK"), "JPEG", {}),
+        (rgb, "JPEG", {"restart_marker_blocks": 2}),
+        (rgb.convert("L"), "JPEG", {"icc_profile": making.grey_profile()}),
+        (rgb.convert("CMYK"), "JPEG", {"icc_profile": making.cmyk_profile()}),
+        (rgb, "MPO", {"save_all": True, "append_images": [rgb]}),
         (rgb, "BMP", {}),
         (rgb.convert("P"), "BMP", {}),
         (rgb.convert("1"), "BMP", {}),
-        (rgb, "TIFF", {}),
+        (rgb, "WEBP", {"icc_profile": profile}),
+        (rgb.convert("RGBA"), "WEBP", {"lossless": True}),
+        (rgb, "AVIF", {}),
+        (rgb, "JPEG2000", {}),
         (rgb, "TIFF", {"compression": "tiff_lzw"}),
-        (rgb, "TIFF", {"compression": "tiff_adobe_deflate"}),
-        (rgb, "TIFF", {"compression": "jpeg"}),
         (rgb, "TIFF", {"compression": "packbits"}),
+        (rgb.convert("P"), "TIFF", {}),
         (rgb.convert("1"), "TIFF", {"compression": "group4"}),
-        (Image.fromarray(pixels[..., 0].astype(np.float32)), "TIFF", {}),
-        (Image.fromarray(pixels[..., 0].astype(np.int32) * 70_000), "TIFF", {}),
+        (Image.fromarray(grey.astype(np.float32)), "TIFF", {}),
+        (Image.fromarray(grey.astype(np.int32) * 70_000), "TIFF", {}),
     ]
-    found = []
-    for image, kind, options in wanted:
-        out = BytesIO()
-        image.save(out, kind, **options)
-        found.append(out.getvalue())
+    found = [making.encoded(image, kind, **options) for image, kind, options in wanted]
+    compressions = ("zlib", "jpeg", "jpeg2000", "jpegxl", "lerc", "lzma", "png", "webp", "zstd")
+    found += [making.tiff(pixels, compression=name, tile=(16, 16)) for name in compressions]
+    planes = np.moveaxis(pixels, 2, 0)
+    found += [
+        making.tiff(pixels, (pixels[::2, ::2], {"subfiletype": 1}), pixels),
+        making.tiff(deep, compression="lzw", predictor=2),
+        making.tiff((pixels / 255).astype(np.float32), compression="zlib", predictor=3),
+        making.tiff(deep, bitspersample=12),
+        making.tiff(planes, photometric="minisblack", ome=True, metadata={"axes": "CYX"}),
+        making.tiff(planes, photometric=None, imagej=True, metadata={"axes": "CYX"}),
+        making.tiff(*planes, photometric="minisblack"),
+        imagecodecs.png_encode(deep),
+        imagecodecs.jpeg2k_encode(deep, level=0, bitspersample=12),
+        making.dicom(pixels),
+        making.dicom(pixels, "YBR_FULL_422", frame=making.encoded(rgb, "JPEG"), syntax="1.2.840.10008.1.2.4.50"),
+        making.HEIC.read_bytes(),
+    ]
     return found
 
 

@@ -64,8 +64,8 @@ def test_an_error_in_the_decoder_is_logged_and_not_blamed_on_the_file(
 ) -> None:
     run = sandbox.run
 
-    def with_an_argument_too_many(work: str, files: Any) -> dict[str, Any]:
-        return run(work, files, "too many")
+    def with_an_argument_too_many(work: str, files: Any, page: int | None) -> dict[str, Any]:
+        return run(work, files, page, "too many")
 
     with monkeypatch.context() as patch:
         patch.setattr(sandbox, "run", with_an_argument_too_many)

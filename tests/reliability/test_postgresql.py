@@ -22,6 +22,7 @@ ALIKE = [
     "tests/jobs",
     "tests/limits",
     "tests/services",
+    "tests/web/test_history.py",
     "tests/web/test_input.py",
 ]
 

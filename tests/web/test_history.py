@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from urllib.parse import urlencode
 
 import pytest
 from django.test import Client
@@ -156,3 +157,34 @@ def test_first_steps_tick_themselves_until_hidden(client: Client, alice: User, f
     assert client.get(HISTORY).context["steps"] == {"image": True, "result": True, "reading": True, "token": False}
     client.post(reverse("cases:hide_hints"))
     assert "First steps" not in client.get(HISTORY).content.decode()
+
+
+@pytest.mark.parametrize(
+    ("stored", "asked"),
+    [
+        ("M\N{LATIN SMALL LETTER U WITH DIAERESIS}ller", "mu\N{COMBINING DIAERESIS}LLER"),
+        ("Mu\N{COMBINING DIAERESIS}ller", "M\N{LATIN CAPITAL LETTER U WITH DIAERESIS}LLER"),
+        ("Москва", "МОСКВА"),
+        ("ΜΑΣΤΟΣ", "μαστος"),
+        ("Straße", "STRASSE"),
+        ("100 %_x", "%_X"),
+    ],
+)
+def test_search_knows_neither_case_nor_composition(client: Client, alice: User, stored: str, asked: str) -> None:
+    CaseFactory(owner=alice, title=stored)
+    CaseFactory(owner=alice, title="other")
+    assert titles(client, "?" + urlencode({"q": asked})) == [stored]
+
+
+def test_the_hour_that_comes_twice_belongs_to_its_day(client: Client, alice: User) -> None:
+    """In Havana clocks go back at one in the morning, in the Azores at one to midnight."""
+    for zone, moment, day in (
+        ("America/Havana", datetime(2025, 11, 2, 5, 30, tzinfo=UTC), "2025-11-02"),
+        ("Atlantic/Azores", datetime(2025, 10, 26, 0, 59, 59, 999999, tzinfo=UTC), "2025-10-26"),
+        ("Asia/Beirut", datetime(2025, 10, 25, 21, 30, tzinfo=UTC), "2025-10-25"),
+    ):
+        alice.time_zone = zone
+        alice.save()
+        case = CaseFactory(owner=alice, title=zone, created_at=moment)
+        assert titles(client, f"?since={day}&until={day}") == [zone]
+        case.delete()

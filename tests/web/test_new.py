@@ -32,7 +32,7 @@ def test_it_names_bad_files_and_keeps_good_ones(client: Client, media: object, m
     bad = [upload("note.png", b"only text"), upload("empty.png", b"")]
     page = client.post(NEW, fields(images=[upload("good.png"), *bad]), follow=True).content.decode()
     assert "1 image added" in page
-    assert "note.png is not a PNG, JPEG, BMP or TIFF image" in page
+    assert "note.png is not a PNG, JPEG, TIFF, BMP, WebP, HEIC, AVIF, JPEG 2000 or DICOM image" in page
     assert "empty.png" in page
     assert Case.objects.get().slides.count() == 1
 

@@ -87,7 +87,7 @@ class Command(BaseCommand):
         case = Case.objects.filter(owner=owner, title=title).first() or Case.objects.create(owner=owner, title=title)
         known = set(case.slides.values_list("original_name", "sha256"))
         uploads = []
-        for path in in_folder(folder, recursive=True):
+        for path in in_folder(folder, recursive=True)[0]:
             content = path.read_bytes()
             if (clean_name(path.name), hashlib.sha256(content).hexdigest()) not in known:
                 uploads.append(SimpleUploadedFile(path.name, content))

@@ -65,7 +65,7 @@ def new(request: SignedInRequest) -> HttpResponse:
     if form.errors and wants_json(request):
         return JsonResponse({"errors": form.errors.get_json_data()}, status=400)
     status = 400 if form.errors else 200
-    limits = services.limits() | ({"max_files": 1} if single else {})
+    limits = services.upload_rules() | ({"max_files": 1} if single else {})
     return render(request, "cases/new.html", {"form": form, "limits": limits, "single": single}, status=status)
 
 
@@ -86,7 +86,7 @@ def case(request: SignedInRequest, pk: uuid.UUID) -> HttpResponse:
         "events": timeline(found),
         "review_form": ReviewForm(),
         "images_form": ImagesForm(auto_id="add_%s"),
-        "limits": services.limits(),
+        "limits": services.upload_rules(),
     }
     return render(request, "cases/case.html", context)
 
@@ -169,7 +169,7 @@ def _add(
 ) -> dict[str, list[dict[str, str]]]:
     """Add the files. Returns the accepted and rejected ones, and shows them as messages unless ``quiet``."""
     try:
-        slides, rejected = services.add_slides(found, files)
+        slides, rejected = services.add_slides(found, files, all_pages="all_pages" in request.POST)
     except NoModel as error:
         if not quiet:
             messages.error(request, f"No image was stored: {error}")

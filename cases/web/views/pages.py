@@ -28,7 +28,7 @@ def help_page(request: HttpRequest) -> HttpResponse:
         "model": model,
         "thresholds": text.thresholds(model) if model else "",
         "disclaimer": text.DISCLAIMER,
-        "limits": services.limits(),
+        "limits": services.upload_rules(),
     }
     return render(request, "cases/help.html", context)
 

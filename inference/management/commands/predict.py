@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from typing import Any
 
@@ -20,6 +21,9 @@ class Command(BaseCommand):
         arguments.add_to(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            # A terminal or pipe of another encoding must not cost the results.
+            sys.stdout.reconfigure(errors="backslashreplace")
         # The output has its own line ends, and progress on stderr must not be coloured as an error.
         self.stdout.ending = self.stderr.ending = ""
         self.stderr.style_func = None
