@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from django.urls import reverse
+from numpy.typing import ArrayLike
 
 from cases.images import tiles
 from cases.models import Slide
@@ -57,9 +58,14 @@ def patches(table: PatchTable | None, slide: Slide) -> dict[str, Any]:
 
 
 def histogram(table: PatchTable) -> dict[str, Any]:
-    """Bars of the patch probabilities; positions and sizes are fractions of the chart's width and height."""
+    """Bars of the probabilities of the patches with tissue."""
     malignant = table.malignant
-    counts, edges = np.histogram(malignant[~np.isnan(malignant)], bins=BINS, range=(0.0, 1.0))
+    return bars(malignant[~np.isnan(malignant)])
+
+
+def bars(probabilities: ArrayLike) -> dict[str, Any]:
+    """Bars of a histogram from 0 to 1; positions and sizes are fractions of the chart's width and height."""
+    counts, edges = np.histogram(probabilities, bins=BINS, range=(0.0, 1.0))
     top = int(counts.max(initial=1)) or 1
     return {
         "top": top,

@@ -29,7 +29,6 @@ def test_it_shows_a_verdict_with_all_that_belongs_to_it(client: Client, done: Sl
     page = client.get(done.get_absolute_url()).content.decode()
     for expected in (
         "Benign",
-        "80.0\N{NO-BREAK SPACE}%",
         "20.0\N{NO-BREAK SPACE}%",
         "12 benign",
         "0 malignant",
@@ -39,6 +38,14 @@ def test_it_shows_a_verdict_with_all_that_belongs_to_it(client: Client, done: Sl
     ):
         assert expected in page
     assert "not a medical device" in page
+    # One probability; that of the other class and the confidence say the same again.
+    assert "80.0\N{NO-BREAK SPACE}%" not in page
+    assert "Confidence" not in page and "P(benign)" not in page
+
+
+def test_the_result_comes_before_the_viewer_in_reading_order(client: Client, done: Slide) -> None:
+    page = client.get(done.get_absolute_url()).content.decode()
+    assert page.index('data-live="result"') < page.index("data-viewer") < page.index('data-live="facts"')
 
 
 def test_an_undecided_probability_is_explained(client: Client, done: Slide) -> None:
