@@ -17,6 +17,8 @@ from inference.models import PatchTable
 BINS = 20
 #: Patches in each of the two lists.
 LISTED = 6
+#: Of the most suspicious patches, so many are outlined in the viewer.
+MARKED = 3
 
 
 def patches(table: PatchTable | None, slide: Slide) -> dict[str, Any]:
@@ -47,10 +49,12 @@ def patches(table: PatchTable | None, slide: Slide) -> dict[str, Any]:
     with_tissue = [row for row in rows if row["malignant"] is not None]
     ordered = sorted(with_tissue, key=lambda row: -row["malignant"])
     listed = min(LISTED, (len(ordered) + 1) // 2)
+    data["marked"] = [row["index"] for row in ordered[:MARKED]]
     return {
         "viewer": data,
         "histogram": histogram(table),
         "suspicious": ordered[:listed],
+        "marked": MARKED,
         "harmless": ordered[::-1][: min(listed, len(ordered) - listed)],
         "patch_count": len(ordered),
         "empty_count": len(rows) - len(ordered),

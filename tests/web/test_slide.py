@@ -80,6 +80,7 @@ def test_patches_without_tissue_are_counted_and_never_listed(client: Client, fin
     slide = finish(0.2, empty=5)
     answer = client.get(slide.get_absolute_url())
     assert [patch[2] is None for patch in answer.context["viewer"]["patches"]] == [False] * 7 + [True] * 5
+    assert set(answer.context["viewer"]["marked"]) < set(range(7))
     listed = answer.context["suspicious"] + answer.context["harmless"]
     assert {row["index"] for row in listed} == set(range(7))
     assert sum(bar["count"] for bar in answer.context["histogram"]["bars"]) == 7
