@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,11 +38,37 @@ def _radius(n: int, most: int) -> float:
     return round(4 + 6 * (n / most) ** 0.5, 1)
 
 
-def draw(found: Statistics) -> dict[str, Any]:
-    """Context of ``parts/charts``: trend, calibration, readings by result."""
+def axes() -> dict[str, Any]:
+    """The box and the ticks of both axes."""
     return {
         "box": {"width": WIDTH, "height": HEIGHT, "left": across(0), "right": across(1), "top": up(1), "foot": up(0)},
         "ticks": [{"share": share, "x": across(share), "y": up(share)} for share in TICKS],
+    }
+
+
+def line(points: Sequence[Sequence[float]]) -> str:
+    """Points of a ``polyline`` from pairs of shares, 0 to 1."""
+    return " ".join(f"{across(x)},{up(y)}" for x, y in points)
+
+
+def discs(bins: Sequence[dict[str, float]]) -> list[Point]:
+    """Discs of a reliability diagram from ``mean``, ``share`` and ``images``."""
+    most = max((int(one["images"]) for one in bins), default=1)
+    return [
+        Point(
+            across(one["mean"]),
+            up(one["share"]),
+            _radius(int(one["images"]), most),
+            f"Mean probability {one['mean']:.0%}: {one['share']:.0%} malignant, {one['images']} images",
+        )
+        for one in bins
+    ]
+
+
+def draw(found: Statistics) -> dict[str, Any]:
+    """Context of ``parts/charts``: trend, calibration, readings by result."""
+    return {
+        **axes(),
         "trend": trend(found),
         "calibration": calibration(found),
         "rows": rows(found),
