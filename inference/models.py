@@ -161,10 +161,6 @@ class Analysis(models.Model):
         return self.state in OPEN
 
     @property
-    def benign_probability(self) -> float | None:
-        return None if self.probability is None else 1.0 - self.probability
-
-    @property
     def tissue_patches(self) -> int | None:
         """Number of patches with tissue, which are those that were run; None if the analysis is not done."""
         return self.patches_total if self.state == State.DONE else None

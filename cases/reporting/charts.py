@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from cases.reporting.agreement import Statistics
 from inference.models import PatchTable, Verdict
@@ -42,11 +44,37 @@ def _radius(n: int, most: int) -> float:
     return round(4 + 6 * (n / most) ** 0.5, 1)
 
 
-def statistics(found: Statistics) -> dict[str, Any]:
-    """Context of ``parts/charts``: trend, calibration, readings by result."""
+def axes() -> dict[str, Any]:
+    """The box and the ticks of both axes."""
     return {
         "box": {"width": WIDTH, "height": HEIGHT, "left": across(0), "right": across(1), "top": up(1), "foot": up(0)},
         "ticks": [{"share": share, "x": across(share), "y": up(share)} for share in TICKS],
+    }
+
+
+def line(points: Sequence[Sequence[float]]) -> str:
+    """Points of a ``polyline`` from pairs of shares, 0 to 1."""
+    return " ".join(f"{across(x)},{up(y)}" for x, y in points)
+
+
+def discs(bins: Sequence[dict[str, float]]) -> list[Point]:
+    """Discs of a reliability diagram from ``mean``, ``share`` and ``images``."""
+    most = max((int(one["images"]) for one in bins), default=1)
+    return [
+        Point(
+            across(one["mean"]),
+            up(one["share"]),
+            _radius(int(one["images"]), most),
+            f"Mean probability {one['mean']:.0%}: {one['share']:.0%} malignant, {one['images']} images",
+        )
+        for one in bins
+    ]
+
+
+def statistics(found: Statistics) -> dict[str, Any]:
+    """Context of ``parts/charts``: trend, calibration, readings by result."""
+    return {
+        **axes(),
         "trend": trend(found),
         "calibration": calibration(found),
         "rows": rows(found),
@@ -112,9 +140,14 @@ def rows(found: Statistics) -> list[dict[str, Any]]:
 
 
 def histogram(table: PatchTable) -> dict[str, Any]:
-    """Bars of the patch probabilities; positions and sizes are fractions of the chart's width and height."""
+    """Bars of the probabilities of the patches with tissue."""
     malignant = table.malignant
-    counts, edges = np.histogram(malignant[~np.isnan(malignant)], bins=BINS, range=(0.0, 1.0))
+    return bars(malignant[~np.isnan(malignant)])
+
+
+def bars(probabilities: ArrayLike) -> dict[str, Any]:
+    """Bars of a histogram from 0 to 1; positions and sizes are fractions of the chart's width and height."""
+    counts, edges = np.histogram(probabilities, bins=BINS, range=(0.0, 1.0))
     top = int(counts.max(initial=1)) or 1
     return {
         "top": top,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 from django.utils.text import capfirst
 
+from cases.reporting import charts as svg
 from inference.engine import quantised
 from inference.models import ModelVersion
 
@@ -20,6 +22,11 @@ SPELT = {
     "head_strength": "inverse regularisation of the head", "minutes": "training time, minutes",
     "auxiliary_patches": "additional IDC patches",
 }  # fmt: skip
+#: Figures of a data set, and what a page calls them.
+COLUMNS = [
+    ("auc", "AUC"), ("sensitivity", "Sensitivity"), ("specificity", "Specificity"),
+    ("brier", "Brier score"), ("ece", "Calibration error"),
+]  # fmt: skip
 
 
 def lines(model: ModelVersion) -> dict[str, list[Line]]:
@@ -27,6 +34,43 @@ def lines(model: ModelVersion) -> dict[str, list[Line]]:
     metadata = ModelVersion.objects.values_list("metadata", flat=True).get(pk=model.pk) or {}
     own = {part: list(_flat(metadata.get(part) or {})) for part in ("metrics", "training")}
     return own | {"runtimes": runtimes(model)}
+
+
+#: Of ``training``, what a page shows folded.
+RECIPE = ("recipe", "head_strength", "minutes")
+
+
+def training(model: ModelVersion) -> dict[str, list[Line]]:
+    """``metadata.training`` as lines: on what the model was trained, and the recipe."""
+    found = (ModelVersion.objects.values_list("metadata", flat=True).get(pk=model.pk) or {}).get("training") or {}
+    data = {name: value for name, value in found.items() if name not in RECIPE}
+    return {"data": list(_flat(data)), "recipe": list(_flat({k: found[k] for k in RECIPE if k in found}))}
+
+
+def held_out(model: ModelVersion) -> list[dict[str, Any]]:
+    """The data sets of ``metrics.out_of_fold``, each with ``name`` and the figures of :data:`COLUMNS` as text."""
+    metadata = ModelVersion.objects.values_list("metadata", flat=True).get(pk=model.pk) or {}
+    found = (metadata.get("metrics") or {}).get("out_of_fold") or {}
+    return [
+        {"name": _spelt(name), "values": [_text(values[key]) if key in values else "–" for key, _ in COLUMNS]}
+        for name, values in found.items()
+        if isinstance(values, dict)
+    ]
+
+
+def curves(model: ModelVersion) -> dict[str, Any]:
+    """ROC and reliability as coordinates of SVG, results by subtype and magnification, from the file beside the
+    checkpoint; empty if there is none for this checkpoint."""
+    try:
+        found = json.loads(Path(model.path).with_suffix(".figures.json").read_text(encoding="utf-8"))
+        if found["checkpoint_sha256"] != model.sha256:
+            return {}
+        return {**svg.axes(), **{name: found[name] for name in ("subtypes", "magnifications")}, "sets": [
+            {**one, "roc": svg.line(one["roc"]), "points": svg.discs(one["reliability"])} for one in found["curves"]
+        ]}  # fmt: skip
+    except (OSError, ValueError, KeyError, TypeError):
+        # The file is an extra: the page stands without it.
+        return {}
 
 
 def runtimes(model: ModelVersion) -> list[Line]:

@@ -137,7 +137,6 @@ def _context(case: Case, author: User, report: Report, model: ModelVersion | Non
         "printed_at": timezone.now(),
         "model": model,
         "card": model_card.lines(model) if model else {},
-        "benign_probability": None if case.probability is None else 1 - case.probability,
         "statement": text.case_statement(case, model),
         "thresholds": text.thresholds(model) if model else "",
         "disclaimer": text.DISCLAIMER,

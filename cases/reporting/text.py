@@ -48,7 +48,8 @@ def thresholds(model: ModelVersion) -> str:
 
 
 def statement(verdict: str, probability: float | None, model: ModelVersion | None, subject: str = "slide") -> str:
-    """A result in words. ``probability`` is of malignancy, 0 to 1; ``subject`` is "slide" or "case"."""
+    """What a result is worth, in one or two sentences. ``probability`` is of malignancy, 0 to 1; ``subject`` is
+    "slide" or "case"."""
     if not verdict or probability is None or model is None:
         return ""
     if verdict == Verdict.OUT_OF_DOMAIN:
@@ -60,32 +61,40 @@ def statement(verdict: str, probability: float | None, model: ModelVersion | Non
         )
     if verdict == Verdict.INDETERMINATE:
         return (
-            f"Indeterminate: the probability of malignancy, {_percent(probability)}, lies between the thresholds. "
+            "The probability lies between the thresholds: the model does not decide. "
             "A person’s reading, another field or another magnification is needed."
         )
-    if not model.calibrated:
-        chance = "The score is the network’s uncalibrated output, not a probability."
-    elif subject == "case":
-        chance = f"The mean probability of malignancy of its images is {_mean(probability)}."
-    else:
-        chance = f"In the calibration data, {_about(probability)} of images with this score were malignant."
-    return " ".join(filter(None, (f"{verdict.capitalize()}. {chance}", caution(verdict, model))))
+    uncalibrated = "" if model.calibrated else "The score is the network’s uncalibrated output, not a probability."
+    return " ".join(filter(None, (uncalibrated, caution(verdict, model, subject))))
 
 
 def case_statement(case: Case, model: ModelVersion | None) -> str:
-    """The case result in words. If a reason for review replaces its heading, only the average is stated."""
+    """What the case result is worth. If a reason for review replaces its heading, only the average is stated."""
     if case.headline and case.probability is not None:
-        mean = _mean(case.probability)
-        return f"On average, the case is {case.verdict}: the mean probability of malignancy of its images is {mean}."
+        return f"The average of the images is {case.verdict}. An average can hide a small lesion."
     return statement(case.verdict, case.probability, model, "case")
 
 
-def caution(verdict: str, model: ModelVersion) -> str:
-    """How often such a result was wrong on held-out patients; empty if the model's metadata does not say."""
+def caution(verdict: str, model: ModelVersion, subject: str = "slide") -> str:
+    """How often such a result was wrong on held-out patients. It was measured on single images, which is said of a
+    case."""
+    of_images = " for single images" if subject == "case" else ""
     wrong = _wrong_shares(model.sha256).get(verdict)
     if wrong is None:
-        return ""
-    return f"On new patients, {_percent(wrong, 0)} of {verdict} results were wrong."
+        return f"How often {verdict} results{of_images} are wrong was not measured for this model version."
+    often = frequency(wrong)
+    return f"{often[0].upper()}{often[1:]} {verdict} results{of_images} were wrong on held-out patients."
+
+
+def frequency(share: float) -> str:
+    """A share, 0 to 1, as a natural frequency: "about 3 in 10". Never "none" or "all"."""
+    if share < 0.01:
+        return "fewer than 1 in 100"
+    if share > 0.99:
+        return "more than 99 in 100"
+    # Tenths where they are close enough; otherwise an error rate of 14 % would become 1 in 10.
+    tenths, hundredths = round(10 * share), round(100 * share)
+    return f"about {tenths} in 10" if tenths and abs(tenths / 10 - share) <= 0.01 else f"about {hundredths} in 100"
 
 
 @lru_cache(maxsize=64)
@@ -96,20 +105,6 @@ def _wrong_shares(sha256: str) -> dict[str, float]:
     metrics = metadata.get("metrics") or {}
     found = {verdict: metrics.get(f"{verdict}_wrong") for verdict in (Verdict.BENIGN, Verdict.MALIGNANT)}
     return {str(verdict): float(share) for verdict, share in found.items() if isinstance(share, int | float)}
-
-
-def _about(share: float) -> str:
-    """In whole per cent, never 0 or 100."""
-    if share > 0.99:
-        return f"more than {_percent(0.99)}"
-    return f"less than {_percent(0.01)}" if share < 0.01 else f"about {_percent(share, 0)}"
-
-
-def _mean(share: float) -> str:
-    """To a tenth of a per cent, like the figures on the page; never 0 or 100."""
-    if share > 0.999:
-        return f"more than {_percent(0.999)}"
-    return f"less than {_percent(0.001)}" if share < 0.001 else _percent(share)
 
 
 def _percent(share: float, digits: int = 1) -> str:

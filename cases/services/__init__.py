@@ -28,7 +28,14 @@ from cases.services.cases import (
     update_case,
     upload_rules,
 )
-from cases.services.reviews import assign, is_blind, record_reading_changes, sign_review, visible_reviews
+from cases.services.reviews import (
+    assign,
+    is_blind,
+    next_unread,
+    record_reading_changes,
+    sign_review,
+    visible_reviews,
+)
 from cases.services.timeline import record
 
 __all__ = [
@@ -45,6 +52,7 @@ __all__ = [
     "is_mixed",
     "limits",
     "natural_order",
+    "next_unread",
     "on_analysis_ended",
     "propagate_magnification",
     "record",

@@ -83,7 +83,7 @@ def check_aggregate(pk: uuid.UUID, mend: bool = False) -> bool:
         if mend:
             refresh(case)
             case.refresh_from_db()
-            record(case, AuditEvent.Kind.ANALYSED, detail=f"{case.get_verdict_display() or 'no result'}, recalculated")
+            record(case, AuditEvent.Kind.ANALYSED, detail=f"{_said(case)}, recalculated")
         return True
 
 
@@ -130,5 +130,9 @@ def on_analysis_ended(sender: type[Analysis], analysis: Analysis, **kwargs: Any)
     refresh(case)
     case.refresh_from_db()
     if not case.open_count:
-        said = case.get_verdict_display() or "no result"
-        record(case, AuditEvent.Kind.ANALYSED, detail=f"{said}, {analysis.model_version}")
+        record(case, AuditEvent.Kind.ANALYSED, detail=f"{_said(case)}, {analysis.model_version}")
+
+
+def _said(case: Case) -> str:
+    """The result as the page of the case is headed."""
+    return case.headline or case.get_verdict_display() or "no result"

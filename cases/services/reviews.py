@@ -6,7 +6,8 @@ from collections.abc import Iterable
 
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import Case as Choice
+from django.db.models import QuerySet, When
 
 from cases import audit
 from cases.accounts.permissions import lock
@@ -63,6 +64,16 @@ def sign_review(case: Case, author: User, reading: str, subtype: str = "", comme
             probability=held.probability if verdict else None,
             model_version=case_model(held) if verdict else None,
         )
+
+
+def next_unread(case: Case, reader: User) -> Case | None:
+    """The case to read after ``case``: analysed, visible to ``reader`` and not yet read by them. First those assigned
+    to them, then those older than ``case``, then the newest."""
+    unread = Case.objects.visible_to(reader).filter(slide_count__gt=0, open_count=0)
+    unread = unread.exclude(pk=case.pk).exclude(pk__in=Review.objects.filter(author=reader).values("case"))
+    first = When(assigned_to=reader, then=0)
+    second = When(created_at__lt=case.created_at, then=1)
+    return unread.order_by(Choice(first, second, default=2), "-created_at").first()
 
 
 def is_blind(case: Case, reviews: Iterable[Review] | None = None) -> bool:

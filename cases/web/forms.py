@@ -116,8 +116,25 @@ class ImagesForm(forms.Form):
     images = ImagesField()
 
 
+#: Terms of the *WHO Classification of Breast Tumours* (5th edition, 2019), suggested in this order.
+SUBTYPES = [
+    "Invasive breast carcinoma of no special type (NST)", "Invasive lobular carcinoma", "Tubular carcinoma",
+    "Cribriform carcinoma", "Mucinous carcinoma", "Invasive micropapillary carcinoma", "Invasive papillary carcinoma",
+    "Carcinoma with apocrine differentiation", "Metaplastic carcinoma", "Adenoid cystic carcinoma",
+    "Secretory carcinoma", "Neuroendocrine carcinoma", "Microinvasive carcinoma", "Ductal carcinoma in situ (DCIS)",
+    "Lobular carcinoma in situ (LCIS)", "Encapsulated papillary carcinoma", "Solid papillary carcinoma",
+    "Paget disease of the breast", "Phyllodes tumour, malignant", "Phyllodes tumour, borderline",
+    "Phyllodes tumour, benign", "Angiosarcoma", "Fibroadenoma", "Tubular adenoma", "Lactating adenoma",
+    "Intraductal papilloma", "Adenosis", "Sclerosing adenosis", "Radial scar / complex sclerosing lesion",
+    "Usual ductal hyperplasia", "Atypical ductal hyperplasia", "Columnar cell lesion", "Flat epithelial atypia",
+    "Atypical lobular hyperplasia", "Hamartoma", "Pseudoangiomatous stromal hyperplasia",
+]  # fmt: skip
+
+
 class ReviewForm(forms.Form):
-    """A reading. The page suggests the subtypes of BreakHis (Spanhol et al. 2016) and accepts any other."""
+    """A reading. The page suggests :data:`SUBTYPES` and accepts any other."""
+
+    subtypes = SUBTYPES
 
     reading = forms.ChoiceField(choices=Reading.choices, widget=forms.RadioSelect)
     subtype = forms.CharField(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import cache
 from typing import Any
+from urllib.parse import urlencode
 
+from django.core.paginator import Page, Paginator
 from django.urls import reverse
 
 from cases import services
@@ -16,12 +19,22 @@ from cases.web.views.access import SignedInRequest
 from inference.engine.grid import PATCH
 from inference.engine.patchmap import colour_table
 from inference.jobs import queue
-from inference.models import Analysis, PatchTable, Verdict
+from inference.models import Analysis, PatchTable, State, Verdict
 
 #: Sort orders of a case's images, besides by name.
 ORDERS = ("added", "high", "low")
 #: Patches in each of the two lists of a slide's page.
 LISTED = 6
+#: Of the most suspicious patches, so many are outlined in the viewer.
+MARKED = 3
+#: Images of a case on one page.
+PAGE = 48
+#: Up to this many images stand on the scale as dots; more would overlap and are drawn as a histogram.
+DOTS = 20
+#: With fewer images than this, a case needs no filter.
+FEW = 9
+FAILED = "failed"
+CHOICES = [*Verdict.choices, (FAILED, "Failed")]
 
 
 def order_slides(slides: list[Slide], order: str) -> list[Slide]:
@@ -40,31 +53,57 @@ def order_slides(slides: list[Slide], order: str) -> list[Slide]:
     return sorted(slides, key=services.natural_order)
 
 
+def _said(slide: Slide) -> str:
+    """The result of a slide, or ``failed``; empty while it has neither."""
+    found = slide.analysis
+    return (found.verdict or (FAILED if found.state == State.FAILED else "")) if found else ""
+
+
+def listed(slides: list[Slide], request: SignedInRequest) -> dict[str, Any]:
+    """The images of a case that its page shows, and what they were chosen by: ``order``, ``show``, ``page``."""
+    order, show = (request.GET.get(name, "") for name in ("order", "show"))
+    counts = Counter(_said(slide) for slide in slides)
+    chips = [{"value": value, "label": label, "count": counts[value]} for value, label in CHOICES if counts[value]]
+    show = show if show in dict(CHOICES) else ""
+    found = [slide for slide in order_slides(slides, order) if not show or _said(slide) == show]
+    page: Page[Slide] = Paginator(found, PAGE).get_page(request.GET.get("page"))
+    chosen = {"order": order, "show": show, "page": page.number if page.has_other_pages() else ""}
+    return {
+        "slides": list(page),
+        "page": page,
+        "order": order,
+        "show": show,
+        "chips": chips if show or (len(slides) >= FEW and len(chips) > 1) else [],
+        "live_query": urlencode({name: value for name, value in chosen.items() if value}),
+    }
+
+
 def case_context(
     found: Case, slides: list[Slide], progress: dict[str, Any], request: SignedInRequest
 ) -> dict[str, Any]:
     """Template context of the parts of a case's page."""
-    order = request.GET.get("order", "")
     analyses = [slide.analysis for slide in slides if slide.analysis]
     model = services.case_model(found, slides)
     counts = services.verdict_counts(slides)
+    probabilities = sorted(
+        analysis.probability
+        for analysis in analyses
+        if analysis.probability is not None and analysis.verdict != Verdict.OUT_OF_DOMAIN
+    )
     return {
+        **listed(slides, request),
         "case": found,
-        "slides": order_slides(slides, order),
-        "order": order,
         "is_owner": found.owner_id == request.user.pk,
         "model": model,
-        "benign_probability": None if found.probability is None else 1.0 - found.probability,
         "statement": text.case_statement(found, model),
         "thresholds": text.thresholds(model) if model else "",
         "disclaimer": text.DISCLAIMER,
         "progress": progress,
         "counts": {verdict: counts[verdict] for verdict in Verdict.values},
-        "dots": sorted(
-            analysis.probability
-            for analysis in analyses
-            if analysis.probability is not None and analysis.verdict != Verdict.OUT_OF_DOMAIN
-        ),
+        "probabilities": probabilities,
+        "dots": probabilities if 1 < len(probabilities) <= DOTS else [],
+        "spread": charts.bars(probabilities) if len(probabilities) > DOTS else None,
+        "average": f"average of {len(probabilities)} images" if len(probabilities) > 1 else "",
         "in_domain": sum(counts.values()) - counts[Verdict.OUT_OF_DOMAIN],
         "against": services.discordant_images(found, slides),
         "duplicates": services.duplicates(slides),
@@ -81,6 +120,7 @@ def of_case(found: Case, slides: list[Slide], progress: dict[str, Any], request:
         return {**case_context(found, slides, progress, request), "keep_progress": True}
 
     ended = [str(slide.analysis.pk) for slide in slides if slide.analysis and not slide.analysis.is_open]
+    shown = listed(slides, request)["slides"]
     bar = [progress[name] for name in ("open", "done", "total", "percent", "ahead", "worker_alive")]
     return [
         Part("progress", tuple(bar), "parts/case/progress.html", context),
@@ -91,8 +131,8 @@ def of_case(found: Case, slides: list[Slide], progress: dict[str, Any], request:
             context,
         ),
         Part("actions", (found.verdict != "", bool(slides)), "parts/case/actions.html", context),
-        Part("slides", tuple(sorted(str(slide.pk) for slide in slides)), "parts/case/slides.html", context),
-        *(_card(slide, found.owner_id == request.user.pk) for slide in slides),
+        Part("slides", tuple(sorted(str(slide.pk) for slide in shown)), "parts/case/slides.html", context),
+        *(_card(slide, found.owner_id == request.user.pk) for slide in shown),
     ]
 
 
@@ -160,12 +200,14 @@ def _viewer(table: PatchTable | None, slide: Slide) -> dict[str, Any]:
     }
     with_tissue = [row for row in rows if row["malignant"] is not None]
     ordered = sorted(with_tissue, key=lambda row: -row["malignant"])
-    listed = min(LISTED, (len(ordered) + 1) // 2)
+    length = min(LISTED, (len(ordered) + 1) // 2)
+    data["marked"] = [row["index"] for row in ordered[:MARKED]]
     return {
         "viewer": data,
         "histogram": charts.histogram(table),
-        "suspicious": ordered[:listed],
-        "harmless": ordered[::-1][: min(listed, len(ordered) - listed)],
+        "suspicious": ordered[:length],
+        "marked": MARKED,
+        "harmless": ordered[::-1][: min(length, len(ordered) - length)],
         "patch_count": len(ordered),
         "empty_count": len(rows) - len(ordered),
     }
@@ -180,6 +222,7 @@ def of_slide(found: Slide, request: SignedInRequest) -> list[Part]:
     alive = queue.worker_alive() if is_open else True
     return [
         Part("result", (*_progress_of(analysis), alive), "parts/slide/result.html", context),
+        Part("facts", ended, "parts/slide/facts.html", context),
         Part("actions", ended, "parts/slide/actions.html", context),
         Part("maps", ended, "parts/slide/maps.html", context),
         Part("patches", ended, "parts/slide/patches.html", context),

@@ -48,16 +48,18 @@ if (user && sessionStorage.getItem("user") !== user) {
 }
 
 // Drafts are kept in this tab until the form was submitted, because the session may end before that.
+// The page that follows may be that of another case.
+if (document.querySelector(".notice.taken")) sessionStorage.removeItem(sessionStorage.getItem("sent"));
 for (const form of document.querySelectorAll("[data-draft]")) {
   const name = `draft ${form.getAttribute("action")}`;
   const fields = () => [...new FormData(form)].filter(([field]) => field !== "csrfmiddlewaretoken");
-  if (document.querySelector(".notice.taken")) sessionStorage.removeItem(name);
   for (const [field, value] of JSON.parse(sessionStorage.getItem(name) || "[]")) {
     const control = form.elements[field];
     if (control) control.value = value;
     if (value) form.closest("details")?.setAttribute("open", "");
   }
   form.addEventListener("input", () => sessionStorage.setItem(name, JSON.stringify(fields())));
+  form.addEventListener("submit", () => sessionStorage.setItem("sent", name));
 }
 for (const form of document.querySelectorAll("[data-sign-out]")) form.addEventListener("submit", () => sessionStorage.clear());
 if (location.hash === "#review") document.querySelector("#review details")?.setAttribute("open", "");

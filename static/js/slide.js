@@ -3,10 +3,12 @@
 import { colour, greySurface, load, paintGrey, paintPatches, patchSurface } from "./maps.js";
 import { Viewer } from "./viewer.js";
 
+const { OpenSeadragon } = window;
+
 const box = document.querySelector("[data-viewer]");
 const find = (name) => document.querySelector(`[data-${name}]`);
 const percent = (value) => `${(100 * value).toFixed(1)}\u00a0%`;
-const LAYERS = ["patch", "activation", "none"];
+const MAPS = ["patch", "activation"];
 
 const canvas = find("canvas");
 let viewer = null;
@@ -16,6 +18,8 @@ let data, patches, ranked, surface, activation;
 // Map settings are kept in this tab, so that they stay the same from image to image.
 const kept = JSON.parse(sessionStorage.getItem("viewer") || "{}");
 let layer = "none";
+// Set while M is held: the layer to return to.
+let before = null;
 let threshold = 0;
 let shown = null;
 
@@ -68,8 +72,9 @@ function showAnalysis() {
   viewer.opacity = find("opacity").value / 100;
   threshold = find("threshold").value / 100;
   find("grid").checked = Boolean(kept.grid);
-  showGrid();
-  setLayer(LAYERS.includes(kept.layer) ? kept.layer : "patch");
+  find("marks").checked = kept.marks !== false;
+  showBoxes();
+  setLayer(MAPS.includes(kept.layer) ? kept.layer : "none");
   for (const target of document.querySelectorAll("[data-patch-canvas]")) drawPatch(target, Number(target.dataset.patchCanvas));
 }
 
@@ -97,8 +102,9 @@ function setShare(name, value) {
   find(`${name}-out`).textContent = `${value} %`;
 }
 
-function showGrid() {
+function showBoxes() {
   viewer.boxes = find("grid").checked ? patches.map(bounds) : [];
+  viewer.marks = find("marks").checked ? data.marked.map((index) => bounds(patches[index])) : [];
   viewer.draw();
 }
 
@@ -127,8 +133,23 @@ async function setLayer(name) {
 }
 
 function chooseLayer(name) {
+  before = null;
   keep("layer", name);
+  if (name !== "none") keep("map", name);
   setLayer(name);
+}
+
+// While M is held, the map chosen last is shown, or the plain image where a map is on.
+function hold() {
+  if (before !== null) return;
+  before = layer;
+  setLayer(layer === "none" ? (MAPS.includes(kept.map) ? kept.map : "patch") : "none");
+}
+
+function release() {
+  if (before === null) return;
+  setLayer(before);
+  before = null;
 }
 
 function paint() {
@@ -257,9 +278,9 @@ box.addEventListener("input", ({ target }) => {
     setShare("threshold", value);
     keep("threshold", value);
     paint();
-  } else if ("grid" in target.dataset) {
-    keep("grid", target.checked);
-    showGrid();
+  } else if ("grid" in target.dataset || "marks" in target.dataset) {
+    keep("grid" in target.dataset ? "grid" : "marks", target.checked);
+    showBoxes();
   }
 });
 document.addEventListener("click", (event) => {
@@ -293,6 +314,8 @@ const actions = {
   in: () => viewer?.zoom(1.5),
   out: () => viewer?.zoom(1 / 1.5),
   fit: () => viewer?.fit(),
+  rotate: () => viewer?.rotate(90),
+  full: () => (OpenSeadragon.isFullScreen() ? OpenSeadragon.exitFullScreen() : OpenSeadragon.requestFullScreen(box)),
 };
 find("zoom").addEventListener("click", (event) => actions[event.target.closest("[data-do]")?.dataset.do]?.());
 
@@ -303,5 +326,15 @@ document.addEventListener("keydown", (event) => {
   else if (key === "+" || key === "=") actions.in();
   else if (key === "-") actions.out();
   else if (key === "0") actions.fit();
-  else if (key === "m" && surface) chooseLayer(LAYERS[(LAYERS.indexOf(layer) + 1) % LAYERS.length]);
+  else if (key >= "1" && key <= "7") viewer?.step(Number(key));
+  else if (key === "r") viewer?.rotate(event.shiftKey ? -90 : 90);
+  else if (key === "f") actions.full();
+  else if (key === "m" && surface && picture) hold();
 });
+document.addEventListener("keyup", (event) => { if (event.key.toLowerCase() === "m") release(); });
+addEventListener("blur", release);
+document.addEventListener("fullscreenchange", () => {
+  const button = find("zoom").querySelector("[data-do=full]");
+  button.setAttribute("aria-pressed", String(OpenSeadragon.isFullScreen()));
+});
+if (!OpenSeadragon.supportsFullScreen) find("zoom").querySelector("[data-do=full]").hidden = true;

@@ -23,7 +23,11 @@ export class Viewer {
     this.scale = 1;
     this.smooth = false;
     this.boxes = [];
+    // Numbered outlines, the most important first.
+    this.marks = [];
     this.lit = null;
+    // Whether the whole image stays in view when the viewer changes its size.
+    this.staysFitted = true;
     this.onhover = () => {};
     this.onpick = () => {};
     this.deep = new OpenSeadragon.Viewer({
@@ -32,6 +36,12 @@ export class Viewer {
       tabIndex: "",
       keyboardNavEnabled: false,
       showNavigationControl: false,
+      showNavigator: true,
+      navigatorPosition: "BOTTOM_LEFT",
+      navigatorSizeRatio: 0.18,
+      navigatorRotate: false,
+      navigatorBorderColor: "#fff",
+      navigatorDisplayRegionColor: "#e0218a",
       visibilityRatio: 1,
       constrainDuringPan: true,
       minZoomImageRatio: 1,
@@ -78,14 +88,32 @@ export class Viewer {
   }
 
   fit() {
+    this.staysFitted = true;
     this.deep.viewport.goHome();
     this.settle();
   }
 
   zoom(factor, at = null) {
+    this.zoomTo(this.deep.viewport.getZoom() * factor, at);
+  }
+
+  // Step 1 fits the image; each further step doubles the size.
+  step(number) {
+    this.zoomTo(this.deep.viewport.getHomeZoom() * 2 ** (number - 1));
+  }
+
+  zoomTo(zoom, at = null) {
     const { viewport } = this.deep;
-    const wanted = Math.min(Math.max(viewport.getZoom() * factor, viewport.getMinZoom()), viewport.getMaxZoom());
+    const wanted = Math.min(Math.max(zoom, viewport.getMinZoom()), viewport.getMaxZoom());
     viewport.zoomTo(wanted, at && viewport.pointFromPixel(at, true));
+    this.staysFitted = this.fitted;
+    this.settle();
+  }
+
+  rotate(degrees) {
+    const { viewport } = this.deep;
+    viewport.setRotation(viewport.getRotation() + degrees, true);
+    if (this.staysFitted) viewport.goHome(true);
     this.settle();
   }
 
@@ -105,6 +133,8 @@ export class Viewer {
   takeTouch() {
     const action = this.fitted ? "pan-y" : "none";
     for (const part of [this.deep.container, this.deep.canvas]) part.style.touchAction = action;
+    // The overview has nothing to add while the whole image is in view.
+    this.element.classList.toggle("fitted", this.fitted);
   }
 
   toImage(event) {
@@ -125,48 +155,63 @@ export class Viewer {
     const { x: shownWidth, y: shownHeight } = this.deep.viewport.getContainerSize();
     const size = [Math.round(shownWidth * ratio), Math.round(shownHeight * ratio)];
     if (overlay.width !== size[0] || overlay.height !== size[1]) [overlay.width, overlay.height] = size;
-    const from = item.imageToViewerElementCoordinates(new Point(0, 0));
-    const to = item.imageToViewerElementCoordinates(new Point(this.width, this.height));
-    Object.assign(this, { x: from.x, y: from.y, scale: (to.x - from.x) / this.width });
-    context.setTransform(ratio, 0, 0, ratio, 0, 0);
-    context.clearRect(0, 0, shownWidth, shownHeight);
+    const [from, right, down] = [[0, 0], [this.width, 0], [0, this.height]].map(([x, y]) => item.imageToViewerElementCoordinates(new Point(x, y)));
+    const across = [(right.x - from.x) / this.width, (right.y - from.y) / this.width];
+    const along = [(down.x - from.x) / this.height, (down.y - from.y) / this.height];
+    this.scale = Math.hypot(...across);
+    context.setTransform(1, 0, 0, 1, 0, 0);
+    context.clearRect(0, 0, overlay.width, overlay.height);
+    // From here on in pixels of the image, which may be rotated.
+    context.setTransform(...[...across, ...along, from.x, from.y].map((value) => value * ratio));
     if (this.layer) {
       context.globalAlpha = this.opacity;
       context.imageSmoothingEnabled = this.smooth;
-      context.drawImage(this.layer, from.x, from.y, to.x - from.x, to.y - from.y);
+      context.drawImage(this.layer, 0, 0, this.width, this.height);
       context.globalAlpha = 1;
     }
     // A light line on a darker one, visible on pale and on dark tissue.
-    for (const [width, style] of [[3, "rgb(0 0 0 / .35)"], [1, "rgb(255 255 255 / .8)"]]) {
-      context.lineWidth = width;
-      context.strokeStyle = style;
-      for (const box of this.boxes) this.outline(box);
-    }
-    if (this.lit) {
-      context.lineWidth = 4;
-      context.strokeStyle = "rgb(0 0 0 / .75)";
-      this.outline(this.lit);
-      context.lineWidth = 2;
-      context.strokeStyle = "#fff";
-      this.outline(this.lit);
-    }
+    for (const [width, style] of [[3, "rgb(0 0 0 / .35)"], [1, "rgb(255 255 255 / .8)"]]) this.outline(this.boxes, width, style);
+    for (const [width, style] of [[6, "rgb(0 0 0 / .75)"], [3, "#ffd84d"]]) this.outline(this.marks, width, style);
+    if (this.lit) for (const [width, style] of [[4, "rgb(0 0 0 / .75)"], [2, "#fff"]]) this.outline([this.lit], width, style);
+    context.setTransform(ratio, 0, 0, ratio, 0, 0);
+    this.marks.forEach((mark, i) => this.number(mark, i + 1));
   }
 
-  outline([x, y, width, height]) {
-    this.context.strokeRect(this.x + x * this.scale + 0.5, this.y + y * this.scale + 0.5, width * this.scale - 1, height * this.scale - 1);
+  outline(boxes, width, style) {
+    this.context.lineWidth = width / this.scale;
+    this.context.strokeStyle = style;
+    for (const box of boxes) this.context.strokeRect(...box);
+  }
+
+  // A number in the upright corner of a box, whatever the rotation.
+  number([x, y, width, height], number) {
+    const corners = [[x, y], [x + width, y], [x, y + height], [x + width, y + height]].map((at) => this.item.imageToViewerElementCoordinates(new Point(...at)));
+    const left = Math.min(...corners.map((at) => at.x));
+    const top = Math.min(...corners.map((at) => at.y));
+    const { context } = this;
+    context.fillStyle = "rgb(0 0 0 / .85)";
+    context.fillRect(left, top, 20, 20);
+    context.fillStyle = "#ffd84d";
+    context.font = "600 13px sans-serif";
+    context.textAlign = "center";
+    context.textBaseline = "middle";
+    context.fillText(String(number), left + 10, top + 11);
   }
 
   listen() {
     const { deep, element } = this;
-    let wasFitted = true;
+    let resized = false;
     let soft = true;
     deep.addHandler("open", () => this.settle());
-    deep.addHandler("resize", () => { wasFitted = this.fitted; });
-    deep.addHandler("after-resize", () => {
-      if (wasFitted) deep.viewport.goHome(true);
-      this.settle();
-    });
+    deep.addHandler("canvas-pinch", () => { this.staysFitted = false; });
+    // OpenSeadragon keeps the zoom after this event, so the image is fitted once that is done.
+    deep.addHandler("after-resize", () => { resized = true; });
     deep.addHandler("update-viewport", () => {
+      if (resized) {
+        resized = false;
+        if (this.staysFitted) deep.viewport.goHome(true);
+        this.settle();
+      }
       this.paint();
       // From 4x zoom on, pixels are not smoothed. Each call redraws everything.
       if (soft === this.scale < 4) return;
@@ -191,7 +236,7 @@ export class Viewer {
     deep.addHandler("canvas-drag", () => element.classList.add("dragging"));
     deep.addHandler("canvas-drag-end", () => element.classList.remove("dragging"));
     element.addEventListener("pointermove", (event) => {
-      if (!event.buttons && this.item) this.onhover(...this.toImage(event), event);
+      if (!event.buttons && this.item && !event.target.closest(".navigator")) this.onhover(...this.toImage(event), event);
     });
     element.addEventListener("pointerleave", () => this.onhover(null));
     element.addEventListener("keydown", (event) => {

@@ -305,8 +305,6 @@ def test_the_viewer_moves_by_keys_wheel_and_hand(
 
     assert after(drag) != moved
     expect(page.locator("[data-dialog]")).to_be_hidden()
-    page.keyboard.press("m")
-    expect(page.locator("[data-layer=activation]")).to_have_attribute("aria-pressed", "true")
     assert complaints == []
 
 
@@ -415,7 +413,8 @@ def test_the_viewer_stays_as_it_was_set_from_image_to_image(
     expect(page.locator(".slide [data-state=done]")).to_have_count(2, timeout=90_000)
     page.locator(".slide-link").first.click()
     expect(page.locator("[data-viewer].ready")).to_be_visible()
-    page.keyboard.press("m")
+    expect(page.locator("[data-layer=none]")).to_have_attribute("aria-pressed", "true")
+    page.get_by_role("button", name="Activation").click()
     page.locator("[data-opacity]").fill("20")
     page.locator("[data-threshold]").fill("30")
     page.locator("[data-grid]").check()

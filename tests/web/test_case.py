@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib import import_module
 
+import pytest
 from django.apps import apps
 from django.test import Client
 from django.urls import reverse
 
 from cases import services
 from cases.models import AuditEvent, Case, User
+from cases.web import parts
 from inference.jobs import queue
 from inference.models import Analysis, ModelVersion
 
@@ -42,19 +44,45 @@ def test_it_leaves_out_of_domain_images_out(client: Client, case: Case, finish: 
 def test_a_mean_hides_no_malignant_image(client: Client, case: Case, finish: Finish) -> None:
     finish(0.1, "a.png")
     finish(0.1, "b.png")
-    assert "Malignant image" not in client.get(case.get_absolute_url()).content.decode()
+    assert "front-images" not in client.get(case.get_absolute_url()).content.decode()
     small = finish(0.9, "small-lesion.png")
     page = client.get(case.get_absolute_url()).content.decode()
     assert "Review: 1 of 3 images is malignant" in page
     assert ">Benign</span>" not in page.split('id="slides-title"')[0]
-    assert "On average, the case is benign" in page
-    assert f'href="{small.get_absolute_url()}?order=high">small-lesion.png</a> (90.0\N{NO-BREAK SPACE}%)' in page
+    assert "The average of the images is benign" in page
+    assert f'href="{small.get_absolute_url()}?order=high"' in page.split('id="slides-title"')[0]
+    assert page.index("small-lesion.png") < page.index("average of 3 images")  # the image in front, the mean second
+    timeline = AuditEvent.objects.filter(case=case, kind=AuditEvent.Kind.ANALYSED).latest("at")
+    assert timeline.detail.startswith("Review: 1 of 3 images is malignant")
     history = client.get(reverse("cases:history")).content.decode()
     assert "Review: 1 of 3 images is malignant" in history and ">Benign</span>" not in history
     for name in ("c.png", "d.png"):
         finish(0.95, name)
     page = client.get(case.get_absolute_url()).content.decode()
-    assert "Review:" not in page and "Malignant image" not in page  # now the case is as well
+    # Now the case is malignant as well.
+    assert "Review:" not in page.split("Timeline")[0] and "front-images" not in page
+
+
+def test_a_large_case_has_filters_pages_and_a_histogram(
+    client: Client, case: Case, finish: Finish, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parts, "PAGE", 4)
+    monkeypatch.setattr(parts, "DOTS", 5)
+    for number in range(8):
+        finish(0.1, f"{number}.png")
+    assert "chip" not in client.get(case.get_absolute_url()).content.decode()
+    finish(0.9, "malignant.png")
+    answer = client.get(case.get_absolute_url())
+    assert [(chip["value"], chip["count"]) for chip in answer.context["chips"]] == [("benign", 8), ("malignant", 1)]
+    assert len(answer.context["slides"]) == 4
+    assert answer.context["dots"] == [] and sum(bar["count"] for bar in answer.context["spread"]["bars"]) == 9
+    assert "1–4 of 9" in answer.content.decode()
+    assert len(client.get(case.get_absolute_url(), {"page": 3}).context["slides"]) == 1
+    found = client.get(case.get_absolute_url(), {"show": "malignant"})
+    assert [slide.original_name for slide in found.context["slides"]] == ["malignant.png"]
+    none = client.get(case.get_absolute_url(), {"show": "indeterminate"}).content.decode()
+    assert "No image has this result" in none
+    assert client.get(case.get_absolute_url(), {"show": "nonsense", "page": "x"}).context["show"] == ""
 
 
 def test_the_counts_of_older_cases_are_filled_in(case: Case, finish: Finish) -> None:

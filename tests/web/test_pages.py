@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -156,12 +158,40 @@ def test_results_cant_be_changed_in_the_admin(reviewer: User, done: object, clie
 
 
 def test_the_model_tells_its_figures(client: Client, model: ModelVersion) -> None:
-    metadata = {"metrics": {"out_of_fold": {"breakhis": {"auc": 0.84}}}, "training": {"groups": ["a"] * 48}}
-    ModelVersion.objects.update(metadata=metadata)
+    metrics = {"benign_wrong": 0.297, "out_of_fold": {"breakhis": {"auc": 0.84}}}
+    metadata = {"metrics": metrics, "training": {"groups": ["a"] * 48, "recipe": {"folds": 5}}}
+    # Error rates are kept by checksum.
+    ModelVersion.objects.filter(pk=model.pk).update(metadata=metadata, sha256="4" * 64)
     page = client.get(reverse("cases:model", args=[model.pk])).content.decode()
-    assert "Out of fold, BreakHis" in page
-    assert "AUC 0.840" in page
-    assert "<dd>48</dd>" in page
+    assert "Do not rely on a benign result by itself." in page
+    assert "About 3 in 10 benign results were wrong" in page
+    assert '<th scope="row">BreakHis</th><td class="number">0.840</td>' in page
+    assert "<dd>48</dd>" in page and "{&#x27;" not in page
+    assert 'role="img"' not in page  # no figures lie beside this checkpoint
+
+
+def test_the_model_page_draws_the_figures_beside_the_checkpoint(
+    client: Client, model: ModelVersion, settings: Any, tmp_path: Path
+) -> None:
+    settings.MODEL_DIR = tmp_path
+    curve = {"name": "BreakHis", "images": 9, "groups": 3, "auc": 0.84, "roc": [[0, 0], [0.2, 0.8], [1, 1]],
+             "reliability": [{"mean": 0.3, "share": 0.4, "images": 9}]}  # fmt: skip
+    found = {
+        "checkpoint_sha256": model.sha256,
+        "curves": [curve],
+        "subtypes": [{"name": "mucinous carcinoma", "malignant": True, "images": 68, "groups": 5, "right": 0.71}],
+        "magnifications": [{"name": "100X", "groups": 28, "benign": [99, 243], "malignant": [225, 247]}],
+    }
+    file = tmp_path / "test.figures.json"
+    address = reverse("cases:model", args=[model.pk])
+    for content in ("damaged", json.dumps(found | {"checkpoint_sha256": "1" * 64})):
+        file.write_text(content)
+        assert "ROC" not in client.get(address).content.decode()
+    file.write_text(json.dumps(found))
+    page = client.get(address).content.decode()
+    assert "BreakHis: area 0.84" in page and "Mean probability 30%: 40% malignant, 9 images" in page
+    assert "Mucinous carcinoma" in page and "71\N{NO-BREAK SPACE}%" in page and "99 of 243" in page
+    assert " style=" not in page
 
 
 def test_the_admin_shows_no_probability_out_of_domain(reviewer: User, finish: Finish, client_of: Callable) -> None:

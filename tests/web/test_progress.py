@@ -88,7 +88,7 @@ def test_the_page_of_an_image_gets_its_result(client: Client, case: Case, slide:
     assert "5 of 12 patches" in answer.json()["parts"]["result"]
     Analysis.objects.update(state="failed", error="The file is damaged.")
     answer = client.get(address, {"slide": slide.pk}, headers={"If-None-Match": answer["ETag"]})
-    assert set(answer.json()["parts"]) == {"result", "actions", "maps", "patches"}
+    assert set(answer.json()["parts"]) == {"result", "facts", "actions", "maps", "patches"}
     assert "The file is damaged." in answer.json()["parts"]["result"]
     assert answer.json()["open"] == 0
 

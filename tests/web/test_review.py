@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
 from django.test import Client
@@ -12,6 +13,8 @@ from cases import services
 from cases.models import Case, Review, User
 from cases.reporting import agreement
 from cases.reporting.agreement import cohen_kappa
+from cases.web.forms import ReviewForm
+from tests.factories import CaseFactory
 
 from .conftest import Finish
 
@@ -41,6 +44,35 @@ def test_it_needs_a_reading(client: Client, case: Case) -> None:
     page = client.post(reverse("cases:review", args=[case.pk]), {"reading": "maybe"}, follow=True)
     assert "nothing was saved" in page.content.decode()
     assert not Review.objects.exists()
+
+
+def test_sign_and_next_leads_to_the_next_unread_case(
+    client: Client, case: Case, reviewer: User, alice: User, finish: Finish, client_of: Callable
+) -> None:
+    older, newer, assigned, read = (CaseFactory(owner=alice, title=title) for title in ("old", "new", "mine", "read"))
+    for of in (case, older, newer, assigned, read):
+        finish(0.2, of=of)
+    for hours, of in ((1, older), (-1, newer), (0.5, assigned), (3, read)):
+        Case.objects.filter(pk=of.pk).update(created_at=case.created_at - timedelta(hours=hours))
+    Case.objects.filter(pk=assigned.pk).update(assigned_to=reviewer)
+    CaseFactory(owner=alice, title="without images")
+    services.sign_review(read, reviewer, "benign")
+    rita, at = client_of(reviewer), case
+    for expected in (assigned, older, newer):
+        answer = rita.post(reverse("cases:review", args=[at.pk]), {"reading": "benign", "then": "next"})
+        assert answer["Location"] == expected.get_absolute_url()
+        at = expected
+    answer = rita.post(reverse("cases:review", args=[at.pk]), {"reading": "benign", "then": "next"}, follow=True)
+    assert "No other case awaits your reading" in answer.content.decode()
+    assert answer.request["PATH_INFO"] == reverse("cases:history")
+
+
+def test_it_suggests_terms_of_the_who_and_takes_any_other(client: Client, case: Case) -> None:
+    page = client.get(case.get_absolute_url()).content.decode()
+    assert '<option value="Invasive lobular carcinoma">' in page
+    sign(client, case, subtype="Something else")
+    assert Review.objects.get().subtype == "Something else"
+    assert all(len(name) <= 60 for name in ReviewForm.subtypes)
 
 
 def test_a_blinded_reading_stays_hidden_until_two_have_read(

@@ -29,7 +29,6 @@ def test_it_shows_a_verdict_with_all_that_belongs_to_it(client: Client, done: Sl
     page = client.get(done.get_absolute_url()).content.decode()
     for expected in (
         "Benign",
-        "80.0\N{NO-BREAK SPACE}%",
         "20.0\N{NO-BREAK SPACE}%",
         "12 benign",
         "0 malignant",
@@ -39,6 +38,14 @@ def test_it_shows_a_verdict_with_all_that_belongs_to_it(client: Client, done: Sl
     ):
         assert expected in page
     assert "not a medical device" in page
+    # One probability; that of the other class and the confidence say the same again.
+    assert "80.0\N{NO-BREAK SPACE}%" not in page
+    assert "Confidence" not in page and "P(benign)" not in page
+
+
+def test_the_result_comes_before_the_viewer_in_reading_order(client: Client, done: Slide) -> None:
+    page = client.get(done.get_absolute_url()).content.decode()
+    assert page.index('data-live="result"') < page.index("data-viewer") < page.index('data-live="facts"')
 
 
 def test_an_undecided_probability_is_explained(client: Client, done: Slide) -> None:
@@ -73,6 +80,7 @@ def test_patches_without_tissue_are_counted_and_never_listed(client: Client, fin
     slide = finish(0.2, empty=5)
     answer = client.get(slide.get_absolute_url())
     assert [patch[2] is None for patch in answer.context["viewer"]["patches"]] == [False] * 7 + [True] * 5
+    assert set(answer.context["viewer"]["marked"]) < set(range(7))
     listed = answer.context["suspicious"] + answer.context["harmless"]
     assert {row["index"] for row in listed} == set(range(7))
     assert sum(bar["count"] for bar in answer.context["histogram"]["bars"]) == 7

@@ -205,15 +205,24 @@ def rerun(request: SignedInRequest, pk: uuid.UUID) -> HttpResponse:
 @login_required
 @require_POST
 def review(request: SignedInRequest, pk: uuid.UUID) -> HttpResponse:
-    """Sign a reading of the case."""
+    """Sign a reading of the case. ``then=next`` leads to the next unread case instead of back to this one."""
     found = get_case(request.user, pk)
     form = ReviewForm(request.POST)
     if form.is_valid():
         services.sign_review(found, request.user, **form.cleaned_data)
+        if request.POST.get("then") == "next":
+            return _next_case(request, found)
         messages.success(request, "Reading signed.", extra_tags="taken")
     else:
         messages.error(request, "Choose benign, malignant or uncertain; nothing was saved.")
     return redirect(found)
+
+
+def _next_case(request: SignedInRequest, signed: Case) -> HttpResponse:
+    following = services.next_unread(signed, request.user)
+    end = "" if following else " No other case awaits your reading."
+    messages.success(request, f"Reading of “{signed.title}” signed.{end}", extra_tags="taken")
+    return redirect(following or "cases:history")
 
 
 @login_required

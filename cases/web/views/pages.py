@@ -17,7 +17,7 @@ from cases.reporting import text
 from cases.web.views.access import SignedInRequest, login_required, page_before
 from inference import registry
 from inference.jobs import queue
-from inference.models import Analysis, ModelVersion, State
+from inference.models import Analysis, ModelVersion, State, Verdict
 
 
 @require_GET
@@ -36,11 +36,16 @@ def help_page(request: HttpRequest) -> HttpResponse:
 @login_required
 @require_GET
 def model_card(request: SignedInRequest, pk: uuid.UUID) -> HttpResponse:
-    """The model card of a model version: metrics and training."""
+    """The model card of a model version: how often it is wrong, and on what it was trained."""
     model = get_object_or_404(ModelVersion, pk=pk)
     context = {
         "model": model,
-        "card": reported.lines(model),
+        "cautions": [text.caution(verdict, model) for verdict in (Verdict.BENIGN, Verdict.MALIGNANT)],
+        "columns": [label for _, label in reported.COLUMNS],
+        "held_out": reported.held_out(model),
+        "charts": reported.curves(model),
+        "training": reported.training(model),
+        "runtimes": reported.runtimes(model),
         "thresholds": text.thresholds(model),
         "disclaimer": text.DISCLAIMER,
     }

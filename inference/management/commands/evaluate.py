@@ -28,7 +28,8 @@ class Command(BaseCommand):
 
         parser.add_argument("--record", type=Path, default=RECORD, help="folder with predictions.csv and folds.json")
         parser.add_argument("--checkpoint", type=Path, help="checkpoint to evaluate (default: the bundled one)")
-        parser.add_argument("--card", action="store_true", help="write card.md and figures.png into --record")
+        parser.add_argument("--card", action="store_true", help="write card.md and its pictures into --record, and "
+                            "the figures for the model page next to the checkpoint")  # fmt: skip
         parser.add_argument("--gate", action="store_true", help="evaluate the domain check again (takes minutes)")
         parser.add_argument("--fold", type=int, help="retrain this fold and compare with the stored predictions")
         parser.add_argument("--replicates", type=int, default=1000, help="bootstrap replicates (%(default)s)")
@@ -70,7 +71,7 @@ class Command(BaseCommand):
     def from_record(self, options: dict[str, Any]) -> None:
         from inference.engine import quantised
         from inference.engine.checkpoint import read_metadata
-        from inference.learning import card, evaluation, gate, training
+        from inference.learning import card, curves, evaluation, gate, training
 
         record = options["record"]
         predictions = training.read_predictions(record / "predictions.csv")
@@ -88,7 +89,9 @@ class Command(BaseCommand):
             (record / "card.md").write_text(text, encoding="utf-8")
             card.write_pictures(predictions, record)
             card.write_learning_curve(curve, record)
-            self.stdout.write(f"Written: {record / 'card.md'}, {record / 'figures.png'}, {record / 'learning.png'}")
+            drawn = curves.write(predictions, checkpoint, digest)
+            pictures = [record / name for name in ("card.md", "figures.png", "learning.png")]
+            self.stdout.write(f"Written: {', '.join(map(str, [*pictures, drawn]))}")
         else:
             self.stdout.write(text)
 
