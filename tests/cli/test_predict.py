@@ -235,7 +235,7 @@ def test_progress_is_shown_only_on_a_terminal(random_checkpoint: Path, tmp_path:
     ("status", "headers", "body", "said"),
     [
         (301, {"Location": "https://example.org/"}, b"", "https://example.org/"),
-        (200, {"Content-Type": "text/html; charset=utf-8"}, b"<html>", "no answer of a histopath server"),
+        (200, {"Content-Type": "text/html; charset=utf-8"}, b"<html>", "not an API response"),
         (502, {"Content-Type": "application/json"}, b'"bad gateway"', "Bad Gateway"),
     ],
 )

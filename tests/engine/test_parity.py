@@ -43,7 +43,7 @@ def test_the_default_runtime_is_one_that_passed() -> None:
         quantised.passed(CHECKPOINT, digest), vnni=quantised.has_vnni(), amx_bf16=quantised.has_amx_bf16()
     )
     made = load(CHECKPOINT, "cpu")
-    assert (made.name, made.problem) == (f"openvino-cpu-{form}", "")
+    assert (made.name, made.problems) == (f"openvino-cpu-{form}", [])
 
 
 @pytest.mark.slow

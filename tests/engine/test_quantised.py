@@ -111,7 +111,7 @@ def test_damaged_files_are_reported(checkpoint: Path) -> None:
     assert quantised.problem(checkpoint, digest, "int8") is None
     assert "another checkpoint" in (quantised.problem(checkpoint, "0" * 64, "int8") or "")
     quantised.path_of(checkpoint, "bin").write_bytes(b"other")
-    assert "model.int8.bin is not the file" in (quantised.problem(checkpoint, digest, "int8") or "")
+    assert "model.int8.bin does not have the checksum" in (quantised.problem(checkpoint, digest, "int8") or "")
     quantised.path_of(checkpoint, "bin").unlink()
     assert "model.int8.bin is missing" in (quantised.problem(checkpoint, digest, "int8") or "")
     whole = json.loads(quantised.path_of(checkpoint, "json").read_text())

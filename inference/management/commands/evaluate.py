@@ -10,7 +10,10 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 if TYPE_CHECKING:
+    from inference.learning.crossval import Patches
+    from inference.learning.dataset import Sample
     from inference.learning.evaluation import Row
+    from inference.learning.head import Auxiliary
 
 RECORD = Path(__file__).resolve().parents[3] / "docs" / "model"
 
@@ -18,8 +21,8 @@ RECORD = Path(__file__).resolve().parents[3] / "docs" / "model"
 class Command(BaseCommand):
     help = (
         "Print the model card from stored out-of-fold predictions. --card writes it to a file; --fold retrains one "
-        "fold and compares it with the record; --gate repeats the evaluation of the domain check; --breakhis and "
-        "--bach evaluate a checkpoint on these data sets."
+        "fold and compares it with the record; --laboratories tests on laboratories left out; --gate repeats the "
+        "evaluation of the domain check; --breakhis and --bach evaluate a checkpoint on these data sets."
     )
     requires_system_checks = []
 
@@ -32,11 +35,14 @@ class Command(BaseCommand):
                             "the figures for the model page next to the checkpoint")  # fmt: skip
         parser.add_argument("--gate", action="store_true", help="evaluate the domain check again (takes minutes)")
         parser.add_argument("--fold", type=int, help="retrain this fold and compare with the stored predictions")
+        parser.add_argument("--laboratories", action="store_true", help="train without each laboratory, test on it "
+                            "and write laboratories.csv into --record")  # fmt: skip
         parser.add_argument("--replicates", type=int, default=1000, help="bootstrap replicates (%(default)s)")
         parser.add_argument("--data", type=Path, default=default_data(), help="folder with index.csv (%(default)s)")
         parser.add_argument("--weights", type=Path, help="trunk for --fold and --folds: a checkpoint, or the folder of "
                             "the ImageNet weights (default: the checkpoint's own trunk)")  # fmt: skip
-        parser.add_argument("--out", type=Path, default=Path("var/training"), help="feature cache for --fold")
+        parser.add_argument("--out", type=Path, default=Path("var/training"), help="feature cache for --fold and "
+                            "--laboratories")  # fmt: skip
         parser.add_argument("--bach", type=Path, help="evaluate the checkpoint on the BACH set in this folder")
         parser.add_argument("--breakhis", type=Path, help="evaluate on the official BreakHis folder")
         parser.add_argument("--folds", type=Path, help="with --breakhis: folder with dsfold1.txt ... dsfold5.txt; a "
@@ -53,6 +59,8 @@ class Command(BaseCommand):
                 self.on_breakhis(options)
             elif options["bach"]:
                 self.on_bach(options)
+            elif options["laboratories"]:
+                self.leave_laboratories_out(options)
             elif options["fold"] is not None:
                 self.retrain_fold(options)
             else:
@@ -132,24 +140,40 @@ class Command(BaseCommand):
         table = gate.measure(samples, folds, plain, varied, weight, gate.other_statistics(options["data"]))
         (options["record"] / "gate.json").write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
 
-    def retrain_fold(self, options: dict[str, Any]) -> None:
+    def recorded(self, options: dict[str, Any]) -> tuple[list[Sample], Patches, Patches, Auxiliary | None]:
+        """The recorded images and their features, by the recipe of the checkpoint."""
         from inference.engine.checkpoint import read_metadata
-        from inference.learning import crossval, dataset, evaluation, features, training
+        from inference.learning import dataset, features, training
 
-        folds = evaluation.read_folds(options["record"] / "folds.json")
-        stored = {o.name: o for o in training.read_predictions(options["record"] / "predictions.csv")}
+        names = {one.name for one in training.read_predictions(options["record"] / "predictions.csv")}
         # Only the recorded images: later ones were not part of the recorded model's training.
-        samples = [sample for sample in dataset.read_index(options["data"]) if sample.name in stored]
+        samples = [sample for sample in dataset.read_index(options["data"]) if sample.name in names]
         checkpoint = options["weights"] or self.checkpoint(options)
         recipe, cache = training.recipe_of(read_metadata(checkpoint)[0]), options["out"] / "cache"
         trunk = features.Trunk(*features.trunk_network(checkpoint))
         learn, grid = training.cached_views(samples, trunk, cache, recipe, self.stdout.write)
         extra = training.auxiliary(options["data"], trunk, cache, recipe, self.stdout.write)
+        return samples, learn, grid, extra
+
+    def retrain_fold(self, options: dict[str, Any]) -> None:
+        from inference.learning import crossval, evaluation, training
+
+        folds = evaluation.read_folds(options["record"] / "folds.json")
+        stored = {o.name: o for o in training.read_predictions(options["record"] / "predictions.csv")}
+        samples, learn, grid, extra = self.recorded(options)
         fresh = crossval.out_of_fold(
             samples, learn, grid, folds, self.stdout.write, only=options["fold"], auxiliary=extra
         )
         worst = max(abs(one.p - stored[one.name].p) for one in fresh)
         self.stdout.write(f"{len(fresh)} images; largest difference from the record: {worst:.4f}")
+
+    def leave_laboratories_out(self, options: dict[str, Any]) -> None:
+        from inference.learning import crossval, evaluation, training
+
+        samples, learn, grid, extra = self.recorded(options)
+        predictions = crossval.laboratory_left_out(samples, learn, grid, self.stdout.write, extra)
+        training.write_predictions(options["record"] / "laboratories.csv", predictions)
+        self.stdout.write(evaluation.markdown(evaluation.left_out_rows(predictions, options["replicates"])))
 
     def on_bach(self, options: dict[str, Any]) -> None:
         from inference.engine.predictor import Predictor
