@@ -148,6 +148,7 @@ def card(
     ]
     groups = [f"| {d} | {g} | {c} | {n} | {p:.2f} |" for d, g, c, n, p in by_group(predictions)[:20]]
     training = metadata.training
+    weighs = training["recipe"].get("tissue", False)
     return TEMPLATE.format(
         name=metadata.name, version=metadata.version, sha256=sha256, date=training.get("date"),
         minutes=training.get("minutes"), data=", ".join(f"{n} {d}" for d, n in training["data"].items()),
@@ -158,25 +159,38 @@ def card(
         targets="\n".join(targets), table=markdown(table), confusion="\n".join(confusion),
         decided="\n".join(decided), worst="\n".join(worst), by_group="\n".join(groups), gate=gate,
         runtimes=runtimes(forms), learning=learning_markdown(curve), more=more,
-        weighing="" if training["recipe"].get("tissue") else UNWEIGHED,
-        pretraining=pretraining(training.get("trunk", {})),
-        features=FEATURES[training["recipe"].get("features", "layer3")],
+        weighing=", weighted by their share of tissue" if weighs else "", unweighed="" if weighs else UNWEIGHED,
+        trunk=trunk(training), notice=NOTICE if "curve" in training.get("trunk", {}) else "",
     )  # fmt: skip
 
 
-def pretraining(trunk: dict[str, Any]) -> str:
-    """What a trunk was trained on, from the provenance in the checkpoint."""
-    if "curve" not in trunk:
-        return "nothing: this version has no pre-training"
-    last, recipe = trunk["curve"][-1], trunk["recipe"]
-    sets = ", ".join(f"{count:,} {name}" for name, count in trunk["patches"].items())
-    return (
-        f"H&E patches of other organs and IDC patches ({sets}; one group in ten held out) for "
-        f"{last['minutes']:.0f} minutes: {last['images']:,} crops of {recipe['size']} pixels"
-    )
-
-
+BYPASSED = """\
+**Layers**: layers 1 to 3 are frozen. Layer 4 passes layer 3 on (its residual branches are closed), so the network
+   is a plain ResNet-50 whose pooled features are those of layer 3."""
 FEATURES = {"layer3": "the first half", "layer4": "the second half", "both": "both halves"}
+NOTICE = """\
+Pre-training data, CC0 or CC BY as far as known: PatchCamelyon (Veeling et al., MICCAI 2018, from Camelyon16),
+LC25000 (Borkowski et al., 2019), NuInsSeg (Mahbod et al., Sci. Data 2024), colorectal tissue (Kather et al., PLoS
+Medicine 2019), oral squamous-cell carcinoma (Rahman et al., Data in Brief 2020), osteosarcoma (Leavey et al., TCIA
+2019); and IDC patches (Cruz-Roa et al., SPIE 2014; Janowczyk & Madabhushi, JPI 2016).
+"""
+
+
+def trunk(training: dict[str, Any]) -> str:
+    """How the layers below the head were made, from the provenance in the checkpoint."""
+    found = training.get("trunk", {})
+    if "curve" not in found:
+        return BYPASSED
+    last, size = found["curve"][-1], found["recipe"]["size"]
+    sets = ", ".join(f"{count:,} {name}" for name, count in found["patches"].items())
+    return (
+        "**Pre-training** (`manage.py pretrain`): layers 2 to 4 were trained on H&E patches of other organs and IDC\n"
+        f"   patches ({sets}; one group in ten held out) for\n"
+        f"   {last['minutes']:.0f} minutes: {last['images']:,} crops of {size} pixels. Each data set has a classifier of\n"
+        "   its own, and all share one for tumour against other tissue. No BreakHis, UCSB or demonstration image takes\n"
+        "   part. The first 1,024 outputs of layer 4 are those of layer 3, the others were learned; the head uses\n"
+        f"   {FEATURES[training['recipe']['features']]}."
+    )
 
 
 def runtimes(records: Sequence[Record]) -> str:

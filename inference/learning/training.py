@@ -258,7 +258,7 @@ def write_predictions(path: Path, predictions: Sequence[Prediction]) -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(names)
         for one in predictions:
-            values = asdict(one) | {"raw": f"{one.raw:.5f}", "p": f"{one.p:.5f}"}
+            values = asdict(one) | {"raw": f"{one.raw:.8g}", "p": f"{one.p:.8g}"}
             writer.writerow([values[name] for name in names])
 
 
