@@ -187,9 +187,9 @@ def trunk(training: dict[str, Any]) -> str:
         "**Pre-training** (`manage.py pretrain`): layers 2 to 4 were trained on H&E patches of other organs and IDC\n"
         f"   patches ({sets}; one group in ten held out) for\n"
         f"   {last['minutes']:.0f} minutes: {last['images']:,} crops of {size} pixels. Each data set has a classifier\n"
-        "   of its own, and all share one for tumour against other tissue. No BreakHis, UCSB or demonstration image\n"
-        "   takes part. The first 1,024 outputs of layer 4 are those of layer 3, the others were learned; the head uses\n"
-        f"   {FEATURES[training['recipe']['features']]}."
+        "   of its own, and all share one for tumour against other tissue. No BreakHis, UCSB or demo image\n"
+        "   takes part. The first 1,024 outputs of layer 4 are those of layer 3, the others were learned; the head\n"
+        f"   uses {FEATURES[training['recipe']['features']]}."
     )
 
 
