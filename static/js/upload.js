@@ -70,22 +70,24 @@ function upload(form) {
     const images = [];
     const others = [];
     for (const file of files) if (!LITTER.test(file.name)) (await isImage(file) ? images : others).push(file);
-    add(images);
+    await add(images);
     if (!others.length) return;
     const names = others.slice(0, NAMED).map((file) => file.name).join(", ");
     const more = others.length > NAMED ? ", …" : "";
     summary.textContent += `${summary.textContent ? "; " : ""}${others.length} left out, not images: ${names}${more}`;
   }
 
-  function add(files) {
+  async function add(chosen) {
+    let files = [...chosen];  // the browser empties its list once the field is reset
     let rest = 0;
     let twice = 0;
     if (single && files.length) {
-      // A new image replaces the previous one; of several, the first acceptable one is used.
+      // A new image replaces the previous one; of several files, the first acceptable image is used.
+      const accepted = await Promise.all(files.map(async (file) => !problem(file) && isImage(file)));
       for (const entry of entries) entry.item.remove();
       entries = [];
       rest = files.length - 1;
-      files = [[...files].find((file) => !problem(file)) ?? files[0]];
+      files = [files[Math.max(0, accepted.indexOf(true))]];
     }
     for (const file of files) {
       if (entries.some((entry) => isSame(entry.file, file))) {
