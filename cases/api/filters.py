@@ -11,7 +11,7 @@ from django.db.models import QuerySet
 from django_filters.fields import IsoDateTimeField
 
 from cases.services.search import CaseOrdering, CaseSearch
-from inference.models import Analysis, ModelVersion, State, Verdict
+from inference.models import Analysis, State, Verdict
 
 
 class StrictFilterSet(django_filters.FilterSet):
@@ -45,9 +45,7 @@ class DateTimeFilter(django_filters.IsoDateTimeFilter):
 class CaseFilter(StrictFilterSet, CaseSearch):
     patient = django_filters.CharFilter(label="Exact patient pseudonym.")
     tag = django_filters.CharFilter(method="has_tag", label="Exact tag.")
-    model_version = django_filters.ModelChoiceFilter(
-        queryset=ModelVersion.objects.all(), method="by_model", label="Model version of a current analysis."
-    )
+    model_version = django_filters.UUIDFilter(method="by_model", label="Model version of a current analysis.")
     created_after = DateTimeFilter(field_name="created_at", lookup_expr="gte", label="At or after this time.")
     created_before = DateTimeFilter(field_name="created_at", lookup_expr="lt", label="Before this time.")
     ordering = CaseOrdering(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from datetime import date, datetime, time, timedelta
 from typing import Any
+from uuid import UUID
 
 import django_filters
 from django import forms
@@ -93,7 +94,7 @@ class CaseSearch(django_filters.FilterSet):
         names = {value, value.lower(), composed(value).lower()}
         return cases.filter(pk__in=Case.objects.filter(tags__name__in=names).values("pk"))
 
-    def by_model(self, cases: QuerySet[Case], name: str, value: ModelVersion) -> QuerySet[Case]:
+    def by_model(self, cases: QuerySet[Case], name: str, value: ModelVersion | UUID) -> QuerySet[Case]:
         analysed = Slide.objects.filter(analyses__model_version=value, analyses__is_current=True)
         return cases.filter(pk__in=analysed.values("case"))
 
