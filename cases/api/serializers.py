@@ -42,11 +42,16 @@ class OptionsIn(serializers.Serializer[Any]):
 class PagesIn(serializers.Serializer[Any]):
     """For calls that take several images."""
 
-    all_pages = serializers.BooleanField(
-        required=False,
-        default=False,
-        help_text="Take every page of a file that is a picture of its own as a slide; otherwise one, with a warning.",
+    # A form field is text: a boolean field would also take "0", "on" and the like.
+    all_pages = serializers.ChoiceField(
+        choices=["true", "false"],
+        default="false",
+        help_text="true: take every page of a file that is a picture of its own as a slide. Otherwise one is taken, "
+        "with a warning.",
     )
+
+    def validate_all_pages(self, value: str) -> bool:
+        return value == "true"
 
 
 class FolderOptionsIn(PagesIn, OptionsIn):

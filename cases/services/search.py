@@ -94,7 +94,7 @@ class CaseSearch(django_filters.FilterSet):
         names = {value, value.lower(), composed(value).lower()}
         return cases.filter(pk__in=Case.objects.filter(tags__name__in=names).values("pk"))
 
-    def by_model(self, cases: QuerySet[Case], name: str, value: ModelVersion | UUID) -> QuerySet[Case]:
+    def by_model(self, cases: QuerySet[Case], name: str, value: UUID) -> QuerySet[Case]:
         analysed = Slide.objects.filter(analyses__model_version=value, analyses__is_current=True)
         return cases.filter(pk__in=analysed.values("case"))
 
