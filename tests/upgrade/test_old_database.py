@@ -105,4 +105,4 @@ def test_everything_is_kept(tmp_path: Path, random_checkpoint: Path) -> None:
     assert found["case"]["title"] == "Left breast"
     # The old database had one file to delete; everything else is in order.
     [problem] = found["problems"]
-    assert problem.startswith("1 files are still to be deleted")
+    assert problem.startswith("1 files could not be deleted yet")
