@@ -31,7 +31,7 @@ COLUMNS = [
 
 def lines(model: ModelVersion) -> dict[str, list[Line]]:
     """``metrics`` and ``training`` of the checkpoint's metadata, flattened to label and text, and ``runtimes``."""
-    metadata = ModelVersion.objects.values_list("metadata", flat=True).get(pk=model.pk) or {}
+    metadata = _metadata(model)
     own = {part: list(_flat(metadata.get(part) or {})) for part in ("metrics", "training")}
     return own | {"runtimes": runtimes(model)}
 
@@ -42,15 +42,14 @@ RECIPE = ("recipe", "head_strength", "minutes")
 
 def training(model: ModelVersion) -> dict[str, list[Line]]:
     """``metadata.training`` as lines: on what the model was trained, and the recipe."""
-    found = (ModelVersion.objects.values_list("metadata", flat=True).get(pk=model.pk) or {}).get("training") or {}
+    found = _metadata(model).get("training") or {}
     data = {name: value for name, value in found.items() if name not in RECIPE}
     return {"data": list(_flat(data)), "recipe": list(_flat({k: found[k] for k in RECIPE if k in found}))}
 
 
 def held_out(model: ModelVersion) -> list[dict[str, Any]]:
     """The data sets of ``metrics.out_of_fold``, each with ``name`` and the figures of :data:`COLUMNS` as text."""
-    metadata = ModelVersion.objects.values_list("metadata", flat=True).get(pk=model.pk) or {}
-    found = (metadata.get("metrics") or {}).get("out_of_fold") or {}
+    found = (_metadata(model).get("metrics") or {}).get("out_of_fold") or {}
     return [
         {"name": _spelt(name), "values": [_text(values[key]) if key in values else "–" for key, _ in COLUMNS]}
         for name, values in found.items()
@@ -84,6 +83,11 @@ def runtimes(model: ModelVersion) -> list[Line]:
         found.append((f"{'INT8' if form == 'int8' else form} version", use))
         found += [(one.what.capitalize(), quantised.describe(one)) for one in record.comparisons]
     return found
+
+
+def _metadata(model: ModelVersion) -> dict[str, Any]:
+    """The checkpoint's metadata, which lists of versions leave in the database."""
+    return ModelVersion.objects.values_list("metadata", flat=True).get(pk=model.pk) or {}
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> list[Line]:

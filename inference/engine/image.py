@@ -30,7 +30,6 @@ Image.MAX_IMAGE_PIXELS = MAX_PIXELS
 class Decoded:
     """A picture of mode RGB in sRGB, its format (Pillow's name, or DICOM), and warnings about the file.
 
-
     ``warnings`` are sentences. ``pages`` are the numbers (from 1) of all pages that are pictures of their own, if the
     file has several; this one is the first of them.
     """
@@ -50,8 +49,7 @@ def decode(source: bytes | str | Path | IO[bytes], max_pixels: int = MAX_PIXELS,
     """Read an image file as docs/formats.md says; its content tells the format, never its name.
 
     ``page`` is one of the ``pages`` of an earlier result, or 0 where the others will be read too: then no warning names
-    them. Raises :class:`ImageError`; the size in the header is checked
-    before any pixel is decoded.
+    them. Raises :class:`ImageError`; the size in the header is checked before any pixel is decoded.
     """
     if isinstance(source, str | Path):
         with open(source, "rb") as opened:

@@ -219,7 +219,7 @@ def _int8_graph(path: Path) -> Path:
 
 
 def _checked(made: OpenVinoRuntime, path: Path, form: quantised.Form) -> OpenVinoRuntime:
-    """The runtime if it passes its self-test, otherwise an fp32 runtime with ``problem`` set."""
+    """The runtime if it passes its self-test, otherwise an fp32 runtime whose ``problems`` name it."""
     record = quantised.read_record(path, form)
     if record is None or made.passes_self_test(record):
         return made
