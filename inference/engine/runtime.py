@@ -189,12 +189,13 @@ def load(path: Path, device: Device = "auto", threads: int | None = None) -> Run
         return TorchRuntime(path, "cpu", threads, bf16=device == "torch-bf16")
     if device == "fp32":
         return OpenVinoRuntime(path, threads)
-    damaged = quantised.problems(path, sha256(path))
+    digest = sha256(path)
+    damaged = quantised.problems(path, digest)
     for problem in damaged:
         log.error("A faster form is damaged. %s", problem)
-    form = _fastest_form(path) if device in ("auto", "cpu") else device
+    form = _fastest_form(path, digest) if device in ("auto", "cpu") else device
     if form == "int8":
-        made = _checked(OpenVinoRuntime(path, threads, _int8_graph(path)), path, "int8")
+        made = _checked(OpenVinoRuntime(path, threads, _int8_graph(path, digest)), path, "int8")
     elif form == "bf16":
         made = _checked(OpenVinoRuntime(path, threads, bf16=True), path, "bf16")
     else:
@@ -203,16 +204,16 @@ def load(path: Path, device: Device = "auto", threads: int | None = None) -> Run
     return made
 
 
-def _fastest_form(path: Path) -> str:
+def _fastest_form(path: Path, digest: str) -> str:
     """The form to use by default. Forms with damaged files are not used."""
-    passed = quantised.passed(path, sha256(path))
+    passed = quantised.passed(path, digest)
     return quantised.fastest(passed, vnni=quantised.has_vnni(), amx_bf16=quantised.has_amx_bf16())
 
 
-def _int8_graph(path: Path) -> Path:
+def _int8_graph(path: Path, digest: str) -> Path:
     if not quantised.has_vnni():
         raise CheckpointError("missing", f"{NO_VNNI}.")
-    graph_file = quantised.find(path, sha256(path))
+    graph_file = quantised.find(path, digest)
     if graph_file is None:
         raise CheckpointError("missing", f"{path.name} has no INT8 form that passed its comparison with fp32.")
     return graph_file

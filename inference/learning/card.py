@@ -11,9 +11,10 @@ import numpy as np
 from inference.engine import quantised
 from inference.engine.checkpoint import Metadata
 from inference.engine.quantised import Record
+from inference.learning import curves
 from inference.learning.crossval import Prediction
 from inference.learning.evaluation import Row, by_group, decisions, failures, markdown, rows
-from inference.learning.metrics import BINS, equal_group_weight
+from inference.learning.metrics import equal_group_weight
 
 LEFT_OUT = "left out"
 TARGETS = (
@@ -53,13 +54,8 @@ def write_pictures(predictions: Sequence[Prediction], folder: Path) -> None:
         roc.plot(false, true, label=dataset)
         precision, sensitivity, _ = precision_recall_curve(label, p, sample_weight=weight)
         recall.plot(sensitivity, precision, label=dataset)
-        index = np.minimum((p * BINS).astype(int), BINS - 1)
-        total = np.bincount(index, weight, BINS)
-        filled = total > 0
-        reliability.plot(
-            np.bincount(index, weight * p, BINS)[filled] / total[filled],
-            np.bincount(index, weight * label, BINS)[filled] / total[filled], "o-", label=dataset,
-        )  # fmt: skip
+        bins = curves.reliability(label, p, weight)
+        reliability.plot([one["mean"] for one in bins], [one["share"] for one in bins], "o-", label=dataset)
         sure = np.argsort(-np.abs(p - 0.5))
         wrong = np.cumsum((weight * ((p >= 0.5) != (label == 1)))[sure])
         risk.plot(np.cumsum(weight[sure]) / weight.sum(), wrong / np.cumsum(weight[sure]), label=dataset)
